@@ -1,0 +1,43 @@
+package wedge
+
+import (
+	"context"
+	"crypto/tls"
+	"net/netip"
+)
+
+// Client is what the front knows of the connection and request it accepted, beyond
+// what http.Request holds. It is immutable once the request is handed on.
+type Client struct {
+	RequestID      string // 32 hex digits, unique per request
+	Remote         netip.AddrPort
+	Local          netip.AddrPort
+	TLS            *ClientTLS // nil on a plain connection
+	HeaderNames    []string   // header names as received: order, case and repeats kept; nil if not known
+	H2Fingerprint  string     // of the connection's settings; "" if not HTTP/2 or not known
+	OHFingerprint  string     // of the original headers' order; "" if not known
+	VisitsService  int        // how often CDN-Loop says this service saw the request before
+	BytesIn        func() int64
+	ConnRequestNum int // 1 for the first request on its connection
+}
+
+// ClientTLS is what the handshake told.
+type ClientTLS struct {
+	State *tls.ConnectionState
+	Hello []byte   // the ClientHello handshake message as received, without record headers; nil if not known
+	JA3   [16]byte // MD5 of the JA3 string
+	JA4   string
+}
+
+type clientKey struct{}
+
+// WithClient returns ctx carrying c.
+func WithClient(ctx context.Context, c *Client) context.Context {
+	return context.WithValue(ctx, clientKey{}, c)
+}
+
+// ClientFrom returns the Client that the front put into ctx, or nil.
+func ClientFrom(ctx context.Context) *Client {
+	c, _ := ctx.Value(clientKey{}).(*Client)
+	return c
+}

@@ -1,0 +1,47 @@
+package compute
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/wedge-cloud/wedge"
+)
+
+// Host is the list of everything a sandbox can touch. What is not in it cannot be done.
+// A Host belongs to one version, is immutable and is shared by all its sandboxes.
+type Host struct {
+	Version *wedge.Version // static backends, config stores, secrets, tables
+
+	// Fetch sends a request to the backend that wedge.BackendFrom(req.Context()) names.
+	// Errors are *wedge.FetchError, also those from reading the response's body.
+	Fetch http.RoundTripper
+	// Health reports what the health checks say of a backend.
+	Health func(*wedge.Backend) wedge.Health
+
+	KV KV // key-value stores
+
+	// Log takes one line, without its newline, for the named log endpoint. It must not block.
+	Log func(endpoint string, line []byte)
+	// Output takes what the guest prints: stream 1 is stdout, 2 stderr. It must not block.
+	Output func(stream int, b []byte)
+
+	Now       func() time.Time // wall clock
+	Monotonic func() int64     // nanoseconds from an arbitrary start
+	Rand      io.Reader        // secure random bytes
+
+	Hostname, PoP, Region string // for the guest's environment
+}
+
+// KV is what a sandbox needs of a key-value store. Errors are *wedge.Error; their kinds are
+// NotExist, Exist (add mode), Conflict (generation), Exhausted (too large, too many), Unavailable.
+type KV interface {
+	// Has reports whether the version binds a store of that name.
+	Has(store string) bool
+	Get(ctx context.Context, store, key string) (wedge.KVValue, error)
+	Put(ctx context.Context, store string, put wedge.KVPut) (generation uint64, err error)
+	Delete(ctx context.Context, store, key string) error
+	// List returns keys in byte order; more says that others follow.
+	List(ctx context.Context, store string, list wedge.KVList) (keys []string, more bool, err error)
+}

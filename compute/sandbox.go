@@ -1,0 +1,90 @@
+package compute
+
+import (
+	"context"
+	"time"
+
+	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/abi"
+)
+
+const wasiModule = "wasi_snapshot_preview1"
+
+// Sandbox is one instance plus everything it may hold while it serves: handles, limits
+// and trace. Nothing outlives it. Fill in the exported fields, then give it to [Module.Run];
+// they must not change afterwards, and a Sandbox serves one Run.
+type Sandbox struct {
+	TraceID  string // 32 hex digits, unique per sandbox
+	Host     *Host
+	Limits   wedge.Limits // zero fields: the defaults
+	State    any          // what the hostcalls keep: handles and the request in hand
+	Observer Observer     // nil: nobody watches
+	Args     []string     // WASI arguments, the program's name first
+	Env      []string     // "NAME=value"
+	Stdin    Stdin        // nil: empty
+
+	seq uint64
+	run *run
+}
+
+// Stdin is where a guest's standard input comes from. Read may block until ctx ends.
+type Stdin interface {
+	Read(ctx context.Context, b []byte) (int, error)
+}
+
+// Observer watches a sandbox's crossings of the host boundary, in their order. It is
+// called on the guest's goroutine; Call and what it holds are valid until it returns.
+type Observer interface {
+	Called(c *Call, took time.Duration)
+}
+
+// exitError unwinds the guest at proc_exit.
+type exitError struct{ code uint32 }
+
+func (e *exitError) Error() string { return "guest exited" }
+
+// Context ends when the sandbox must: its wall time is up, or the node gives up on it.
+func (s *Sandbox) Context() context.Context {
+	if s.run == nil {
+		return context.Background()
+	}
+	return s.run.ctx
+}
+
+func (s *Sandbox) block(wait func(context.Context)) {
+	if s.run == nil { // a test calling Dispatch without an instance
+		wait(context.Background())
+		return
+	}
+	s.run.block(wait)
+}
+
+// Dispatch makes one crossing of the host boundary: it numbers the call, runs f on the
+// guest's memory and argument words, and shows the result to the observer.
+func (s *Sandbox) Dispatch(d *abi.Def, f Func, mem []byte, words []uint64) abi.Status {
+	s.seq++
+	c := Call{Sandbox: s, Def: d, Seq: s.seq, words: words, mem: mem}
+	if s.Observer == nil {
+		c.invoke(f)
+		return c.Result
+	}
+	c.observed = true
+	start := time.Now()
+	c.invoke(f)
+	s.Observer.Called(&c, time.Since(start))
+	return c.Result
+}
+
+// invoke runs f; a fault becomes the call's result, every other panic goes on.
+func (c *Call) invoke(f Func) {
+	defer func() {
+		if r := recover(); r != nil {
+			ft, ok := r.(fault)
+			if !ok {
+				panic(r)
+			}
+			c.Result = ft.status
+		}
+	}()
+	c.Result = f(c)
+}

@@ -1,0 +1,3 @@
+module github.com/wedge-cloud/wedge
+
+go 1.26

@@ -1,0 +1,138 @@
+package wedge
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// Version is an immutable, numbered snapshot of a service: its guest, backends,
+// bindings and limits. It is never edited; a new one supersedes it.
+type Version struct {
+	Service string   // name of the service, unique within its tenant
+	Number  int      // 1 and up
+	Hosts   []string // host names it answers for; empty: every host no other version names
+
+	Guest []byte   // the guest as uploaded, a core Wasm module; nil: the service has no guest
+	Start Start    // how each sandbox begins
+	Args  []string // WASI arguments; empty: the ABI's "compute-app"
+	Env   map[string]string
+
+	Limits         Limits
+	Concurrency    int // sandboxes of this service at once on one node; 0: the node's limit
+	Backends       []Backend
+	DynamicBackend bool           // whether the guest may register backends
+	Egress         []netip.Prefix // private ranges that dynamic backends may reach
+
+	ConfigStores map[string]map[string]string // also served as dictionaries
+	KVStores     map[string][]KVSeed
+	SecretStores map[string]map[string]Secret
+	ACLs         map[string][]ACLEntry
+	Geo          map[netip.Addr]json.RawMessage // geolocation record by address
+	GeoLoopback  bool                           // answer for loopback addresses with a fixed record
+	Devices      map[string]json.RawMessage     // device record by User-Agent
+	APIKeys      []Secret                       // values of Fastly-Key that count as valid
+	Shields      map[string]ShieldSite
+	Files        string // directory served by the service itself; reserved for services without a guest
+}
+
+// Backend returns the static backend of that name.
+func (v *Version) Backend(name string) (*Backend, bool) {
+	for i := range v.Backends {
+		if v.Backends[i].Name == name {
+			return &v.Backends[i], true
+		}
+	}
+	return nil, false
+}
+
+// Start says how a sandbox begins.
+type Start uint8
+
+const (
+	// StartFresh runs the guest's own start-up in every sandbox.
+	StartFresh Start = iota
+	// StartSnapshot begins every sandbox where the guest first asked for its request.
+	// What the guest drew at random or read from the clock before that point is then
+	// the same in every request.
+	StartSnapshot
+)
+
+// ParseStart reads "fresh", "snapshot" or "" (fresh).
+func ParseStart(s string) (Start, error) {
+	switch s {
+	case "", "fresh":
+		return StartFresh, nil
+	case "snapshot":
+		return StartSnapshot, nil
+	}
+	return 0, &Error{Op: "parse start", What: fmt.Sprintf("%q", s), Kind: Invalid, Hint: `Write start = "fresh" or start = "snapshot".`}
+}
+
+// String returns the word used in wedge.toml.
+func (s Start) String() string {
+	if s == StartSnapshot {
+		return "snapshot"
+	}
+	return "fresh"
+}
+
+// ShieldSite is a shielding site's pair of base URLs; both empty: this PoP itself.
+type ShieldSite struct{ Unencrypted, Encrypted string }
+
+// ACLEntry gives the action for a range of addresses; the most specific range wins.
+type ACLEntry struct {
+	Prefix netip.Prefix `json:"prefix"`
+	Action string       `json:"action"` // "ALLOW" or "BLOCK"
+}
+
+// KVSeed is a key a store holds from the start, unless it was written since.
+type KVSeed struct {
+	Key      string
+	Value    []byte
+	Metadata string
+}
+
+// KVValue is what a key of a store holds.
+type KVValue struct {
+	Value      []byte
+	Metadata   string
+	Generation uint64    // changes with each write
+	Expires    time.Time // zero: never
+}
+
+// KVMode says what a put does with a value that is there already.
+type KVMode uint8
+
+// The numbers are those of the guest ABI (kv_insert_mode).
+const (
+	KVOverwrite KVMode = iota
+	KVAdd              // only if absent, else an error of kind Exist
+	KVAppend
+	KVPrepend
+)
+
+// KVPut is one write to a store.
+type KVPut struct {
+	Key          string
+	Value        []byte
+	Mode         KVMode
+	Metadata     *string       // nil: none (overwrite), or the old one (append, prepend)
+	TTL          time.Duration // 0: for ever
+	IfGeneration *uint64       // write only if the key is at this generation, else an error of kind Conflict
+}
+
+// KVList asks for a page of a store's keys in byte order.
+type KVList struct {
+	Prefix string
+	After  string // keys greater than this; "": from the start
+	Limit  int    // 1 to 1,000
+}
+
+// Limits of the KV store's interface.
+const (
+	MaxKVKey      = 1024     // bytes
+	MaxKVValue    = 25 << 20 // bytes
+	MaxKVMetadata = 2000     // bytes
+)

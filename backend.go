@@ -3,6 +3,7 @@ package wedge
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"time"
 )
@@ -35,8 +36,9 @@ type Backend struct {
 	TCPKeepProbes    int
 	TCPKeepTime      time.Duration
 	HealthCheck      *HealthCheck
-	Health           Health // fixed health, for local testing; HealthUnknown: ask the checks
-	AllowPrivateAddr bool   // a static backend names its address, so it may be private
+	Health           Health         // fixed health, for local testing; HealthUnknown: ask the checks
+	AllowPrivateAddr bool           // a static backend names its address, so it may be private
+	Egress           []netip.Prefix // private ranges it may reach all the same; for a dynamic backend those of its version
 }
 
 // BackendTLS says how to speak TLS to a backend.
@@ -132,6 +134,8 @@ type FetchError struct {
 	Failure  FetchFailure
 	DNSRcode uint16 // with FailureDNS
 	TLSAlert uint8  // with FailureTLSAlert
+	H2Frame  uint8  // with FailureH2: type of the frame that ended the stream, 0 if not known
+	H2Code   uint32 // with FailureH2 and H2Frame: its error code (RFC 9113 section 7)
 	Err      error
 }
 

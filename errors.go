@@ -21,6 +21,7 @@ const (
 	Unavailable             // cannot serve now; trying again later may succeed
 	Unsupported             // understood, but this build or place does not offer it
 	BadGateway              // a backend failed or answered garbage
+	Trap                    // a guest did what Wasm forbids, or ended itself abnormally
 	numKinds
 )
 
@@ -44,6 +45,7 @@ var faces = [numKinds]face{
 	Timeout:     {"timeout", http.StatusGatewayTimeout, 1, 75},
 	Unavailable: {"unavailable", http.StatusServiceUnavailable, 1, 69},
 	Unsupported: {"unsupported", http.StatusNotImplemented, 5, 76},
+	Trap:        {"trap", http.StatusInternalServerError, 1, 134},
 	BadGateway:  {"bad_gateway", http.StatusBadGateway, 1, 74},
 }
 

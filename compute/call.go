@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"unicode/utf8"
 
+	"github.com/tetratelabs/wazero/sys"
+
 	"github.com/wedge-cloud/wedge/abi"
 )
 
@@ -22,6 +24,8 @@ type Call struct {
 	Result  abi.Status
 	Writes  []Write // what was written to guest memory; kept only when observed
 
+	Redacted bool // arguments and writes hold a secret: observers show lengths only
+
 	words    []uint64
 	mem      []byte
 	observed bool
@@ -38,6 +42,12 @@ type fault struct{ status abi.Status }
 
 // Fail ends the call at once with the given status.
 func (c *Call) Fail(s abi.Status) { panic(fault{s}) }
+
+// Redact marks the call as one that carries a secret.
+func (c *Call) Redact() { c.Redacted = true }
+
+// Memory returns the size of the guest's linear memory in bytes.
+func (c *Call) Memory() uint64 { return uint64(len(c.mem)) }
 
 // U32 returns argument word i.
 func (c *Call) U32(i int) uint32 { return uint32(c.words[i]) }
@@ -152,4 +162,4 @@ func (c *Call) Block(wait func(context.Context)) {
 }
 
 // Exit ends the guest with an exit code, as WASI proc_exit does. It does not return.
-func (c *Call) Exit(code uint32) { panic(&exitError{code}) }
+func (c *Call) Exit(code uint32) { panic(sys.NewExitError(code)) } // wazero returns this one as it is

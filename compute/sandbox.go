@@ -2,6 +2,7 @@ package compute
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/wedge-cloud/wedge"
@@ -23,8 +24,14 @@ type Sandbox struct {
 	Env      []string     // "NAME=value"
 	Stdin    Stdin        // nil: empty
 
-	seq uint64
-	run *run
+	// Stdout takes what the guest prints to stdout instead of Host.Output. It may wait, until
+	// Context ends, and must not keep the bytes; its error tells the guest that nobody reads. nil: Host.Output.
+	Stdout func([]byte) error
+
+	call      Call
+	run       *run
+	replay    []recorded // what is left to answer from, when replaying
+	replaying bool
 }
 
 // Stdin is where a guest's standard input comes from. Read may block until ctx ends.
@@ -38,17 +45,12 @@ type Observer interface {
 	Called(c *Call, took time.Duration)
 }
 
-// exitError unwinds the guest at proc_exit.
-type exitError struct{ code uint32 }
-
-func (e *exitError) Error() string { return "guest exited" }
-
 // Context ends when the sandbox must: its wall time is up, or the node gives up on it.
 func (s *Sandbox) Context() context.Context {
 	if s.run == nil {
 		return context.Background()
 	}
-	return s.run.ctx
+	return s.run.context()
 }
 
 func (s *Sandbox) block(wait func(context.Context)) {
@@ -59,19 +61,35 @@ func (s *Sandbox) block(wait func(context.Context)) {
 	s.run.block(wait)
 }
 
+// CPU returns the guest time used so far: time spent waiting in hostcalls is left out.
+func (s *Sandbox) CPU() time.Duration {
+	if s.run == nil {
+		return 0
+	}
+	return s.run.used()
+}
+
 // Dispatch makes one crossing of the host boundary: it numbers the call, runs f on the
-// guest's memory and argument words, and shows the result to the observer.
+// guest's memory and argument words, and shows the result to the observer. A sandbox makes
+// one crossing at a time, so that the Call can be used again and again.
 func (s *Sandbox) Dispatch(d *abi.Def, f Func, mem []byte, words []uint64) abi.Status {
-	s.seq++
-	c := Call{Sandbox: s, Def: d, Seq: s.seq, words: words, mem: mem}
+	if s.replaying {
+		return s.replayed(d, mem, words)
+	}
+	c := &s.call
+	c.Seq++
+	if limit := s.Limits.Hostcalls; limit > 0 && c.Seq > limit {
+		panic(&limitError{&wedge.Error{Op: "run guest", Kind: wedge.Exhausted, Err: fmt.Errorf("it made %d hostcalls", limit), Hint: "Look for a loop around a hostcall, or raise limits.hostcalls."}})
+	}
+	c.Sandbox, c.Def, c.words, c.mem = s, d, words, mem
 	if s.Observer == nil {
 		c.invoke(f)
 		return c.Result
 	}
-	c.observed = true
+	c.observed, c.Redacted, c.Writes = true, false, nil
 	start := time.Now()
 	c.invoke(f)
-	s.Observer.Called(&c, time.Since(start))
+	s.Observer.Called(c, time.Since(start))
 	return c.Result
 }
 

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/wedge-cloud/wedge"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"wedge": func() { os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
+	})
+}
+
+// TestScripts runs the transcripts in testdata. Besides the usual commands they have
+//
+//	exits CODE wedge ARGS...   which wants just that exit code
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:   "testdata",
+		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+		Setup: goEnv,
+		Condition: func(cond string) (bool, error) {
+			return wasiLibc(), nil // the only condition of ours: [wasi-libc]
+		},
+		UpdateScripts: *update,
+	})
+}
+
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND ARGS...")
+	}
+	code := 0
+	var exit *exec.ExitError
+	if err := ts.Exec(args[1], args[2:]...); errors.As(err, &exit) {
+		code = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if want, _ := strconv.Atoi(args[0]); code != want {
+		ts.Fatalf("exit code %d, want %d\n%s", code, want, ts.ReadFile("stderr"))
+	}
+}
+
+// goEnv lets the go command work in a script: with the cache of this test's own and, so
+// that nothing depends on the network, without a proxy.
+func goEnv(env *testscript.Env) error {
+	cache, err := exec.Command("go", "env", "GOCACHE").Output()
+	if err != nil {
+		return nil // no go: the scripts that need it say so
+	}
+	env.Setenv("GOCACHE", string(cache[:len(cache)-1]))
+	env.Setenv("GOPROXY", "off")
+	env.Setenv("GOFLAGS", "-buildvcs=false")
+	env.Setenv("WASI_SDK_PATH", os.Getenv("WASI_SDK_PATH"))
+	return nil
+}
+
+// wasiLibc reports whether clang here can make WASI programs.
+func wasiLibc() bool {
+	dir, err := os.MkdirTemp("", "wedge")
+	if err != nil {
+		return false
+	}
+	defer os.RemoveAll(dir)
+	src := filepath.Join(dir, "x.c")
+	if err := os.WriteFile(src, []byte("#include <stdio.h>\nint main(void) { return 0; }\n"), 0o644); err != nil {
+		return false
+	}
+	return exec.Command("clang", "--target=wasm32-wasi", "-o", filepath.Join(dir, "x.wasm"), src).Run() == nil
+}
+
+// TestExitCodesOfDoc sees that docs/cli.md gives each kind its exit code.
+func TestExitCodesOfDoc(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/cli.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k := wedge.Internal; k.String() != wedge.Internal.String() || k == wedge.Internal; k++ {
+		want := "| " + strconv.Itoa(k.ExitCode()) + " | " + k.String()
+		if !bytes.Contains(doc, []byte(want)) {
+			t.Errorf("docs/cli.md lacks %q", want)
+		}
+	}
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"strconv"
+
+	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/manifest"
+)
+
+const runUsage = "[FLAGS] [DIR | app.wasm [ARGS] | wedge.toml | fastly.toml]"
+
+const defaultAddr = "127.0.0.1:7676"
+
+// runOptions is a command line of wedge run, checked.
+type runOptions struct {
+	Path      string   // of the app; "" with Manifest: the manifest's own
+	Manifest  string   // -C: bindings for the guest at Path; "": Path's own
+	Addr      string   // host:port of the plain listener
+	TLSAddr   string   // of the TLS listener; "": none
+	Cert, Key string   // PEM files, with TLSAddr
+	Watch     bool     // build and load anew on changes
+	Trace     bool     // show every request's steps
+	Once      bool     // serve one request and end
+	DataDir   string   // of the stores; "": the app's .wedge/data
+	Ephemeral bool     // the stores keep nothing
+	JSON      bool     // logs and traces as JSON
+	Args      []string // WASI arguments after the program's name
+}
+
+// parseRun reads the command line. Everything after a .wasm file or "--" is the guest's.
+func parseRun(args []string) (runOptions, error) {
+	var o runOptions
+	fs := newFlags("run")
+	fs.StringVar(&o.Addr, "addr", defaultAddr, "`HOST:PORT` to listen at; port 0 takes a free one")
+	fs.StringVar(&o.TLSAddr, "tls-addr", "", "`HOST:PORT` to listen at with TLS; needs --cert and --key")
+	fs.StringVar(&o.Cert, "cert", "", "PEM `FILE` with the certificate chain for --tls-addr")
+	fs.StringVar(&o.Key, "key", "", "PEM `FILE` with the key for --tls-addr")
+	fs.BoolVar(&o.Watch, "watch", false, "build and load anew when a file of the app changes")
+	fs.BoolVar(&o.Trace, "trace", false, "show every request's steps")
+	fs.BoolVar(&o.Once, "once", false, "serve one request and end")
+	fs.StringVar(&o.DataDir, "data", "", "`DIR` where stores keep what is written (default .wedge/data of the app)")
+	fs.BoolVar(&o.Ephemeral, "ephemeral", false, "stores keep nothing")
+	fs.StringVar(&o.Manifest, "C", "", "`FILE` (wedge.toml or fastly.toml) with bindings for the .wasm that follows")
+	fs.BoolVar(&o.JSON, "json", false, "print logs and traces as JSON")
+	rest, tail, err := parseUntil(fs, args, isWasm)
+	if err != nil {
+		return o, err
+	}
+	if len(rest) > 1 {
+		return o, usage(fs, fmt.Errorf("unexpected argument %q", rest[1]))
+	}
+	o.Path, o.Args = first(rest, ""), tail
+	if o.Path == "" && o.Manifest == "" {
+		o.Path = "."
+	}
+	if err := o.check(); err != nil {
+		return o, usage(fs, err)
+	}
+	return o, nil
+}
+
+func isWasm(path string) bool { return filepath.Ext(path) == ".wasm" }
+
+// check finds what is wrong with the options together.
+func (o *runOptions) check() error {
+	if err := checkAddr(o.Addr); err != nil {
+		return fmt.Errorf("--addr: %w", err)
+	}
+	if o.TLSAddr != "" {
+		if err := checkAddr(o.TLSAddr); err != nil {
+			return fmt.Errorf("--tls-addr: %w", err)
+		}
+	}
+	switch {
+	case (o.Cert == "") != (o.Key == ""):
+		return errors.New("--cert and --key go together")
+	case o.TLSAddr != "" && o.Cert == "":
+		return errors.New("--tls-addr needs --cert and --key")
+	case o.TLSAddr == "" && o.Cert != "":
+		return errors.New("--cert and --key are of no use without --tls-addr")
+	case o.TLSAddr == o.Addr && !freePort(o.Addr):
+		return errors.New("--addr and --tls-addr are the same")
+	case o.Ephemeral && o.DataDir != "":
+		return errors.New("--ephemeral and --data contradict each other")
+	case o.Once && o.Watch:
+		return errors.New("--once and --watch contradict each other")
+	case o.Manifest != "" && o.Path != "" && !isWasm(o.Path):
+		return errors.New("-C gives bindings to a .wasm file, not to " + o.Path)
+	}
+	return nil
+}
+
+func checkAddr(addr string) error {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("%q is not HOST:PORT", addr)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("%q is not a port from 0 to 65535", port)
+	}
+	return nil
+}
+
+func freePort(addr string) bool {
+	_, port, _ := net.SplitHostPort(addr)
+	return port == "0"
+}
+
+// load reads the app that the options mean; with --watch the node calls it again. With
+// -C the guest is the given one, which is not built.
+func (o *runOptions) load(talk io.Writer) (*manifest.App, error) {
+	path := o.Path
+	if o.Manifest != "" {
+		path = o.Manifest
+	}
+	app, err := loadApp(path, talk)
+	if err != nil {
+		return nil, err
+	}
+	if o.Manifest != "" && o.Path != "" {
+		app.GuestPath, app.Build = o.Path, manifest.Recipe{}
+		app.Watch = append(app.Watch, o.Path)
+	}
+	if len(o.Args) > 0 {
+		name := first(app.Version.Args, "compute-app") // what the ABI calls the program
+		app.Version.Args = append([]string{name}, o.Args...)
+	}
+	return app, nil
+}
+
+// prepare loads the app and builds it if it must be: what runs is what is on disk.
+func (o *runOptions) prepare(ctx context.Context, talk io.Writer) (*manifest.App, error) {
+	app, err := o.load(talk)
+	if err != nil {
+		return nil, err
+	}
+	stale, err := manifest.Stale(app)
+	if err != nil {
+		return nil, err
+	}
+	if stale {
+		fmt.Fprintf(talk, "building %s\n", app.Version.Service)
+		if err := manifest.Build(ctx, app, talk); err != nil {
+			return nil, err
+		}
+	}
+	if app.Version.Guest, err = app.ReadGuest(); err != nil {
+		return nil, err
+	}
+	return app, nil
+}
+
+func runRun(ctx context.Context, std stdio, args []string) error {
+	o, err := parseRun(args)
+	if err != nil {
+		return err
+	}
+	app, err := o.prepare(ctx, std.err)
+	if err != nil {
+		return err
+	}
+	return serve(ctx, std, o, app)
+}
+
+// serve is the seam to package node: everything before it is the command line's.
+func serve(_ context.Context, _ stdio, _ runOptions, app *manifest.App) error {
+	return &wedge.Error{Op: "run", What: app.Version.Service, Kind: wedge.Unsupported,
+		Err: errors.New("this binary has no node in it"), Hint: "Use a newer wedge."}
+}

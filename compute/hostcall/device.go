@@ -1,0 +1,112 @@
+package hostcall
+
+import (
+	"strings"
+
+	"github.com/ua-parser/uap-go/uaparser"
+
+	"github.com/wedge-cloud/wedge/abi"
+	"github.com/wedge-cloud/wedge/compute"
+)
+
+var deviceDetection = calls{"lookup": deviceLookup}
+
+// deviceLookup gives the version's own record for exactly this User-Agent, otherwise one
+// derived from it.
+func deviceLookup(c *compute.Call) abi.Status {
+	full := c.String(0)
+	if record, ok := c.Sandbox.Host.Version.Devices[full]; ok {
+		return c.PutBuf(2, 4, string(record))
+	}
+	ua := userAgentArg(c)
+	p := parser(c)
+	record, ok := describeDevice(ua, p.ParseUserAgent(ua), p.ParseOs(ua), p.ParseDevice(ua))
+	if !ok {
+		return abi.None
+	}
+	return c.PutBuf(2, 4, string(marshal(record)))
+}
+
+// A deviceRecord is the JSON that SDKs read.
+type deviceRecord struct {
+	UserAgent named  `json:"user_agent"`
+	OS        named  `json:"os"`
+	Device    device `json:"device"`
+}
+
+type named struct {
+	Name  string `json:"name,omitempty"`
+	Major string `json:"major,omitempty"`
+	Minor string `json:"minor,omitempty"`
+	Patch string `json:"patch,omitempty"`
+}
+
+type device struct {
+	Name          string `json:"name"`
+	Brand         string `json:"brand"`
+	Model         string `json:"model"`
+	HWType        string `json:"hwtype"`
+	IsEreader     bool   `json:"is_ereader"`
+	IsGameConsole bool   `json:"is_gameconsole"`
+	IsMediaPlayer bool   `json:"is_mediaplayer"`
+	IsMobile      bool   `json:"is_mobile"`
+	IsSmartTV     bool   `json:"is_smarttv"`
+	IsTablet      bool   `json:"is_tablet"`
+	IsTVPlayer    bool   `json:"is_tvplayer"`
+	IsDesktop     bool   `json:"is_desktop"`
+	IsTouchscreen bool   `json:"is_touchscreen"`
+	IsBot         bool   `json:"is_bot"`
+}
+
+// notKnown is the family that the parser gives when nothing matched.
+const notKnown = "Other"
+
+// describeDevice says what kind of device a User-Agent speaks of; ok is false if it says nothing.
+func describeDevice(ua string, agent *uaparser.UserAgent, os *uaparser.Os, dev *uaparser.Device) (r deviceRecord, ok bool) {
+	if dev.Family == notKnown && os.Family == notKnown {
+		return r, false
+	}
+	r.UserAgent = named{known(agent.Family), agent.Major, agent.Minor, agent.Patch}
+	r.OS = named{known(os.Family), os.Major, os.Minor, os.Patch}
+	r.Device = device{Name: known(dev.Family), Brand: dev.Brand, Model: dev.Model}
+	r.Device.classify(strings.ToLower(ua), strings.ToLower(dev.Family))
+	return r, true
+}
+
+func known(family string) string {
+	if family == notKnown {
+		return ""
+	}
+	return family
+}
+
+// deviceKinds are tried in order; the first with a word that the User-Agent (or the device's family) holds,
+// both in lower case, wins.
+var deviceKinds = []struct {
+	hwtype string
+	words  []string
+	set    func(*device)
+}{
+	{"Robot", []string{"spider"}, func(d *device) { d.IsBot = true }},
+	{"Games Console", []string{"playstation", "nintendo", "xbox"}, func(d *device) { d.IsGameConsole = true }},
+	{"Set Top Box", []string{"appletv", "apple tv", "roku", "chromecast", "; aft", "crkey"}, func(d *device) { d.IsTVPlayer = true }},
+	{"TV", []string{"smart-tv", "smarttv", "smart tv", "hbbtv", "web0s", "bravia", "googletv", "netcast"}, func(d *device) { d.IsSmartTV = true }},
+	{"EReader", []string{"kindle/", "kobo", "nook", "pocketbook"}, func(d *device) { d.IsEreader = true }},
+	{"Media Player", []string{"ipod"}, func(d *device) { d.IsMediaPlayer, d.IsTouchscreen = true, true }},
+	{"Tablet", []string{"ipad", "tablet", "kindle fire", "playbook"}, func(d *device) { d.IsTablet, d.IsTouchscreen = true, true }},
+	{"Mobile Phone", []string{"iphone", "mobile", "windows phone", "smartphone", "feature phone"}, func(d *device) { d.IsMobile, d.IsTouchscreen = true, true }},
+	{"Tablet", []string{"android"}, func(d *device) { d.IsTablet, d.IsTouchscreen = true, true }}, // a phone's browser adds "Mobile"
+	{"Desktop", []string{"windows nt", "macintosh", "x11", "cros"}, func(d *device) { d.IsDesktop = true }},
+}
+
+func (d *device) classify(ua, family string) {
+	for _, k := range deviceKinds {
+		for _, w := range k.words {
+			if strings.Contains(ua, w) || strings.Contains(family, w) {
+				d.HWType = k.hwtype
+				k.set(d)
+				return
+			}
+		}
+	}
+}

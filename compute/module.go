@@ -1,0 +1,174 @@
+package compute
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/tetratelabs/wazero/sys"
+
+	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/wasm"
+)
+
+// Options of one program.
+type Options struct {
+	Name        string       // for messages
+	Limits      wedge.Limits // zero fields: the defaults
+	Start       wedge.Start
+	Concurrency int // sandboxes at once; 0: the engine's bound
+
+	// Template returns a sandbox for a guest's start-up, with snapshot start.
+	Template func() *Sandbox
+}
+
+// Module is a program made ready to run: shared code, and the image that makes it this
+// program. It is safe for concurrent use.
+type Module struct {
+	engine  *Engine
+	code    *code
+	image   *image
+	opt     Options
+	running atomic.Int64
+	closed  atomic.Bool
+	Info    ModuleInfo
+}
+
+// ModuleInfo says what the engine made of a program.
+type ModuleInfo struct {
+	Digest    string // of the code, hex; equal digests share one pool
+	CodeBytes int    // of Wasm, without data
+	DataBytes int    // of initial memory
+	Shared    bool   // the code was there already: nothing was compiled
+	Took      time.Duration
+	Unpooled  string   // why instances are used once; "" if they are reused
+	Stubs     []string // imports that answer "unsupported"
+	CGI       bool     // imports no fastly_* call: a plain WASI program
+}
+
+// Load prepares a program: splits it, compiles its code unless some program brought the same
+// code before, and makes its memory image. Errors are of kind Invalid or Unsupported
+// for a bad module, with a hint for its author.
+func (e *Engine) Load(ctx context.Context, src []byte, opt Options) (*Module, error) {
+	began := time.Now()
+	opt.Limits = opt.Limits.WithDefaults()
+	split := wasm.Options{MaxMemory: opt.Limits.Memory, NoChecks: e.cfg.NoInterruptChecks}
+	if opt.Start == wedge.StartSnapshot {
+		split.Park = e.cfg.ParkAt.String()
+	}
+	p, err := wasm.Split(src, split)
+	if err != nil {
+		return nil, loadError(opt.Name, err)
+	}
+	img, err := newImage(p.Image, opt.Limits)
+	if err != nil {
+		return nil, loadError(opt.Name, err)
+	}
+	c, shared, err := e.code(ctx, p, opt)
+	if err != nil {
+		img.release()
+		return nil, loadError(opt.Name, err)
+	}
+	m := &Module{engine: e, code: c, image: img, opt: opt}
+	m.Info = ModuleInfo{Digest: fmt.Sprintf("%x", p.Digest), CodeBytes: len(p.Code), DataBytes: len(p.Image.Data),
+		Shared: shared, Unpooled: p.Unpooled, Stubs: c.stubs, CGI: c.plain}
+	if err := m.warm(); err != nil {
+		m.Close()
+		return nil, loadError(opt.Name, err)
+	}
+	m.Info.Took = time.Since(began)
+	return m, nil
+}
+
+func loadError(name string, err error) error {
+	return &wedge.Error{Op: "load guest", What: name, Kind: wedge.KindOf(err), Err: err}
+}
+
+// warm makes one instance, which shows that the program can be instantiated at all.
+func (m *Module) warm() error {
+	inst, err := m.code.take(m.image)
+	if err != nil {
+		return err
+	}
+	m.code.put(inst)
+	return nil
+}
+
+// Close gives up the module. Sandboxes that still run finish first; the last module with
+// some code takes the code and its instances along.
+func (m *Module) Close() {
+	if m.closed.Swap(true) {
+		return
+	}
+	m.image.release()
+	m.engine.release(m.code)
+}
+
+// ExitCode is the error of a guest that ended itself with a code other than 0.
+type ExitCode uint32
+
+func (c ExitCode) Error() string { return fmt.Sprintf("the guest exited with code %d", uint32(c)) }
+
+// Run executes the guest's _start in a fresh sandbox and returns when the guest has ended.
+// The result is nil for a clean end, an [ExitCode], or a *wedge.Error: Unavailable when
+// refused by overload, Exhausted or Timeout at a limit, Trap for what the guest did wrong.
+// Its end comes early, with an error of kind Unavailable, when ctx ends. Run must not be
+// called after Close.
+func (m *Module) Run(ctx context.Context, sb *Sandbox) error {
+	if err := m.engine.admit(m); err != nil {
+		return err
+	}
+	defer m.engine.leave(m)
+	inst, err := m.code.take(m.image)
+	if err != nil {
+		m.engine.stats.Refused.Add(1)
+		return &wedge.Error{Op: "make sandbox", What: m.opt.Name, Kind: wedge.Unavailable, Err: err}
+	}
+	m.engine.stats.Runs.Add(1)
+	if inst.park != nil {
+		m.engine.stats.Snapshots.Add(1)
+	}
+	r := &run{sb: sb, inst: inst, sched: m.engine.sched, limits: m.opt.Limits, base: ctx, node: m.engine.base, start: time.Now()}
+	sb.run = r
+	inst.ctx.run = r
+	if inst.park != nil {
+		r.ended = make(chan error, 1)
+		return m.outcome(inst.runParked(r), r.denied)
+	}
+	r.acquire()
+	err = inst.call()
+	r.release()
+	r.finish()
+	inst.ctx.run = nil
+	denied := inst.mem.denied
+	m.code.giveBack(inst, err)
+	return m.outcome(err, denied)
+}
+
+// outcome turns what wazero returned into what the caller is told.
+func (m *Module) outcome(err error, denied bool) error {
+	var exit *sys.ExitError
+	var limit *limitError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &exit):
+		if exit.ExitCode() == 0 {
+			return nil
+		}
+		return ExitCode(exit.ExitCode())
+	case errors.As(err, &limit):
+		m.engine.stats.OverTime.Add(1)
+		e := *limit.err
+		e.What = m.opt.Name
+		return &e
+	}
+	m.engine.stats.Traps.Add(1)
+	hint := "The guest's own stderr, shown above, may say more; build it with debug info for better names."
+	if denied {
+		hint = fmt.Sprintf("It asked for more memory than its %d MiB; use less, or raise limits.memory.", m.opt.Limits.Memory>>20)
+	}
+	return &wedge.Error{Op: "run guest", What: m.opt.Name, Kind: wedge.Trap, Err: err, Hint: hint}
+}

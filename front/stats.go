@@ -1,0 +1,75 @@
+package front
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Stats are a front's counts since it was made.
+type Stats struct {
+	Accepted           int64    // connections
+	OpenConnections    int64    // now
+	RefusedConnections int64    // over MaxConnections
+	FailedHandshakes   int64    // of TLS
+	Requests           int64    // all that reached the front's handler, refused ones included
+	InFlight           int64    // requests now, hijacked connections included
+	Refused            int64    // requests the front answered itself with an error
+	Overload           int64    // of these, those over MaxRequests
+	Panics             int64    // of handlers
+	Hijacked           int64    // connections that handlers took over
+	Status             [6]int64 // requests by status class; 0: no answer, the connection was cut
+}
+
+type counters struct {
+	accepted, refusedConns, handshakes, requests, inFlight, refused, overload, panics, hijacked atomic.Int64
+	status                                                                                      [6]atomic.Int64
+}
+
+// Stats returns the current counts. They are read one by one, so they may be a request apart.
+func (f *Front) Stats() Stats {
+	c := &f.stats
+	s := Stats{
+		Accepted: c.accepted.Load(), RefusedConnections: c.refusedConns.Load(), FailedHandshakes: c.handshakes.Load(),
+		Requests: c.requests.Load(), InFlight: c.inFlight.Load(), Refused: c.refused.Load(), Overload: c.overload.Load(),
+		Panics: c.panics.Load(), Hijacked: c.hijacked.Load(),
+	}
+	for i := range s.Status {
+		s.Status[i] = c.status[i].Load()
+	}
+	f.mu.Lock()
+	s.OpenConnections = int64(len(f.conns))
+	f.mu.Unlock()
+	return s
+}
+
+// Access is what an access log wants to know of a request. Method, Host and Path come from
+// the client: they are bounded, not cleaned.
+type Access struct {
+	RequestID string
+	Method    string // at most 32 bytes
+	Host      string // as sent; at most 255 bytes
+	Path      string // without query, which may hold secrets; at most 1,024 bytes
+	Proto     string // "HTTP/1.1", "HTTP/2.0"
+	Remote    string // the client's address, without port
+	Service   string // "" if no route was found
+	Version   int
+	Status    int // of the final response, which may have been cut short; 0: none, the connection was cut
+	Bytes     int64
+	Start     time.Time
+	Duration  time.Duration // until the handler returned
+	Hijacked  bool
+}
+
+// Bounds of what Access takes from the client, in bytes.
+const (
+	maxAccessMethod = 32
+	maxAccessHost   = 255
+	maxAccessPath   = 1024
+)
+
+func cut(s string, n int) string {
+	if len(s) > n {
+		return s[:n]
+	}
+	return s
+}

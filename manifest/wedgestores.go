@@ -1,0 +1,160 @@
+package manifest
+
+import (
+	"github.com/wedge-cloud/wedge"
+)
+
+// wedgeBindings reads the stores. In each, a string in place of a table names a JSON file
+// with what the table would hold.
+func wedgeBindings(t *table, ver *wedge.Version) {
+	t.each("config", func(name string, v value) {
+		if s, ok := v.tableOrFile(name); ok {
+			putIn(&ver.ConfigStores, name, configStore(s))
+		}
+	})
+	t.each("kv", func(name string, v value) {
+		if s, ok := v.tableOrFile(name); ok {
+			putIn(&ver.KVStores, name, wedgeSeeds(s))
+		}
+	})
+	t.each("secrets", func(name string, v value) {
+		if s, ok := v.tableOrFile(name); ok {
+			putIn(&ver.SecretStores, name, wedgeSecrets(s))
+		}
+	})
+	t.each("acl", func(name string, v value) {
+		s, ok := v.tableOrFile(name)
+		switch {
+		case !ok:
+		case s.has("entries"):
+			putIn(&ver.ACLs, name, aclFile(s))
+		default:
+			acl := []wedge.ACLEntry{}
+			s.entries(func(prefix string, action value) {
+				key := value{action.d, action.path, prefix}
+				acl = addACL(acl, key, action)
+			})
+			putIn(&ver.ACLs, name, acl)
+		}
+	})
+}
+
+func (v value) tableOrFile(name string) (*table, bool) {
+	if !v.checkName(name) {
+		return nil, false
+	}
+	if _, ok := v.v.(string); ok {
+		return v.jsonFile()
+	}
+	return v.table()
+}
+
+func wedgeSeeds(t *table) []wedge.KVSeed {
+	seeds := []wedge.KVSeed{}
+	t.entries(func(key string, v value) {
+		s := wedge.KVSeed{Key: key}
+		if text, ok := v.v.(string); ok {
+			s.Value = []byte(text)
+		} else {
+			e, ok := v.table()
+			if !ok {
+				return
+			}
+			s.Value = e.textOrFile("value")
+			s.Metadata = e.str("metadata")
+			e.done()
+		}
+		seeds = v.seed(seeds, s)
+	})
+	return seeds
+}
+
+// textOrFile reads a KV value from the key inline or the file, exactly one of which must
+// be there; old are former names for "file".
+func (t *table) textOrFile(inline string, old ...string) []byte {
+	var out []byte
+	n := 0
+	if v, ok := t.get(inline); ok {
+		s, _ := v.str()
+		out = []byte(s)
+		n++
+	}
+	for _, key := range append([]string{"file"}, old...) {
+		if v, ok := t.get(key); ok {
+			out, _ = v.file(wedge.MaxKVValue)
+			n++
+		}
+	}
+	if n != 1 {
+		t.fail("Give the value with one of "+inline+" and file.", "%d values, 1 is needed", n)
+	}
+	return out
+}
+
+func wedgeSecrets(t *table) map[string]wedge.Secret {
+	store := map[string]wedge.Secret{}
+	t.entries(func(name string, v value) {
+		v.checkSecretName(name)
+		if s, ok := wedgeSecret(v); ok {
+			store[name] = s
+		}
+	})
+	return store
+}
+
+// wedgeSecret reads { env = NAME }, { file = PATH } or the secret itself, which works but
+// does not belong in a file that is committed.
+func wedgeSecret(v value) (wedge.Secret, bool) {
+	m := map[string]any{"value": v.v}
+	if _, ok := v.v.(string); !ok {
+		t, ok := v.table()
+		if !ok {
+			return nil, false
+		}
+		m = t.m
+	}
+	t := &table{value: v, m: m}
+	s, ok := secretFrom(t, "value")
+	t.done()
+	if t.has("value") {
+		v.warn("the secret itself is in this file; better write { env = \"NAME\" } or { file = \"PATH\" }")
+	}
+	if t.has("file") {
+		s = trimNewline(s)
+	}
+	return s, ok
+}
+
+// wedgeTables reads what the version knows about the world: places, devices, shields.
+func wedgeTables(t *table, ver *wedge.Version) {
+	ver.GeoLoopback = true
+	if v, ok := t.get("geo"); ok {
+		if geo, ok := v.tableOrFile("geo"); ok {
+			ver.GeoLoopback = geo.bool("loopback", true)
+			for _, addr := range geo.names() {
+				if addr != "loopback" {
+					rec, _ := geo.get(addr)
+					geoRecord(ver, addr, rec)
+				}
+			}
+		}
+	}
+	if v, ok := t.get("devices"); ok {
+		if devices, ok := v.tableOrFile("devices"); ok {
+			devices.entries(func(ua string, rec value) { deviceRecord(ver, ua, rec) })
+		}
+	}
+	t.each("shields", func(name string, v value) {
+		if v.checkName(name) {
+			putIn(&ver.Shields, name, shieldSite(v))
+		}
+	})
+	if v, ok := t.get("api_keys"); ok {
+		list, _ := v.list()
+		for _, e := range list {
+			if s, ok := wedgeSecret(e); ok {
+				ver.APIKeys = append(ver.APIKeys, s)
+			}
+		}
+	}
+}

@@ -1,0 +1,3 @@
+module github.com/wedge-cloud/wedge/sdk/go
+
+go 1.26

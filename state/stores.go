@@ -1,0 +1,174 @@
+package state
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sort"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/wedge-cloud/wedge"
+)
+
+// Stores are the key-value stores that one version of a service binds. They are immutable
+// themselves, cheap, and need not be closed.
+type Stores struct {
+	kv    *KV
+	named map[string]*store
+}
+
+// A store is one bound store: where its keys lie and what it is seeded with.
+type store struct {
+	prefix []byte
+	seeds  map[string]wedge.KVValue
+	order  []string // keys of seeds in byte order
+}
+
+// seedBit marks the generation of a seed. Below it lie those of writes; all of it fits the 53 bits
+// that a JavaScript number holds exactly.
+const seedBit = 1 << 52
+
+// For binds the stores that a version of the service names, each with its seeds; of two
+// seeds for one key the last counts. The name of the service must be unique in the database.
+func (kv *KV) For(service string, stores map[string][]wedge.KVSeed) *Stores {
+	s := &Stores{kv: kv, named: make(map[string]*store, len(stores))}
+	for name, seeds := range stores {
+		st := &store{prefix: storePrefix(service, name), seeds: make(map[string]wedge.KVValue, len(seeds))}
+		for _, seed := range seeds {
+			st.seeds[seed.Key] = wedge.KVValue{
+				Value:      seed.Value[:len(seed.Value):len(seed.Value)],
+				Metadata:   seed.Metadata,
+				Generation: seedGeneration(seed),
+			}
+		}
+		for key := range st.seeds {
+			st.order = append(st.order, key)
+		}
+		sort.Strings(st.order)
+		s.named[name] = st
+	}
+	return s
+}
+
+// seedGeneration is drawn from the content, so that it is the same on every node and
+// changes when the seed does.
+func seedGeneration(seed wedge.KVSeed) uint64 {
+	h := sha256.New()
+	h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(seed.Metadata))))
+	io.WriteString(h, seed.Metadata)
+	h.Write(seed.Value)
+	return seedBit | binary.BigEndian.Uint64(h.Sum(nil))&(seedBit-1)
+}
+
+func (st *store) id(key string) []byte {
+	return append(st.prefix[:len(st.prefix):len(st.prefix)], key...)
+}
+
+// Has reports whether the version binds a store of that name.
+func (s *Stores) Has(name string) bool { return s.named[name] != nil }
+
+// open checks the names of store and key and begins an operation.
+func (s *Stores) open(ctx context.Context, op, name, key string) (*store, error) {
+	st := s.named[name]
+	if st == nil {
+		return nil, &wedge.Error{Op: op, What: "store " + name, Kind: wedge.NotExist,
+			Err: errors.New("the version binds no such store"), Hint: "Add it to the version's key-value stores."}
+	}
+	if len(key) > wedge.MaxKVKey {
+		return nil, &wedge.Error{Op: op, What: "store " + name, Kind: wedge.Invalid,
+			Err: fmt.Errorf("the key has %d bytes", len(key)), Hint: fmt.Sprintf("A key may have %d bytes.", wedge.MaxKVKey)}
+	}
+	return st, s.kv.enter(ctx, op, "store "+name)
+}
+
+// Get returns what the key holds. The value must not be changed. Errors are of kind
+// NotExist, Invalid (key), Timeout, Unavailable or Internal (corrupt).
+func (s *Stores) Get(ctx context.Context, name, key string) (wedge.KVValue, error) {
+	st, err := s.open(ctx, "get key", name, key)
+	if err != nil {
+		return wedge.KVValue{}, err
+	}
+	defer s.kv.leave()
+	id, now := st.id(key), s.kv.opts.Now()
+	h, err := readHead(s.kv.db, id)
+	if err == nil && h != nil && h.large {
+		return s.getLarge(id, name, key, st, now)
+	}
+	return st.see(h, now, name, key, err)
+}
+
+// getLarge reads head and value from one snapshot: they must be of the same write.
+func (s *Stores) getLarge(id []byte, name, key string, st *store, now time.Time) (wedge.KVValue, error) {
+	snap := s.kv.db.NewSnapshot()
+	defer snap.Close()
+	h, err := readHead(snap, id)
+	if err == nil && h.live(now) {
+		err = h.loadValue(snap, id)
+	}
+	return st.see(h, now, name, key, err)
+}
+
+// see turns a head into what the guest sees: the written value, else the seed, else nothing.
+func (st *store) see(h *head, now time.Time, name, key string, err error) (wedge.KVValue, error) {
+	switch {
+	case err != nil:
+		return wedge.KVValue{}, err
+	case h.live(now):
+		return wedge.KVValue{Value: h.value, Metadata: h.metadata, Generation: h.generation, Expires: h.expires}, nil
+	case !h.hides(now):
+		if v, ok := st.seeds[key]; ok {
+			return v, nil
+		}
+	}
+	return wedge.KVValue{}, absent("get key", name, key)
+}
+
+func absent(op, name, key string) error {
+	return &wedge.Error{Op: op, What: fmt.Sprintf("%q in store %s", key, name), Kind: wedge.NotExist}
+}
+
+// readHead returns the head of id, nil if nothing was written.
+func readHead(r pebble.Reader, id []byte) (*head, error) {
+	key := inSpace(headSpace, id)
+	b, closer, err := r.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, diskError("read state", err)
+	}
+	defer closer.Close()
+	h, err := decodeHead(b)
+	if err != nil {
+		return nil, corrupt(key, err)
+	}
+	return h, nil
+}
+
+// loadValue brings in a value that lies apart.
+func (h *head) loadValue(r pebble.Reader, id []byte) error {
+	if !h.large {
+		return nil
+	}
+	key := inSpace(valueSpace, id)
+	b, closer, err := r.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return corrupt(key, "the value is missing")
+	}
+	if err != nil {
+		return diskError("read state", err)
+	}
+	defer closer.Close()
+	h.value = slices.Clone(b)
+	return nil
+}
+
+func diskError(op string, err error) error {
+	return &wedge.Error{Op: op, Kind: wedge.Unavailable, Err: err, Hint: "Look at the disk that holds the state directory."}
+}

@@ -1,0 +1,117 @@
+package state
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/wedge-cloud/wedge"
+)
+
+// sweepBatch is how many expired keys one sweep removes, so that a flood of them does not
+// take the disk from those who wait for it.
+const sweepBatch = 10_000
+
+// Run sweeps expired keys and watches the disk's free space until ctx ends; it then
+// returns nil. Without it all is correct, but expired keys keep their room and a disk may
+// run full, which ends the process.
+func (kv *KV) Run(ctx context.Context) error {
+	tick := time.NewTicker(kv.opts.SweepEvery)
+	defer tick.Stop()
+	for {
+		kv.watchDisk()
+		for {
+			n, err := kv.Sweep(ctx, sweepBatch)
+			if err != nil && ctx.Err() == nil && wedge.KindOf(err) != wedge.Unavailable {
+				kv.opts.Log.Error("state: sweep expired keys", "err", err)
+			}
+			if n < sweepBatch || err != nil {
+				break
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// watchDisk notes whether there is room for writes.
+func (kv *KV) watchDisk() {
+	if kv.opts.Memory {
+		return
+	}
+	usage, err := kv.fs.GetDiskUsage(kv.dir)
+	if err != nil {
+		return // cannot know; writes then tell by themselves
+	}
+	full := usage.AvailBytes < kv.opts.MinFree
+	if kv.full.Swap(full) != full {
+		kv.opts.Log.Warn("state: disk space changed", "writes_refused", full, "free_bytes", usage.AvailBytes)
+	}
+}
+
+// roomy refuses a write while the disk is nearly full: a write that pebble cannot finish
+// would end the process, and with it the reads.
+func (kv *KV) roomy() error {
+	if !kv.full.Load() {
+		return nil
+	}
+	return &wedge.Error{Op: "put key", What: kv.dir, Kind: wedge.Unavailable, Err: errors.New("the disk is nearly full"),
+		Hint: "Make room on the disk of the state directory; keys can be deleted meanwhile."}
+}
+
+// Sweep removes up to limit expired keys and returns how many index entries it dealt with.
+func (kv *KV) Sweep(ctx context.Context, limit int) (n int, err error) {
+	if err := kv.enter(ctx, "sweep state", kv.dir); err != nil {
+		return 0, err
+	}
+	defer kv.leave()
+	now := kv.opts.Now()
+	it, err := kv.db.NewIterWithContext(ctx, &pebble.IterOptions{
+		LowerBound: []byte{expirySpace},
+		UpperBound: expiryKey(now.Add(1), nil),
+	})
+	if err != nil {
+		return 0, diskError("sweep state", err)
+	}
+	for ok := it.First(); ok && n < limit && err == nil && ctx.Err() == nil; ok = it.Next() {
+		n++
+		err = kv.expire(it.Key(), now)
+	}
+	return n, errors.Join(err, it.Error(), it.Close())
+}
+
+// expire removes the key that an index entry names, or leaves a tombstone over its seed. The
+// write is not synced: if it is lost the next sweep repeats it.
+func (kv *KV) expire(entry []byte, now time.Time) error {
+	if len(entry) < 9 {
+		return kv.db.Delete(entry, pebble.NoSync)
+	}
+	at, id := time.Unix(0, int64(binary.BigEndian.Uint64(entry[1:]))), append([]byte(nil), entry[9:]...)
+	defer kv.lock(id)()
+	h, err := readHead(kv.db, id)
+	if err != nil && wedge.KindOf(err) != wedge.Internal {
+		return err
+	}
+	if err != nil || h == nil || !h.expires.Equal(at) || h.live(now) {
+		return kv.db.Delete(entry, pebble.NoSync) // the key was written since, or cannot be read
+	}
+	var next *head
+	if h.shadows {
+		next = &head{tombstone: true, generation: h.generation}
+	}
+	b := kv.db.NewBatch()
+	defer b.Close()
+	if err := kv.fill(b, id, h, next); err != nil {
+		return diskError("sweep state", err)
+	}
+	if err := b.Commit(pebble.NoSync); err != nil {
+		return diskError("sweep state", err)
+	}
+	return nil
+}

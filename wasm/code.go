@@ -1,0 +1,245 @@
+package wasm
+
+// rewriter copies function bodies, shifting function indices past the inserted import
+// and putting interrupt checks where a guest could otherwise run for ever.
+type rewriter struct {
+	r      reader
+	out    []byte
+	shift  uint32 // functions from this index on have moved up
+	added  uint32 // by so many: the imports added
+	from   uint32 // calls of this import
+	to     uint32 // go to this function instead, if it is not 0
+	check  []byte // the instructions of one interrupt check
+	uses   uses
+	checks int
+}
+
+// uses notes what a program's code does that decides how its instances can be reused.
+type uses struct {
+	tableWrite string // an instruction that changes a table or drops a segment, "" if none
+	memoryInit bool   // refers to data segments by index
+	simd       bool
+	threads    bool
+	exceptions bool
+}
+
+// moved returns the index of function i in the rewritten module.
+func (w *rewriter) moved(i uint32) uint32 {
+	if i >= w.shift {
+		return i + w.added
+	}
+	if w.to != 0 && i == w.from {
+		return w.to
+	}
+	return i
+}
+
+// body rewrites one function body (locals and expression, without its size). Loops get a check
+// at their head, and functions that call others one at their entry, unless straight code leads
+// from there into a loop, as in every function of the Go compiler. A function that calls none
+// needs none: it ends, or it loops.
+func (w *rewriter) body(b []byte) []byte {
+	w.r = reader{b: b}
+	w.out = w.out[:0]
+	w.locals()
+	entry := len(w.out)
+	if need := w.expression(); w.r.err != nil || !need {
+		return w.out
+	}
+	w.checks++
+	n := len(w.check)
+	w.out = append(w.out, w.check...)
+	copy(w.out[entry+n:], w.out[entry:])
+	copy(w.out[entry:], w.check)
+	return w.out
+}
+
+func (w *rewriter) locals() {
+	r := &w.r
+	total := uint64(0)
+	for n := r.count(2); n > 0 && r.err == nil; n-- {
+		total += uint64(r.u32())
+		if t := r.byte(); t == 0x63 || t == 0x64 {
+			r.leb(5)
+		}
+		if total > maxLocals {
+			r.fail("%d locals in one function, at most %d", total, maxLocals)
+		}
+	}
+	w.out = append(w.out, r.b[:r.pos]...)
+}
+
+const maxLocals = 50_000
+
+// expression copies instructions to the end of the body and reports whether the function's
+// entry needs a check. Runs of instructions that stay as they are get copied in one piece.
+func (w *rewriter) expression() (entryCheck bool) {
+	r := &w.r
+	from := r.pos
+	calls, looped := false, false
+	straight := true // no branch, call or return so far
+	for !r.done() {
+		at := r.pos
+		op := r.byte()
+		switch op {
+		case 0x03: // loop
+			r.leb(5)
+			w.out = append(append(w.out, r.b[from:r.pos]...), w.check...)
+			w.checks++
+			from = r.pos
+			looped = looped || straight
+		case 0x10, 0x12, 0xd2: // call, return_call, ref.func
+			if op != 0xd2 {
+				calls, straight = true, false
+			}
+			f := r.u32()
+			if to := w.moved(f); to != f {
+				w.out = append(append(w.out, r.b[from:at]...), op)
+				w.out = appendU32(w.out, to)
+				from = r.pos
+			}
+		case 0x11, 0x13: // call_indirect, return_call_indirect
+			calls, straight = true, false
+			r.u32()
+			r.u32()
+		case 0x14, 0x15: // call_ref, return_call_ref
+			calls, straight = true, false
+			r.u32()
+		default:
+			if op == 0x04 || op >= 0x0c && op <= 0x0f || op == 0x1f {
+				straight = false
+			}
+			w.immediates(op)
+		}
+	}
+	if r.err == nil {
+		w.out = append(w.out, r.b[from:r.pos]...)
+	}
+	return calls && !looped
+}
+
+// immediates steps over what follows an opcode.
+func (w *rewriter) immediates(op byte) {
+	r := &w.r
+	switch {
+	case op >= 0x45 && op <= 0xc4, op == 0x00, op == 0x01, op == 0x05, op == 0x0b, op == 0x0f,
+		op == 0x1a, op == 0x1b, op == 0xd1, op == 0xd3, op == 0xd4:
+	case op == 0x02 || op == 0x04: // block, if: a block type, s33
+		r.leb(5)
+	case op >= 0x20 && op <= 0x24, op == 0x0c, op == 0x0d, op == 0xd5, op == 0xd6: // local, global, br
+		r.u32()
+	case op == 0x25: // table.get
+		r.u32()
+	case op == 0x26:
+		w.uses.tableWrite = "table.set"
+		r.u32()
+	case op >= 0x28 && op <= 0x3e: // loads and stores
+		r.memarg()
+	case op == 0x3f || op == 0x40: // memory.size, memory.grow
+		r.u32()
+	case op == 0x41:
+		r.leb(5)
+	case op == 0x42:
+		r.leb(10)
+	case op == 0x43:
+		r.skip(4)
+	case op == 0x44:
+		r.skip(8)
+	case op == 0x0e: // br_table
+		for n := r.count(1); n >= 0 && r.err == nil; n-- {
+			r.u32()
+		}
+	case op == 0x1c: // select with types
+		for n := r.count(1); n > 0 && r.err == nil; n-- {
+			if t := r.byte(); t == 0x63 || t == 0x64 {
+				r.leb(5)
+			}
+		}
+	case op == 0xd0: // ref.null
+		r.leb(5)
+	case op == 0x08 || op == 0x0a || op == 0x1f:
+		w.exception(op)
+	case op == 0xfc:
+		w.bulk(r.u32())
+	case op == 0xfd:
+		w.uses.simd = true
+		r.simd(r.u32())
+	case op == 0xfe:
+		w.uses.threads = true
+		if r.u32() == 0x03 { // atomic.fence
+			r.byte()
+		} else {
+			r.memarg()
+		}
+	default:
+		r.fail("opcode 0x%02x at byte %d of the function is not known", op, r.pos-1)
+	}
+}
+
+func (w *rewriter) exception(op byte) {
+	r := &w.r
+	w.uses.exceptions = true
+	switch op {
+	case 0x08: // throw
+		r.u32()
+	case 0x1f: // try_table
+		r.leb(5)
+		for n := r.count(2); n > 0 && r.err == nil; n-- {
+			if kind := r.byte(); kind < 2 {
+				r.u32()
+			}
+			r.u32()
+		}
+	}
+}
+
+// bulk steps over the immediates of a 0xfc instruction.
+func (w *rewriter) bulk(sub uint32) {
+	r := &w.r
+	writes := map[uint32]string{9: "data.drop", 12: "table.init", 13: "elem.drop", 14: "table.copy", 15: "table.grow", 17: "table.fill"}
+	if name, ok := writes[sub]; ok {
+		w.uses.tableWrite = name
+	}
+	switch sub {
+	case 0, 1, 2, 3, 4, 5, 6, 7: // saturating truncations
+	case 8:
+		w.uses.memoryInit = true
+		r.u32()
+		r.u32()
+	case 9:
+		w.uses.memoryInit = true
+		r.u32()
+	case 10, 12, 14: // memory.copy, table.init, table.copy
+		r.u32()
+		r.u32()
+	case 11, 13, 15, 16, 17: // memory.fill, elem.drop, table.grow, size, fill
+		r.u32()
+	default:
+		r.fail("opcode 0xfc %d is not known", sub)
+	}
+}
+
+func (r *reader) memarg() {
+	align := r.u32()
+	if align&0x40 != 0 { // multi-memory: an index follows
+		r.u32()
+	}
+	r.leb(10)
+}
+
+// simd steps over the immediates of a 0xfd instruction.
+func (r *reader) simd(sub uint32) {
+	switch {
+	case sub <= 11 || sub == 92 || sub == 93: // loads and stores
+		r.memarg()
+	case sub == 12 || sub == 13: // v128.const, i8x16.shuffle
+		r.skip(16)
+	case sub >= 21 && sub <= 34: // lanes
+		r.byte()
+	case sub >= 84 && sub <= 91: // lane loads and stores
+		r.memarg()
+		r.byte()
+	case sub > 0x113:
+		r.fail("opcode 0xfd %d is not known", sub)
+	}
+}

@@ -23,7 +23,8 @@ var arrows = map[string]map[string]string{
 	"cmd/wedge": {
 		"node":     "wedge run",
 		"manifest": "reads wedge.toml and fastly.toml into a version",
-		"compute":  "wedge inspect shows what the engine makes of a module",
+		"compute":  "a guest's exit code is wedge run --once's own",
+		"front":    "wedge run names the certificates",
 		"wasm":     "wedge inspect reads a module's sections",
 	},
 	"node":             {"*": "the composition root: the only package that sees all others"},

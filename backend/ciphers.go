@@ -28,19 +28,22 @@ func setCiphers(cfg *tls.Config, list string) error {
 	return nil
 }
 
-// maxCipherTokens bounds the work on a list that a guest wrote.
-const maxCipherTokens = 256
+// Bounds on the work with a list that a guest wrote; what is beyond them is not read.
+const (
+	maxCipherList   = 4096 // bytes
+	maxCipherTokens = 256
+)
 
 // parseCiphers reads the format of OpenSSL's ciphers(1): names and groups, joined within
 // a term by "+", with "!" (never), "-" (not so far) and "+" (to the end) before a term. Names
 // not known are passed over, as OpenSSL does. tls13 tells that a suite of TLS 1.3 was named.
 func parseCiphers(list string) (ids []uint16, tls13 bool) {
-	terms := strings.FieldsFunc(list, func(r rune) bool { return r == ':' || r == ',' || r == ' ' || r == ';' })
+	terms := strings.FieldsFunc(list[:min(len(list), maxCipherList)], func(r rune) bool { return r == ':' || r == ',' || r == ' ' || r == ';' })
 	never := map[uint16]bool{}
 	for _, term := range terms[:min(len(terms), maxCipherTokens)] {
 		op := term[0]
 		name := strings.TrimLeft(term, "!-+")
-		tls13 = tls13 || op != '!' && op != '-' && isTLS13(name)
+		tls13 = tls13 || op != '!' && op != '-' && slices.Contains(suites13, name)
 		for _, s := range suites {
 			if !s.matches(name) {
 				continue
@@ -61,10 +64,11 @@ func parseCiphers(list string) (ids []uint16, tls13 bool) {
 	return ids, tls13
 }
 
-func isTLS13(name string) bool {
-	return slices.ContainsFunc(tls.CipherSuites(), func(s *tls.CipherSuite) bool {
-		return s.Name == name && s.SupportedVersions[0] == tls.VersionTLS13
-	})
+// suites13 names the suites of TLS 1.3, which crypto/tls does not let anyone choose from.
+var suites13 = []string{
+	tls.CipherSuiteName(tls.TLS_AES_128_GCM_SHA256),
+	tls.CipherSuiteName(tls.TLS_AES_256_GCM_SHA384),
+	tls.CipherSuiteName(tls.TLS_CHACHA20_POLY1305_SHA256),
 }
 
 // A suite is a cipher suite of Go with the words by which OpenSSL knows it.

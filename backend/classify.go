@@ -118,7 +118,8 @@ func (e streamError) Error() string { return "stream error" }
 
 const (
 	frameRSTStream  = 3 // RFC 9113 section 6.4
-	h2RefusedStream = 7 // RFC 9113 section 7
+	h2ProtocolError = 1 // RFC 9113 section 7
+	h2RefusedStream = 7
 )
 
 func byStream(err error, _ phase) *wedge.FetchError {
@@ -134,11 +135,14 @@ func byStream(err error, _ phase) *wedge.FetchError {
 	return &wedge.FetchError{Failure: wedge.FailureH2, H2Frame: frameRSTStream, H2Code: se.Code}
 }
 
-// refusedStream reports whether the origin said that it did not process the request.
+// refusedStream reports whether the origin said that it did not process the request. Like
+// net/http it takes a PROTOCOL_ERROR from the origin for that as well: so answer servers,
+// Go's among them, when a stream crosses the SETTINGS that limit streams.
 func refusedStream(err error) bool {
 	var se streamError
 	if errors.As(err, &se) {
-		return se.Code == h2RefusedStream
+		return se.Code == h2RefusedStream ||
+			se.Code == h2ProtocolError && se.Cause != nil && se.Cause.Error() == "received from peer"
 	}
 	return contains(err, "graceful shutdown GOAWAY", "client conn not usable")
 }

@@ -29,7 +29,7 @@ func TestFailures(t *testing.T) {
 		{"closes after the request", saying(""), wedge.FailureTerminated, false},
 		{"resets", func(_ int, c net.Conn) { readHead(bufio.NewReader(c)); c.(*net.TCPConn).SetLinger(0) }, wedge.FailureTerminated, false},
 		{"never answers", silent, wedge.FailureResponseTimeout, false},
-		{"half a head, then nothing", func(n int, c net.Conn) { io.WriteString(c, head); silent(n, c) }, wedge.FailureResponseTimeout, false},
+		{"half a head, then nothing", func(n int, c net.Conn) { saying(head)(n, c); silent(n, c) }, wedge.FailureResponseTimeout, false},
 		{"half a head", saying(head + "A: b\r\n"), wedge.FailureIncomplete, false},
 		{"half a status line", saying("HTTP/1."), wedge.FailureProtocol, false},
 		{"garbage", saying("SSH-2.0-OpenSSH_9.9\r\n"), wedge.FailureProtocol, false},
@@ -59,7 +59,7 @@ func TestFailures(t *testing.T) {
 			c.(*net.TCPConn).SetLinger(0)
 		}, wedge.FailureIncomplete, true},
 		{"stops in the body", func(n int, c net.Conn) {
-			io.WriteString(c, head+"Content-Length: 10\r\n\r\nhalf")
+			saying(head+"Content-Length: 10\r\n\r\nhalf")(n, c)
 			silent(n, c)
 		}, wedge.FailureResponseTimeout, true},
 	} {

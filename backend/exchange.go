@@ -181,10 +181,10 @@ func (ex *exchange) abort() {
 	})
 }
 
-// retryable reports whether the request may be sent again after err. The connection had
-// served before and no byte of an answer came, so the origin has most likely closed it while
-// it was idle; and either nothing was written, or the request may be repeated. A body must
-// be there to be sent again.
+// retryable reports whether the request may be sent again after err. No byte of an answer
+// came, and either the origin said that it did not look at the request; or the connection
+// had served before, so most likely was closed while it was idle, and nothing was written or
+// the request may be repeated. A body must be there to be sent again.
 func (ex *exchange) retryable(req *http.Request, err error) bool {
 	if cause := context.Cause(ex.ctx); cause != errDone {
 		return false
@@ -192,10 +192,13 @@ func (ex *exchange) retryable(req *http.Request, err error) bool {
 	if !noBody(req) && (req.GetBody == nil || ex.body.failed() != nil) {
 		return false
 	}
-	if ex.c.h2 && refusedStream(err) {
-		return true // the origin says that it did not look at it (RFC 9113 section 8.7)
+	if ex.gotByte.Load() {
+		return false
 	}
-	if !ex.reused || ex.gotByte.Load() {
+	if ex.c.h2 && refusedStream(err) {
+		return true // RFC 9113 section 8.7
+	}
+	if !ex.reused {
 		return false
 	}
 	return replayable(req) || !ex.c.h2 && ex.c.written.Load() == ex.before

@@ -128,8 +128,8 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // maxAttempts bounds how often one request is sent. An attempt on a fresh connection is
-// always the last, so this is only met where several idle connections turn out dead.
-const maxAttempts = 5
+// always the last, unless it refuses streams, so this is rarely met.
+const maxAttempts = 7
 
 func (t *Transport) send(req *http.Request, b *wedge.Backend) (*http.Response, error) {
 	out, err := outgoing(req, b)

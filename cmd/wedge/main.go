@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/compute"
 )
 
 func main() {
@@ -75,6 +76,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	if err == nil {
 		return 0
+	}
+	var code compute.ExitCode
+	if errors.As(err, &code) { // the guest's own, with --once
+		return int(code)
 	}
 	printError(stderr, err)
 	return wedge.KindOf(err).ExitCode()

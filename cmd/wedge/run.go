@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"strconv"
 
 	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/front"
 	"github.com/wedge-cloud/wedge/manifest"
+	"github.com/wedge-cloud/wedge/node"
 )
 
 const runUsage = "[FLAGS] [DIR | app.wasm [ARGS] | wedge.toml | fastly.toml]"
@@ -161,15 +164,35 @@ func runRun(ctx context.Context, std stdio, args []string) error {
 	if err != nil {
 		return err
 	}
-	app, err := o.prepare(ctx, std.err)
-	if err != nil {
-		return err
+	cfg := node.Config{
+		Load: func(ctx context.Context) (*manifest.App, error) { return o.prepare(ctx, std.err) },
+		HTTP: []string{o.Addr}, DataDir: o.DataDir, Ephemeral: o.Ephemeral || o.Once,
+		Watch: o.Watch, Trace: o.Trace, JSON: o.JSON, Stdout: std.out, Stderr: std.err,
 	}
-	return serve(ctx, std, o, app)
+	if o.TLSAddr != "" {
+		cfg.HTTPS = []string{o.TLSAddr}
+		cfg.Certificates = []front.CertificateFiles{{Cert: o.Cert, Key: o.Key}}
+	}
+	if cfg.DataDir == "" && !cfg.Ephemeral {
+		if cfg.DataDir, err = o.dataDir(std.err); err != nil {
+			return err
+		}
+	}
+	if o.Once {
+		return node.Once(ctx, cfg)
+	}
+	return node.Run(ctx, cfg)
 }
 
-// serve is the seam to package node: everything before it is the command line's.
-func serve(_ context.Context, _ stdio, _ runOptions, app *manifest.App) error {
-	return &wedge.Error{Op: "run", What: app.Version.Service, Kind: wedge.Unsupported,
-		Err: errors.New("this binary has no node in it"), Hint: "Use a newer wedge."}
+// dataDir is where the app's stores lie unless told otherwise.
+func (o *runOptions) dataDir(talk io.Writer) (string, error) {
+	app, err := o.load(talk)
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(app.Dir, ".wedge", "data")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", &wedge.Error{Op: "make data directory", What: dir, Kind: wedge.Unavailable, Err: err, Hint: "Choose another with --data, or use --ephemeral."}
+	}
+	return dir, nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -71,6 +72,14 @@ func (g *stGuest) env(name string) string {
 	return "(unset)"
 }
 
+// stLogFails fails a test in which the HTTP server has something to complain about.
+type stLogFails struct{ t *testing.T }
+
+func (l stLogFails) Write(p []byte) (int, error) {
+	l.t.Errorf("server: %.200s", p)
+	return len(p), nil
+}
+
 type stCGI struct {
 	*CGI
 	*httptest.Server
@@ -92,7 +101,9 @@ func stServeCGI(t *testing.T, guest func(*stGuest) error) *stCGI {
 		},
 		OnError: func(id string, err error) { s.errs <- err },
 	})
-	s.Server = httptest.NewServer(s.CGI)
+	s.Server = httptest.NewUnstartedServer(s.CGI)
+	s.Server.Config.ErrorLog = log.New(stLogFails{t}, "", 0)
+	s.Server.Start()
 	t.Cleanup(func() {
 		s.CGI.Close()
 		s.Server.Close()

@@ -55,9 +55,6 @@ func (e *exec) begin(in *incoming) {
 // end lets go of everything after the guest ended with err (nil: well). What is on its way
 // to the client, or was sent off to a backend, goes on.
 func (e *exec) end(err error) {
-	if e.promise != nil {
-		e.promise.drop()
-	}
 	if e.in != nil && !e.in.answered {
 		e.in.answered = true
 		e.in.say(context.Background(), lastWords(err))

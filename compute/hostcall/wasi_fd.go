@@ -68,22 +68,30 @@ func wasiRenumber(c *compute.Call) abi.Status {
 // Rights and the file type of a standard stream. That neither seek nor tell is among the
 // rights of a character device is how libc knows a terminal, which it writes to line by line.
 const (
-	rightRead      = 1 << 1
-	rightSetFlags  = 1 << 3
-	rightWrite     = 1 << 6
-	rightFilestat  = 1 << 21
-	rightPoll      = 1 << 27
-	charDevice     = 2
-	knownFdflags   = 1<<5 - 1
+	rightRead     = 1 << 1
+	rightSetFlags = 1 << 3
+	rightWrite    = 1 << 6
+	rightFilestat = 1 << 21
+	rightPoll     = 1 << 27
+	charDevice    = 2
+	knownFdflags  = 1<<5 - 1
+)
+
+// Layouts of fdstat, filestat and iovec.
+const (
 	fdstatSize     = 24
+	fdstatRights   = 8
 	filestatSize   = 64
 	filestatType   = 16
 	filestatNlink  = 24
-	fdstatRights   = 8
-	maxIovecs      = 1024    // IOV_MAX elsewhere
-	maxStdioBytes  = 1 << 20 // of one read or write; the guest sees a short count and goes on
 	iovecSize      = 8
 	iovecLenOffset = 4
+)
+
+// Bounds of one read or write; a guest that gets a short count goes on.
+const (
+	maxIovecs     = 1024 // IOV_MAX elsewhere
+	maxStdioBytes = 1 << 20
 )
 
 func wasiFdstat(c *compute.Call) abi.Status {

@@ -1,0 +1,241 @@
+package hostcall
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/abi"
+	"github.com/wedge-cloud/wedge/compute"
+)
+
+// instantTransport answers after a millisecond; it reads the request's body to its end.
+type instantTransport struct{}
+
+func (instantTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	select {
+	case <-time.After(time.Millisecond):
+	case <-req.Context().Done():
+	}
+	if req.Body != nil {
+		defer req.Body.Close()
+		stop := context.AfterFunc(req.Context(), func() { req.Body.Close() })
+		defer stop()
+		// A guest may never end its body; the backend would lose patience.
+		patience := time.AfterFunc(time.Second, func() { req.Body.Close() })
+		defer patience.Stop()
+		if _, err := io.Copy(io.Discard, req.Body); err != nil {
+			return nil, &wedge.FetchError{Failure: wedge.FailureIncomplete, Err: err}
+		}
+	}
+	if err := req.Context().Err(); err != nil {
+		return nil, err
+	}
+	body := strings.NewReader("a body of a response")
+	return &http.Response{StatusCode: 200, ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"X-Y": {"z"}}, Body: io.NopCloser(body), ContentLength: -1, Request: req}, nil
+}
+
+// hostile is a guest that makes any call with any words.
+type hostile struct {
+	sb    *compute.Sandbox
+	mem   []byte
+	defs  []*abi.Def
+	table map[*abi.Def]compute.Func
+}
+
+func newHostile(t *testing.T) *hostile {
+	v := &wedge.Version{
+		Service: "s", DynamicBackend: true,
+		Backends:     []wedge.Backend{staticBackend(t, "b", "http://h")},
+		ConfigStores: map[string]map[string]string{"b": {"b": "v"}},
+		SecretStores: map[string]map[string]wedge.Secret{"b": {"b": wedge.Secret("v")}},
+		ACLs:         map[string][]wedge.ACLEntry{"b": nil},
+		Limits:       wedge.Limits{HostcallBytes: 1 << 20, Fetches: 1000, RequestsInReuse: 3},
+	}
+	h := testHost(v)
+	h.Fetch = instantTransport{}
+	h.KV = emptyKV{}
+	h.Log = func(string, []byte) {}
+	h.Output = func(int, []byte) {}
+	h.Monotonic = func() int64 { return time.Now().UnixNano() }
+	e := newExec(context.Background(), h, v.Limits)
+	e.pool = &pool{restart: func(*incoming) {}}
+	r := httptest.NewRequest("POST", "http://h/x", strings.NewReader(strings.Repeat("request body ", 1000)))
+	in := newIncoming(r, func() error { return errors.New("no") }, h.Rand)
+	e.begin(in)
+	go listen(in)
+	x := &hostile{sb: &compute.Sandbox{Host: h, State: e}, mem: make([]byte, 1<<16), table: Table()}
+	for d := range x.table {
+		switch d.Name {
+		case "proc_exit", "proc_raise": // unwind the guest
+		case "poll_oneoff": // sleeps for centuries, and the clock of the bubble ends in 2262
+		default:
+			x.defs = append(x.defs, d)
+		}
+	}
+	slices.SortFunc(x.defs, func(a, b *abi.Def) int { return a.Index - b.Index })
+	t.Cleanup(func() {
+		e.end(errors.New("over"))
+		close(in.gone)
+		time.Sleep(time.Minute)
+	})
+	return x
+}
+
+// listen plays the handler.
+func listen(in *incoming) {
+	for {
+		select {
+		case rep := <-in.replies:
+			if rep.pending != nil {
+				rep.pending.drop()
+			}
+			if rep.body != nil {
+				stop := time.AfterFunc(time.Second, rep.body.leave)
+				for {
+					if _, err := rep.body.next(context.Background(), make([]byte, 100)); err != nil {
+						break
+					}
+				}
+				stop.Stop()
+				rep.body.leave()
+			}
+		case <-in.gone:
+			return
+		}
+	}
+}
+
+// emptyKV is a store that forgets everything.
+type emptyKV struct{}
+
+func (emptyKV) Has(string) bool { return true }
+func (emptyKV) Get(context.Context, string, string) (wedge.KVValue, error) {
+	return wedge.KVValue{Value: []byte("v")}, nil
+}
+func (emptyKV) Put(context.Context, string, wedge.KVPut) (uint64, error) { return 1, nil }
+func (emptyKV) Delete(context.Context, string, string) error             { return nil }
+func (emptyKV) List(context.Context, string, wedge.KVList) ([]string, bool, error) {
+	return []string{"k"}, true, nil
+}
+
+// run makes the calls that data describes: two bytes choose the call, one whether its words
+// are plausible, and each word takes a byte that says of what kind it is and two of value.
+func (x *hostile) run(t *testing.T, data []byte) {
+	rd := bytes.NewReader(data)
+	e := x.sb.State.(*exec)
+	for {
+		var pick [3]byte
+		if _, err := io.ReadFull(rd, pick[:]); err != nil {
+			return
+		}
+		d := x.defs[int(binary.LittleEndian.Uint16(pick[:]))%len(x.defs)]
+		var words []uint64
+		for _, p := range d.Params {
+			words = x.param(rd, words, p, pick[2]%4 != 0)
+		}
+		x.sb.Dispatch(d, x.table[d], x.mem, words)
+		if used := e.account.used.Load(); used < 0 || used > e.account.limit {
+			t.Fatalf("%s%v: account at %d of %d", d, words, used, e.account.limit)
+		}
+	}
+}
+
+// param appends the words of one parameter.
+func (x *hostile) param(rd *bytes.Reader, words []uint64, p abi.Param, plausible bool) []uint64 {
+	v := x.word(rd)
+	switch {
+	case !plausible:
+		if words = append(words, v); p.Words() == 2 {
+			words = append(words, x.word(rd))
+		}
+		return words
+	case p.Shape == abi.Value:
+		return append(words, v%256)
+	case p.Shape == abi.Str && v%2 == 0:
+		return append(words, 0, 1) // "b"
+	case p.Words() == 2:
+		return append(words, 8+v%1000, x.word(rd)%64)
+	}
+	return append(words, 1<<15+v%(1<<14)) // out of the way of what is read
+}
+
+func (x *hostile) word(rd *bytes.Reader) uint64 {
+	var b [3]byte
+	rd.Read(b[:])
+	v := uint64(binary.LittleEndian.Uint16(b[1:]))
+	switch b[0] % 8 {
+	case 0, 1, 2:
+		return v % 8 // a handle, a flag, a small length
+	case 3:
+		return v // inside memory
+	case 4:
+		return uint64(len(x.mem)) - v%32
+	case 5:
+		return [...]uint64{0xFFFFFFFE, 0xFFFFFFFF, 0x80000000, 1 << 16, 1<<32 - 16}[v%5]
+	case 6:
+		return v % 1024
+	}
+	return 1 << (v % 32)
+}
+
+// fill puts things into memory that calls may take for names, values and structs.
+func (x *hostile) fill(r *rand.Rand) {
+	for i := range x.mem {
+		x.mem[i] = "b\x00\x01\x02Az/%-: \xff"[r.IntN(12)]
+	}
+	for i := 0; i+4 < len(x.mem); i += 4 * (1 + r.IntN(8)) {
+		binary.LittleEndian.PutUint32(x.mem[i:], uint32(x.word(bytes.NewReader([]byte{byte(r.Uint32()), byte(r.Uint32()), byte(r.Uint32())}))))
+	}
+	copy(x.mem, "bbbbbbbb")
+}
+
+// TestHostileGuest makes every call many times with every kind of word. Time is not real: a
+// call that hangs is a deadlock here.
+func TestHostileGuest(t *testing.T) {
+	for seed := range uint64(30) {
+		synctest.Test(t, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(seed, 1))
+			x := newHostile(t)
+			x.fill(r)
+			data := make([]byte, 100<<10)
+			for i := range data {
+				data[i] = byte(r.Uint32())
+			}
+			x.run(t, data)
+		})
+	}
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	if m.HeapAlloc > 256<<20 {
+		t.Errorf("%d bytes on the heap", m.HeapAlloc)
+	}
+}
+
+func FuzzCalls(f *testing.F) {
+	f.Add([]byte("some calls with some words"), uint64(1))
+	f.Add(bytes.Repeat([]byte{7, 0, 3, 0, 1, 0, 2}, 50), uint64(2))
+	f.Fuzz(func(t *testing.T, data []byte, seed uint64) {
+		if len(data) > 4096 {
+			return
+		}
+		synctest.Test(t, func(t *testing.T) {
+			x := newHostile(t)
+			x.fill(rand.New(rand.NewPCG(seed, 1)))
+			x.run(t, data)
+		})
+	})
+}

@@ -1,0 +1,70 @@
+package node
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/wedge-cloud/wedge/front"
+	"github.com/wedge-cloud/wedge/manifest"
+)
+
+// Config is what a node needs that only a restart can change. What it serves comes from Load.
+type Config struct {
+	// Load returns the app to serve, built, with its guest's bytes in the version. It is called
+	// at the start and, with Watch, whenever a file of the app has changed.
+	Load func(context.Context) (*manifest.App, error)
+
+	HTTP         []string // addresses of plain listeners, "host:port"
+	HTTPS        []string // addresses of TLS listeners
+	Certificates []front.CertificateFiles
+
+	DataDir   string // where stores keep what is written
+	Ephemeral bool   // stores keep nothing; DataDir is not used
+	CacheDir  string // where compiled code is kept; empty: DefaultCacheDir
+
+	Watch bool // load anew on changes
+	Trace bool // show every request's steps
+	JSON  bool // traces as JSON lines
+	Quiet bool // no line per request
+
+	MaxSandboxes int           // at once; 0: the engine's default
+	DrainTimeout time.Duration // for requests in flight at the end; 0: 30 s
+
+	Stdout io.Writer // what guests print
+	Stderr io.Writer // everything Wedge has to say
+	Log    *slog.Logger
+
+	Started func(*Node) // called when the node serves; for tests
+}
+
+// DefaultCacheDir returns the user's cache directory for compiled code, or "" if there is none.
+func DefaultCacheDir() string {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(dir, "wedge", "code")
+}
+
+func (c Config) withDefaults() Config {
+	if c.Stdout == nil {
+		c.Stdout = io.Discard
+	}
+	if c.Stderr == nil {
+		c.Stderr = io.Discard
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.NewTextHandler(c.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	}
+	if c.CacheDir == "" {
+		c.CacheDir = DefaultCacheDir()
+	}
+	if c.DrainTimeout == 0 {
+		c.DrainTimeout = 30 * time.Second
+	}
+	return c
+}

@@ -1,0 +1,170 @@
+package node
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/front"
+	"github.com/wedge-cloud/wedge/trace"
+)
+
+// console is where a node talks to the person who started it: whole lines, one writer at a
+// time. What guests print goes to stdout and stderr as it is, what Wedge says to stderr.
+type console struct {
+	cfg Config
+	mu  sync.Mutex
+	// onGuestError, if set, takes guests' errors instead of showing them.
+	onGuestError func(error)
+	// Output of guests that has no newline yet, by stream.
+	partial [3][]byte
+}
+
+// maxLine is how much of a guest's line is held back for its newline, in bytes.
+const maxLine = 16 << 10
+
+func newConsole(cfg Config) *console { return &console{cfg: cfg} }
+
+func (c *console) write(w io.Writer, s string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, _ = io.WriteString(w, s)
+}
+
+func (c *console) say(s string) { c.write(c.cfg.Stderr, s+"\n") }
+
+// output takes what a guest printed and passes whole lines on.
+func (c *console) output(stream int, b []byte) {
+	w := c.cfg.Stdout
+	if stream == 2 {
+		w = c.cfg.Stderr
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	buf := append(c.partial[stream], b...)
+	end := bytes.LastIndexByte(buf, '\n') + 1
+	if end == 0 && len(buf) > maxLine {
+		end = len(buf)
+	}
+	_, _ = w.Write(buf[:end])
+	c.partial[stream] = append([]byte(nil), buf[end:]...)
+}
+
+// flush passes on what guests printed last, without a newline.
+func (c *console) flush() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, _ = c.cfg.Stdout.Write(c.partial[1])
+	_, _ = c.cfg.Stderr.Write(c.partial[2])
+	c.partial = [3][]byte{}
+}
+
+// log shows a line that a guest sent to a log endpoint.
+func (c *console) log(endpoint string, line []byte) {
+	c.write(c.cfg.Stdout, fmt.Sprintf("%s :: %s\n", endpoint, bytes.TrimSuffix(line, []byte("\n"))))
+}
+
+// access shows a request.
+func (c *console) access(a front.Access) {
+	if c.cfg.Quiet {
+		return
+	}
+	status := fmt.Sprint(a.Status)
+	if a.Status == 0 {
+		status = "cut"
+	}
+	c.say(fmt.Sprintf("%s %-4s %q %s %s %s", a.Start.Format("15:04:05.000"), a.Method, a.Path, status, a.Duration.Round(10*time.Microsecond), a.RequestID))
+}
+
+// guestError tells the author why a guest failed, which the client is not told.
+func (c *console) guestError(requestID string, err error) {
+	if c.onGuestError != nil {
+		c.onGuestError(err)
+		return
+	}
+	c.failure("request "+requestID+" failed", err)
+}
+
+func (c *console) failure(what string, err error) {
+	s := fmt.Sprintf("%s: %v", what, err)
+	if hint := wedge.HintOf(err); hint != "" {
+		s += "\n  hint: " + hint
+	}
+	c.say(s)
+}
+
+func (c *console) trace(t *trace.Trace) {
+	var b strings.Builder
+	if c.cfg.JSON {
+		_ = json.NewEncoder(&b).Encode(t)
+	} else {
+		_ = t.Print(&b)
+	}
+	c.write(c.cfg.Stderr, b.String())
+}
+
+// progress says what takes long, every second until the returned function is called.
+func (c *console) progress(what string) (done func()) {
+	stop := make(chan struct{})
+	var w sync.WaitGroup
+	began := time.Now()
+	w.Go(func() {
+		t := time.NewTicker(time.Second)
+		defer t.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-t.C:
+				c.say(fmt.Sprintf("%s ... %ds", what, int(time.Since(began).Seconds())))
+			}
+		}
+	})
+	return func() {
+		close(stop)
+		w.Wait()
+	}
+}
+
+// announce says what serves where.
+func (n *Node) announce() {
+	n.mu.Lock()
+	d := n.current
+	n.mu.Unlock()
+	for _, w := range d.app.Warnings {
+		n.console.say("warning: " + w)
+	}
+	i := d.module.Info
+	how := fmt.Sprintf("ready after %s", i.Took.Round(time.Millisecond))
+	if i.Shared {
+		how += ", nothing compiled"
+	}
+	n.console.say(fmt.Sprintf("%s: %.1f MB of code, %.1f MB of data, start = %q, %s", d.version.Service, mb(i.CodeBytes), mb(i.DataBytes), d.version.Start, how))
+	if i.Unpooled != "" {
+		n.console.say("note: every request builds an instance anew, because " + i.Unpooled)
+	}
+	plain, secure := n.Addrs()
+	for _, a := range plain {
+		n.console.say("serving http://" + shown(a))
+	}
+	for _, a := range secure {
+		n.console.say("serving https://" + shown(a))
+	}
+}
+
+func mb(n int) float64 { return float64(n) / 1e6 }
+
+// shown is an address that can be opened: a wildcard stands for this machine.
+func shown(a net.Addr) string {
+	host, port, err := net.SplitHostPort(a.String())
+	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
+		return net.JoinHostPort("localhost", port)
+	}
+	return a.String()
+}

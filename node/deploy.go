@@ -1,0 +1,191 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/compute"
+	"github.com/wedge-cloud/wedge/compute/hostcall"
+	"github.com/wedge-cloud/wedge/front"
+	"github.com/wedge-cloud/wedge/manifest"
+	"github.com/wedge-cloud/wedge/trace"
+)
+
+// guestHandler answers requests with a version's guest: a hostcall.Handler or a hostcall.CGI.
+type guestHandler interface {
+	http.Handler
+	Wait(context.Context) error
+	Close()
+}
+
+// deployment is a version made ready to serve.
+type deployment struct {
+	app     *manifest.App
+	version *wedge.Version
+	module  *compute.Module
+	handler guestHandler
+}
+
+// deploy loads the app, makes it ready and swaps it in. The version that served until now
+// goes on until its last request has ended. On an error it simply goes on.
+func (n *Node) deploy(ctx context.Context) error {
+	app, err := n.cfg.Load(ctx)
+	if err != nil {
+		return err
+	}
+	d, err := n.prepare(ctx, app)
+	if err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.number++
+	d.version.Number = n.number
+	table, err := front.NewTable(n.number, routes(d))
+	if err != nil {
+		d.discard()
+		return err
+	}
+	n.fetch.Watch(d.version.Backends)
+	old := n.current
+	n.current = d
+	ended := n.front.Swap(table)
+	if old != nil {
+		n.retired.Go(func() {
+			<-ended
+			ctx, cancel := context.WithTimeout(context.Background(), n.cfg.DrainTimeout)
+			defer cancel()
+			old.retire(ctx)
+		})
+	}
+	return nil
+}
+
+// routes sends the version's hosts to it, and with none given every host.
+func routes(d *deployment) map[string]front.Route {
+	r := front.Route{Service: d.version.Service, Version: d.version.Number, Handler: d.handler}
+	hosts := d.version.Hosts
+	if len(hosts) == 0 {
+		hosts = []string{"*"}
+	}
+	table := map[string]front.Route{}
+	for _, h := range hosts {
+		table[h] = r
+	}
+	return table
+}
+
+// prepare compiles the guest, unless some version brought the same code, and binds its host.
+func (n *Node) prepare(ctx context.Context, app *manifest.App) (*deployment, error) {
+	d := &deployment{app: app, version: &app.Version}
+	v := d.version
+	host := n.host(v)
+	cfg := hostcall.Config{
+		Host:    host,
+		Run:     func(ctx context.Context, sb *compute.Sandbox) error { return n.runGuest(ctx, d, sb) },
+		OnError: n.console.guestError,
+	}
+	if n.cfg.Trace {
+		cfg.Observer = func(sb *compute.Sandbox) compute.Observer {
+			return compute.Tracer{Trace: &trace.Trace{ID: sb.TraceID, Service: v.Service, Version: v.Number, Start: time.Now()}}
+		}
+	}
+	h := hostcall.New(cfg)
+	done := n.console.progress("compiling " + v.Service)
+	m, err := n.engine.Load(ctx, v.Guest, compute.Options{
+		Name: v.Service, Limits: v.Limits, Start: v.Start, Concurrency: v.Concurrency, Template: h.Template,
+	})
+	done()
+	if err != nil {
+		h.Close()
+		return nil, err
+	}
+	d.module, d.handler = m, h
+	if m.Info.CGI {
+		d.handler = hostcall.NewCGI(cfg)
+	}
+	for _, stub := range m.Info.Stubs {
+		n.cfg.Log.Debug("hostcall not implemented", "service", v.Service, "call", stub)
+	}
+	return d, nil
+}
+
+// runGuest is what a handler runs a sandbox with.
+func (n *Node) runGuest(ctx context.Context, d *deployment, sb *compute.Sandbox) error {
+	err := d.module.Run(ctx, sb)
+	if t, ok := sb.Observer.(compute.Tracer); ok {
+		outcome := "ok"
+		if err != nil {
+			outcome = err.Error()
+		}
+		t.Trace.End(outcome)
+		n.console.trace(t.Trace)
+	}
+	return err
+}
+
+// host is everything that v's sandboxes can touch.
+func (n *Node) host(v *wedge.Version) *compute.Host {
+	name, err := os.Hostname()
+	if err != nil {
+		name = "localhost"
+	}
+	began := time.Now()
+	return &compute.Host{
+		Version: v, Fetch: n.fetch, Health: n.fetch.Health, KV: n.kv.For(v.Service, v.KVStores),
+		Log: n.console.log, Output: n.console.output,
+		Now: time.Now, Monotonic: func() int64 { return int64(time.Since(began)) }, Rand: rand.Reader,
+		Hostname: name, PoP: "local", Region: "local",
+	}
+}
+
+// retire waits for guests that still run, then frees everything.
+func (d *deployment) retire(ctx context.Context) {
+	_ = d.handler.Wait(ctx) // those that ctx did not wait for are ended by Close
+	d.discard()
+}
+
+func (d *deployment) discard() {
+	d.handler.Close()
+	_ = d.handler.Wait(context.Background())
+	d.module.Close()
+}
+
+// watch deploys anew when a file of the app has changed. A failure is shown, and the
+// version that serves goes on serving.
+func (n *Node) watch(ctx context.Context) {
+	n.mu.Lock()
+	app := n.current.app
+	n.mu.Unlock()
+	seen, _ := app.Modified()
+	t := time.NewTicker(reloadPause)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		now, err := app.Modified()
+		if err != nil || !now.After(seen) {
+			continue
+		}
+		seen = now
+		if err := n.deploy(ctx); err != nil {
+			n.console.failure("reload failed, the old version serves on", err)
+			continue
+		}
+		n.mu.Lock()
+		app = n.current.app
+		n.mu.Unlock()
+		if t, err := app.Modified(); err == nil {
+			seen = t
+		}
+		n.console.say(fmt.Sprintf("reloaded %s: version %d", app.Version.Service, app.Version.Number))
+	}
+}

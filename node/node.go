@@ -1,0 +1,137 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/abi"
+	"github.com/wedge-cloud/wedge/backend"
+	"github.com/wedge-cloud/wedge/compute"
+	"github.com/wedge-cloud/wedge/compute/hostcall"
+	"github.com/wedge-cloud/wedge/front"
+	"github.com/wedge-cloud/wedge/state"
+)
+
+// What crosses parts is an interface of the one that uses it; here is where the other one is held to it.
+var _ compute.KV = (*state.Stores)(nil)
+
+// Node is a running process's parts. Connection pools, stores and the engine outlive
+// versions: a release starts nothing cold.
+type Node struct {
+	cfg     Config
+	console *console
+	engine  *compute.Engine
+	fetch   *backend.Transport
+	kv      *state.KV
+	front   *front.Front
+
+	mu      sync.Mutex
+	current *deployment
+	number  int            // of the newest table
+	retired sync.WaitGroup // deployments on their way out
+}
+
+// Run builds a node, serves until ctx ends, drains and returns nil. An error means that it
+// could not start, or that it could not go on.
+func Run(ctx context.Context, cfg Config) error {
+	n, err := open(cfg)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	if err := n.deploy(ctx); err != nil {
+		return err
+	}
+	group, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var background sync.WaitGroup
+	defer background.Wait()
+	defer stop()
+	for _, run := range []func(context.Context) error{n.fetch.Run, n.kv.Run} {
+		background.Go(func() { _ = run(group) })
+	}
+	served := make(chan error, 1)
+	go func() { served <- n.front.Run(ctx) }()
+	select {
+	case err := <-served:
+		return n.stop(err)
+	case <-n.front.Ready():
+	}
+	n.announce()
+	if n.cfg.Started != nil {
+		n.cfg.Started(n)
+	}
+	if cfg.Watch {
+		background.Go(func() { n.watch(group) })
+	}
+	return n.stop(<-served)
+}
+
+// open builds the parts. None of them listens or serves yet.
+func open(cfg Config) (*Node, error) {
+	cfg = cfg.withDefaults()
+	n := &Node{cfg: cfg, console: newConsole(cfg)}
+	if cfg.CacheDir != "" && os.MkdirAll(cfg.CacheDir, 0o700) != nil {
+		cfg.CacheDir = "" // compiled code is kept for speed only
+	}
+	var err error
+	if n.kv, err = state.Open(cfg.DataDir, state.Options{Memory: cfg.Ephemeral, Log: cfg.Log}); err != nil {
+		return nil, err
+	}
+	n.engine = compute.New(compute.Config{
+		Funcs: hostcall.Table(), ParkAt: abi.Lookup("fastly_http_req", "body_downstream_get"),
+		CacheDir: cfg.CacheDir, MaxSandboxes: cfg.MaxSandboxes, Log: cfg.Log,
+	})
+	n.fetch = backend.New(backend.Config{Log: cfg.Log})
+	n.front = front.New(front.Config{
+		HTTP: cfg.HTTP, HTTPS: cfg.HTTPS, Certificates: cfg.Certificates,
+		MaxRequests: cfg.MaxSandboxes, DrainTimeout: cfg.DrainTimeout, Log: cfg.Log, Done: n.console.access,
+	})
+	return n, nil
+}
+
+// stop lets guests that outlive their responses finish, for as long as a drain may take.
+func (n *Node) stop(err error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.DrainTimeout)
+	defer cancel()
+	n.mu.Lock()
+	d := n.current
+	n.current = nil
+	n.mu.Unlock()
+	if d != nil {
+		d.retire(ctx)
+	}
+	n.retired.Wait()
+	if err != nil && !errors.Is(err, context.Canceled) {
+		return &wedge.Error{Op: "serve", Kind: kindOfListen(err), Err: err, Hint: "Is something else listening there? Choose another --addr."}
+	}
+	return nil
+}
+
+func kindOfListen(err error) wedge.Kind {
+	if k := wedge.KindOf(err); k != wedge.Internal {
+		return k
+	}
+	return wedge.Unavailable
+}
+
+func (n *Node) close() {
+	n.engine.Close()
+	n.fetch.Close()
+	if err := n.kv.Close(); err != nil {
+		n.cfg.Log.Error("close stores", "err", err)
+	}
+}
+
+// Addrs returns the addresses the node listens at.
+func (n *Node) Addrs() (http, https []net.Addr) { return n.front.Addrs() }
+
+// Stats returns the engine's counters.
+func (n *Node) Stats() *compute.Stats { return n.engine.Stats() }
+
+// reloadPause is how often a watched app is looked at.
+const reloadPause = 300 * time.Millisecond

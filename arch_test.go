@@ -35,7 +35,7 @@ var arrows = map[string]map[string]string{
 // gates lists modules that only the named packages may import.
 var gates = map[string][]string{
 	"github.com/nats-io/":           {"bus"},
-	"github.com/tetratelabs/wazero": {"compute", "compute/hostcall"},
+	"github.com/tetratelabs/wazero": {"compute", "compute/hostcall", "bench"},
 	"github.com/prometheus/":        {"node"},
 	"github.com/cockroachdb/pebble": {"state"},
 	"github.com/BurntSushi/toml":    {"manifest"},

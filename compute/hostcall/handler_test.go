@@ -570,3 +570,18 @@ func TestServeClose(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// BenchmarkServeHello is what a request costs apart from the Wasm and the connection.
+func BenchmarkServeHello(b *testing.B) {
+	h := New(Config{Host: testHost(nil), Run: func(_ context.Context, sb *compute.Sandbox) error {
+		g := &guest{t: b, sb: sb, mem: make([]byte, 4096)}
+		g.downstream()
+		g.answer(200, "hello", "content-type", "text/plain")
+		return nil
+	}})
+	b.ReportAllocs()
+	r := httptest.NewRequest("GET", "http://example.com/", nil)
+	for b.Loop() {
+		h.ServeHTTP(httptest.NewRecorder(), r)
+	}
+}

@@ -53,11 +53,11 @@ func bodyAppend(c *compute.Call) abi.Status {
 	if c.U32(0) == c.U32(1) {
 		return abi.BadHandle
 	}
-	src := takeBody(c, c.U32(1))
+	getBody(c, c.U32(1))
 	if dest.isStreaming() {
-		ex(c).await(c, dest)
+		ex(c).await(c, dest) // may unwind the guest: src must still have its handle
 	}
-	return dest.append(src)
+	return dest.append(takeBody(c, c.U32(1)))
 }
 
 func bodyRead(c *compute.Call) abi.Status {

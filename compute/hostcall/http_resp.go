@@ -173,10 +173,10 @@ func sendDownstreamPending(c *compute.Call) abi.Status {
 // answer gives the final reply to the request in hand. A client that left gets none, which
 // the guest learns when it writes to a streaming body.
 func (e *exec) answer(c *compute.Call, rep reply) {
-	e.in.answered = true
 	if !e.say(c, rep) {
 		rep.discard()
 	}
+	e.in.answered = true
 }
 
 // say hands a reply to the handler, waiting while it is busy.
@@ -184,6 +184,10 @@ func (e *exec) say(c *compute.Call, rep reply) (taken bool) {
 	if len(e.in.replies) < cap(e.in.replies) {
 		return e.in.say(context.Background(), rep) // does not wait: only this goroutine sends
 	}
-	c.Block(func(ctx context.Context) { taken = e.in.say(ctx, rep) })
+	c.Block(func(ctx context.Context) {
+		if taken = e.in.say(ctx, rep); !taken {
+			rep.discard() // here, for Block may not return
+		}
+	})
 	return taken
 }

@@ -26,6 +26,8 @@ var arrows = map[string]map[string]string{
 		"compute":  "a guest's exit code is wedge run --once's own",
 		"front":    "wedge run names the certificates",
 		"wasm":     "wedge inspect reads a module's sections",
+
+		"compute/hostcall": "wedge inspect says which hostcalls are offered",
 	},
 	"node":             {"*": "the composition root: the only package that sees all others"},
 	"compute":          {"wasm": "prepares programs with it"},

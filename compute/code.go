@@ -38,6 +38,7 @@ type code struct {
 
 	parking  *parkingPlace   // with snapshot start
 	template func() *Sandbox // for the guest's start-up
+	starts   queue           // of start-ups that wait for their turn
 
 	mu   sync.Mutex
 	idle []*instance // the most recently used last

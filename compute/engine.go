@@ -21,6 +21,7 @@ type Config struct {
 	CacheDir     string            // where compiled code is kept between starts; empty: nowhere
 	MaxSandboxes int               // at once; further ones are refused as overload. 0: 16,384
 	Slots        int               // guests that run at the same moment; 0: GOMAXPROCS, which New raises by one
+	MaxDelay     time.Duration     // how long a service's guests may wait for their turn before more are refused; 0: 1 s
 	IdleTime     time.Duration     // how long an unused instance is kept; 0: 10 s
 	Log          *slog.Logger      // nil: discarded
 
@@ -69,6 +70,9 @@ var raiseProcs = sync.OnceValue(func() int {
 func New(cfg Config) *Engine {
 	if cfg.MaxSandboxes == 0 {
 		cfg.MaxSandboxes = 16384
+	}
+	if cfg.MaxDelay == 0 {
+		cfg.MaxDelay = time.Second
 	}
 	if cfg.IdleTime == 0 {
 		cfg.IdleTime = 10 * time.Second
@@ -142,6 +146,11 @@ func (e *Engine) admit(m *Module) error {
 		m.running.Add(-1)
 		e.stats.Refused.Add(1)
 		return &wedge.Error{Op: "run guest", Kind: wedge.Unavailable, Err: fmt.Errorf("%d sandboxes of this service run already", m.opt.Concurrency), Hint: "Raise the service's concurrency or let clients try again."}
+	}
+	if d := e.sched.delay(&m.queue); d > e.cfg.MaxDelay {
+		m.running.Add(-1)
+		e.stats.Refused.Add(1)
+		return &wedge.Error{Op: "run guest", Kind: wedge.Unavailable, Err: fmt.Errorf("this service's guests wait %v for their turn", d.Round(time.Millisecond)), Hint: "The node has too few cores for this load: add nodes, or make the guest do less."}
 	}
 	if n := e.stats.Running.Add(1); n > int64(e.cfg.MaxSandboxes) {
 		e.leave(m)

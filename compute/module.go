@@ -32,6 +32,7 @@ type Module struct {
 	image   *image
 	opt     Options
 	running atomic.Int64
+	queue   queue // of runs that wait for their turn
 	closed  atomic.Bool
 	Info    ModuleInfo
 }
@@ -130,7 +131,7 @@ func (m *Module) Run(ctx context.Context, sb *Sandbox) error {
 	if inst.park != nil {
 		m.engine.stats.Snapshots.Add(1)
 	}
-	r := &run{sb: sb, inst: inst, sched: m.engine.sched, limits: m.opt.Limits, base: ctx, node: m.engine.base, start: time.Now()}
+	r := &run{sb: sb, inst: inst, sched: m.engine.sched, queue: &m.queue, limits: m.opt.Limits, base: ctx, node: m.engine.base, start: time.Now()}
 	sb.run = r
 	inst.ctx.run = r
 	if inst.park != nil {

@@ -27,11 +27,15 @@ const tick = time.Millisecond
 // that the machine stood still, not that the guest ran.
 const maxCharge = 10 * tick
 
-// scheduler hands out slots and watches who holds them.
+// scheduler hands out slots, in turn between services and first come first served within
+// one, and watches who holds them.
 type scheduler struct {
-	slots   chan int
 	running []atomic.Pointer[run] // by slot
-	waiting atomic.Int64          // runs that wait for a slot
+
+	mu      sync.Mutex
+	free    []int
+	ring    []*queue // services that have runs waiting; the first one is next
+	waiting atomic.Int64
 
 	parked atomic.Bool // the watchdog sleeps because nobody runs
 	wake   chan struct{}
@@ -39,19 +43,76 @@ type scheduler struct {
 	done   sync.WaitGroup
 }
 
+// queue holds one service's runs that wait for a slot. It is guarded by scheduler.mu.
+type queue struct{ waiters []waiter }
+
+type waiter struct {
+	slot  chan int
+	since time.Time
+}
+
 func newScheduler(slots int) *scheduler {
 	s := &scheduler{
-		slots:   make(chan int, slots),
 		running: make([]atomic.Pointer[run], slots),
 		wake:    make(chan struct{}, 1),
 		stop:    make(chan struct{}),
 	}
 	for i := range slots {
-		s.slots <- i
+		s.free = append(s.free, i)
 	}
 	s.done.Add(1)
 	go s.watch()
 	return s
+}
+
+// take returns a slot, waiting for it in q if there is none.
+func (s *scheduler) take(q *queue) int {
+	s.mu.Lock()
+	if n := len(s.free); n > 0 {
+		slot := s.free[n-1]
+		s.free = s.free[:n-1]
+		s.mu.Unlock()
+		return slot
+	}
+	w := waiter{make(chan int, 1), time.Now()}
+	if len(q.waiters) == 0 {
+		s.ring = append(s.ring, q)
+	}
+	q.waiters = append(q.waiters, w)
+	s.waiting.Add(1)
+	s.mu.Unlock()
+	return <-w.slot
+}
+
+// give hands a slot to the next service's first run, or keeps it.
+func (s *scheduler) give(slot int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.ring) == 0 {
+		s.free = append(s.free, slot)
+		return
+	}
+	q := s.ring[0]
+	w := q.waiters[0]
+	s.ring = append(s.ring[:0], s.ring[1:]...)
+	if q.waiters = q.waiters[1:]; len(q.waiters) > 0 {
+		s.ring = append(s.ring, q)
+	}
+	s.waiting.Add(-1)
+	w.slot <- slot
+}
+
+// delay returns how long the run has waited that is next in q.
+func (s *scheduler) delay(q *queue) time.Duration {
+	if s.waiting.Load() == 0 {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(q.waiters) == 0 {
+		return 0
+	}
+	return time.Since(q.waiters[0].since)
 }
 
 func (s *scheduler) close() {
@@ -70,7 +131,7 @@ func (s *scheduler) watch() {
 			return
 		case <-t.C:
 		}
-		if s.ring() {
+		if s.ringAll() {
 			idle = 0
 			continue
 		}
@@ -80,7 +141,7 @@ func (s *scheduler) watch() {
 		idle = 0
 		t.Stop()
 		s.parked.Store(true)
-		if !s.ring() { // somebody may have begun before parked was set
+		if !s.ringAll() { // somebody may have begun before parked was set
 			select {
 			case <-s.stop:
 				return
@@ -92,7 +153,7 @@ func (s *scheduler) watch() {
 	}
 }
 
-func (s *scheduler) ring() (anybody bool) {
+func (s *scheduler) ringAll() (anybody bool) {
 	now := time.Now()
 	for i := range s.running {
 		r := s.running[i].Load()
@@ -112,6 +173,7 @@ type run struct {
 	sb     *Sandbox
 	inst   *instance
 	sched  *scheduler
+	queue  *queue // of its service
 	limits wedge.Limits
 	base   context.Context // of the caller
 	node   context.Context // of the engine
@@ -119,6 +181,8 @@ type run struct {
 	slot   int
 	mark   atomic.Int64 // when the present stretch of running began, in nanoseconds since start
 	cpu    atomic.Int64 // nanoseconds of guest time before the present stretch
+	// Where the present request began, for a sandbox that serves several: its share of the two clocks.
+	wallFrom, cpuFrom atomic.Int64
 
 	ended  chan error // of a parked instance's run
 	denied bool       // memory was asked for and refused
@@ -140,13 +204,7 @@ func (r *run) began() time.Time { return r.start.Add(time.Duration(r.mark.Load()
 // acquire waits for a slot and starts the clock.
 func (r *run) acquire() {
 	s := r.sched
-	select {
-	case r.slot = <-s.slots:
-	default:
-		s.waiting.Add(1)
-		r.slot = <-s.slots
-		s.waiting.Add(-1)
-	}
+	r.slot = s.take(r.queue)
 	r.mark.Store(int64(time.Since(r.start)))
 	s.running[r.slot].Store(r)
 	if s.parked.Load() {
@@ -161,7 +219,7 @@ func (r *run) acquire() {
 func (r *run) release() {
 	r.charge()
 	r.sched.running[r.slot].Store(nil)
-	r.sched.slots <- r.slot
+	r.sched.give(r.slot)
 }
 
 // charge adds the present stretch to the account and begins a new one.
@@ -198,11 +256,11 @@ func (r *run) interrupt() {
 }
 
 func (r *run) overTime() error {
-	if used := time.Duration(r.cpu.Load()); used > r.limits.CPU {
+	if used := time.Duration(r.cpu.Load() - r.cpuFrom.Load()); used > r.limits.CPU {
 		return &limitError{&wedge.Error{Op: "run guest", Kind: wedge.Exhausted,
 			Err: fmt.Errorf("it used its CPU time of %v", r.limits.CPU), Hint: "Make the guest do less per request, or raise limits.cpu."}}
 	}
-	if time.Since(r.start) > r.limits.Wall {
+	if r.wallLeft() < 0 {
 		return r.overWall()
 	}
 	for _, ctx := range [...]context.Context{r.base, r.node} {
@@ -211,6 +269,22 @@ func (r *run) overTime() error {
 		}
 	}
 	return nil
+}
+
+func (r *run) wallLeft() time.Duration {
+	return r.limits.Wall - time.Since(r.start) + time.Duration(r.wallFrom.Load())
+}
+
+// nextRequest begins the limits of time anew.
+func (r *run) nextRequest() {
+	r.charge()
+	r.cpuFrom.Store(r.cpu.Load())
+	r.wallFrom.Store(int64(time.Since(r.start)))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.timer != nil {
+		r.timer.Reset(r.limits.Wall)
+	}
 }
 
 func (r *run) overWall() error {
@@ -226,7 +300,7 @@ func (r *run) context() context.Context {
 	if r.ctx == nil {
 		r.ctx, r.cancel = context.WithCancelCause(r.base)
 		r.unhook = context.AfterFunc(r.node, func() { r.cancel(context.Cause(r.node)) })
-		r.timer = time.AfterFunc(r.limits.Wall-time.Since(r.start), func() { r.cancel(r.overWall()) })
+		r.timer = time.AfterFunc(r.wallLeft(), func() { r.cancel(r.overWall()) })
 	}
 	return r.ctx
 }

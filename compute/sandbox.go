@@ -69,6 +69,14 @@ func (s *Sandbox) CPU() time.Duration {
 	return s.run.used()
 }
 
+// NextRequest says that the sandbox goes on to another request: its limits of CPU and wall
+// time, which are per request, begin anew.
+func (s *Sandbox) NextRequest() {
+	if s.run != nil {
+		s.run.nextRequest()
+	}
+}
+
 // Dispatch makes one crossing of the host boundary: it numbers the call, runs f on the
 // guest's memory and argument words, and shows the result to the observer. A sandbox makes
 // one crossing at a time, so that the Call can be used again and again.

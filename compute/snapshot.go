@@ -119,7 +119,7 @@ func (c *code) runToPark(inst *instance) error {
 	} else {
 		sb.replay, sb.replaying = c.parking.calls, true
 	}
-	r := &run{sb: sb, inst: inst, sched: c.engine.sched, base: c.engine.base, node: c.engine.base, start: time.Now()}
+	r := &run{sb: sb, inst: inst, sched: c.engine.sched, queue: &c.starts, base: c.engine.base, node: c.engine.base, start: time.Now()}
 	r.limits = wedge.Limits{CPU: startCPU, Wall: startWall}
 	sb.run, inst.ctx.run = r, r
 	go inst.live(c)

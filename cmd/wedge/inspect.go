@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/wedge-cloud/wedge/abi"
+	"github.com/wedge-cloud/wedge/compute/hostcall"
 	"github.com/wedge-cloud/wedge/wasm"
 )
 
@@ -25,10 +26,11 @@ type inspection struct {
 	MemoryBytes  uint64              `json:"memory_bytes"`               // at the start
 	MemoryMax    uint64              `json:"memory_max_bytes,omitempty"` // as declared; 0: only the limit
 	Checks       int                 `json:"interrupt_checks"`
-	Kind         string              `json:"kind"`               // "compute" or "wasi"
-	Unpooled     string              `json:"unpooled,omitempty"` // why instances are used once
-	Imports      map[string][]string `json:"imports"`            // names by module
-	UnknownCalls []string            `json:"unknown_imports,omitempty"`
+	Kind         string              `json:"kind"`                          // "compute" or "wasi"
+	Unpooled     string              `json:"unpooled,omitempty"`            // why instances are used once
+	Imports      map[string][]string `json:"imports"`                       // names by module
+	Unsupported  []string            `json:"unsupported_imports,omitempty"` // load, and answer "unsupported"
+	UnknownCalls []string            `json:"unknown_imports,omitempty"`     // the guest is refused for these
 }
 
 func runInspect(_ context.Context, std stdio, args []string) error {
@@ -47,8 +49,8 @@ func runInspect(_ context.Context, std stdio, args []string) error {
 	if err != nil {
 		return err
 	}
-	// 4 GiB: a program that asks for more memory than the limit can still be looked at.
-	p, err := wasm.Split(guest, wasm.Options{MaxMemory: 4 << 30})
+	// A program that asks for more memory than the default limit can still be looked at.
+	p, err := wasm.Split(guest, wasm.Options{MaxMemory: 1 << 30})
 	if err != nil {
 		return err
 	}
@@ -76,18 +78,25 @@ func inspect(path string, guest []byte, p *wasm.Program) inspection {
 	if p.Image.MaxPages < 1<<16 {
 		in.MemoryMax = uint64(p.Image.MaxPages) * wasm.PageSize
 	}
+	offered := hostcall.Table()
 	for _, i := range p.Imports {
 		in.Imports[i.Module] = append(in.Imports[i.Module], i.Name)
 		def := abi.Lookup(i.Module, i.Name)
-		if def == nil {
+		fastly := strings.HasPrefix(i.Module, "fastly_") || i.Module == "env" && def != nil
+		switch {
+		case def == nil && !fastly:
 			in.UnknownCalls = append(in.UnknownCalls, i.Module+"."+i.Name)
-		} else if strings.HasPrefix(def.Module, "fastly_") {
+		case offered[def] == nil:
+			in.Unsupported = append(in.Unsupported, i.Module+"."+i.Name)
+		}
+		if fastly {
 			in.Kind = "compute"
 		}
 	}
 	for _, names := range in.Imports {
 		sort.Strings(names)
 	}
+	sort.Strings(in.Unsupported)
 	sort.Strings(in.UnknownCalls)
 	return in
 }
@@ -125,8 +134,16 @@ func (in *inspection) print(w io.Writer, names bool) error {
 			}
 		}
 	}
+	if n := len(in.Unsupported); n > 0 {
+		line("support", "%d of these calls answer \"unsupported\": see --imports", n)
+	}
+	for _, n := range in.Unsupported {
+		if names {
+			line("", "    %s", n)
+		}
+	}
 	for _, n := range in.UnknownCalls {
-		line("unknown", "%s", n)
+		line("unknown", "%s: the guest is refused for it", n)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

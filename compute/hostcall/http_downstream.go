@@ -235,6 +235,7 @@ func nextRequestWait(c *compute.Call) abi.Status {
 		return abi.None
 	}
 	e.begin(in)
+	c.Sandbox.NextRequest()
 	hs := openDownstream(c, in)
 	c.PutU32(c.U32(1), hs.request)
 	c.PutU32(c.U32(2), hs.body)

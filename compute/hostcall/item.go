@@ -68,9 +68,6 @@ func start[T any](e *exec, f func(context.Context) (T, error)) *future[T] {
 	return fut
 }
 
-// resolved returns a future that has its result already.
-func resolved[T any](v T, err error) *future[T] { return &future[T]{done: true, val: v, err: err} }
-
 // resolve delivers the result; only the first counts, which it reports.
 func (f *future[T]) resolve(v T, err error) bool {
 	f.mu.Lock()

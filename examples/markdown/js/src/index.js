@@ -3,10 +3,42 @@
 import { includeBytes } from "fastly:experimental";
 import MarkdownIt from "markdown-it";
 
-// Both are made when the guest is built: its start-up is part of the image that each
+// All this happens when the guest is built: its start-up is part of the image that each
 // request begins from.
 const page = includeBytes("./src/index.html");
 const markdown = new MarkdownIt({ html: false, linkify: false }); // raw HTML is shown as text; javascript: links are left out
+
+// The engine compiles functions and regular expressions when they are first used. Using them
+// here once means that requests find them compiled.
+markdown.render(`# a *b* **c** \`d\` [e](https://f.g "h") ![i](j) <k@l.m> &amp; \\* ~~n~~ "o" -- ...
+
+Setext
+---
+
+1. a
+2. b
+   - c
+
+> d
+> e
+
+\`\`\`js
+f
+\`\`\`
+
+    g
+
+| a | b |
+|---|--:|
+| c | d |
+
+* * *
+hard  
+break <b>raw</b> <https://n.o>
+
+[p]: https://q.r
+[p] and é\u{1f600}
+`);
 
 const maxText = 256 * 1024; // bytes that one request may ask to be rendered
 

@@ -27,7 +27,7 @@ func outgoing(req *http.Request, b *wedge.Backend) (*http.Request, error) {
 	out := *req
 	out.Host = hostFor(req, b)
 	out.URL = target(b.URL, req.URL)
-	out.RequestURI, out.Cancel, out.Response = "", nil, nil
+	out.RequestURI, out.Response = "", nil
 	if _, ok := req.Header["User-Agent"]; !ok { // net/http would put its own name
 		out.Header = withHeaders(req.Header)
 		out.Header["User-Agent"] = nil

@@ -10,7 +10,6 @@ type memory struct {
 	image   *image
 	reimage bool // Reallocate is called to refresh the guest's view, not to grow
 	denied  bool // growth beyond the limit was asked for and refused
-	failed  error
 }
 
 var _ experimental.LinearMemory = (*memory)(nil)

@@ -3,7 +3,9 @@ package compute
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/wedge-cloud/wedge/abi"
@@ -16,6 +18,7 @@ type Tracer struct{ Trace *trace.Trace }
 // Called adds a step for c.
 func (t Tracer) Called(c *Call, took time.Duration) {
 	s := trace.Step{Seq: c.Seq, At: time.Since(t.Trace.Start) - took, Took: took, Name: c.Def.String(), Result: c.resultText()}
+	c.Redacted = c.Redacted || c.namesCredential()
 	i := 0
 	for _, p := range c.Def.Params {
 		f := trace.Field{Name: p.Name}
@@ -43,6 +46,26 @@ func (t Tracer) Called(c *Call, took time.Duration) {
 		i += p.Words()
 	}
 	t.Trace.Add(s)
+}
+
+// credentials are header fields whose values a trace does not show.
+var credentials = []string{"authorization", "proxy-authorization", "cookie", "set-cookie", "fastly-key"}
+
+// namesCredential reports whether the call is about a header field that carries one.
+func (c *Call) namesCredential() bool {
+	i := 0
+	for _, p := range c.Def.Params {
+		if p.Shape == abi.Str && p.Name == "name" {
+			ptr, n := c.U32(i), c.U32(i+1)
+			if n > 32 || uint64(ptr)+uint64(n) > uint64(len(c.mem)) {
+				return false
+			}
+			name := string(c.mem[ptr : ptr+n])
+			return slices.ContainsFunc(credentials, func(s string) bool { return strings.EqualFold(s, name) })
+		}
+		i += p.Words()
+	}
+	return false
 }
 
 func (c *Call) resultText() string {

@@ -106,7 +106,7 @@ func TestBuildMissingTool(t *testing.T) {
 func TestBuildDefaults(t *testing.T) {
 	t.Setenv("WASI_SDK_PATH", "")
 	t.Setenv("CARGO_TARGET_DIR", "")
-	fakeTool(t, "go", `echo $GOOS/$GOARCH; echo x > "$3"`)
+	fakeTool(t, "go", `echo $GOOS/$GOARCH; echo x > "$5"`)
 	fakeTool(t, "npm", "mkdir node_modules")
 	fakeTool(t, "npx", `for last; do :; done; echo x > "$last"`)
 	fakeTool(t, "cargo", "mkdir -p target/wasm32-wasip1/release; cd target/wasm32-wasip1/release; echo x > my.wasm; echo y > other.wasm")
@@ -115,8 +115,8 @@ func TestBuildDefaults(t *testing.T) {
 		files map[string]string
 		want  string
 	}{
-		{map[string]string{"wedge.toml": `language = "go"`}, "go build -o .wedge/guest.wasm .\nwasip1/wasm\n"},
-		{map[string]string{"fastly.toml": `language = "go"`}, "go build -o bin/main.wasm .\nwasip1/wasm\n"},
+		{map[string]string{"wedge.toml": `language = "go"`}, "go build -tags nethttpomithttp2 -o .wedge/guest.wasm .\nwasip1/wasm\n"},
+		{map[string]string{"fastly.toml": `language = "go"`}, "go build -tags nethttpomithttp2 -o bin/main.wasm .\nwasip1/wasm\n"},
 		{map[string]string{"wedge.toml": `language = "js"`, "src/index.js": "", "package.json": "{}"},
 			"npm install --no-fund --no-audit\nnpx --no js-compute-runtime src/index.js .wedge/guest.wasm\n"},
 		{map[string]string{"wedge.toml": `language = "js"`, "index.js": "", "package.json": "{}", "package-lock.json": "{}"},

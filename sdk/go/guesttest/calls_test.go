@@ -2,7 +2,6 @@ package guesttest
 
 import (
 	"net/http"
-	"strings"
 )
 
 func headerCalls(module string) map[string]func(call) uint32 {
@@ -131,9 +130,7 @@ var messageCalls = map[string]func(call) uint32{
 		c.h.things[c.a[0]] = nil
 		if c.a[2] == 0 {
 			c.h.things[c.a[1]] = nil
-			if s.src == nil && !strings.Contains(m.header.Get("X-By"), "edge") {
-				s.done = true
-			}
+			s.done = s.done || s.made
 		}
 		c.h.answers = append(c.h.answers, answer{m.status, m.header, s, c.a[2] == 1})
 		return 0
@@ -141,7 +138,12 @@ var messageCalls = map[string]func(call) uint32{
 }
 
 var bodyCalls = map[string]func(call) uint32{
-	"fastly_http_body.new": func(c call) uint32 { c.put(0, c.h.add(newStream("", false))); return 0 },
+	"fastly_http_body.new": func(c call) uint32 {
+		s := newStream("", false)
+		s.made = true
+		c.put(0, c.h.add(s))
+		return 0
+	},
 	"fastly_http_body.write": func(c call) uint32 {
 		s, ok := get[*stream](c.h, c.a[0])
 		if !ok {

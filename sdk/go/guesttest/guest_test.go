@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -94,7 +95,7 @@ func origin(meet chan struct{}) func(*sent) *reply {
 			}
 			text := kind + s.body.all()
 			out.body = newStream(text, true)
-			out.header.Set("Content-Length", "10")
+			out.header.Set("Content-Length", strconv.Itoa(len(text)))
 		case path == "/chunks":
 			out.body = newStream("", false)
 			go func() {
@@ -148,6 +149,7 @@ func TestGuest(t *testing.T) {
 			}
 		}},
 		{name: "forward", target: "/forward", want: "late"},
+		{name: "reverse", method: "POST", target: "/reverse", body: "up", want: "streamed:up"},
 		{name: "failure", target: "/failure", want: `true Get "http://origin.test/fail": fetch from backend origin: connection refused`},
 		{name: "panic", target: "/panic", status: 500, check: func(t *testing.T, _ *host, _ answer, stderr string) {
 			if !strings.Contains(stderr, "panic serving GET /panic: oops") || !strings.Contains(stderr, "main.go") {
@@ -190,7 +192,7 @@ func TestGuest(t *testing.T) {
 				t.Errorf("status %d, streamed %v; want %d, %v\n%s", a.status, a.streamed, want, c.streamed, stderr)
 			}
 			if got := a.body.all(); got != c.want {
-				t.Errorf("body %q, want %q", got, c.want)
+				t.Errorf("body %q, want %q\n%s", got, c.want, stderr)
 			}
 			if c.check != nil {
 				c.check(t, h, a, stderr)
@@ -205,4 +207,26 @@ func TestGuest(t *testing.T) {
 			t.Errorf("%d answers", len(h.answers))
 		}
 	})
+}
+
+func TestLean(t *testing.T) {
+	g := &rig{t: t, code: build(t, "./lean"), conf: wazero.NewRuntimeConfig().WithCompilationCache(wazero.NewCompilationCache())}
+	for _, c := range []struct {
+		target, want string
+		status       int
+		streamed     bool
+	}{
+		{"/hello", "Hello /hello", 200, false},
+		{"/fetch?x=1", "x=1 whole:in", 201, true},
+		{"/forward", "late", 200, false},
+	} {
+		h := &host{req: request("POST", c.target, "in"), origin: origin(nil)}
+		(&rig{t: t, code: g.code, conf: g.conf}).run(h)
+		if len(h.answers) != 1 {
+			t.Fatalf("%s: %d answers", c.target, len(h.answers))
+		}
+		if a := h.answers[0]; a.status != c.status || a.streamed != c.streamed || a.body.all() != c.want {
+			t.Errorf("%s: status %d, streamed %v", c.target, a.status, a.streamed)
+		}
+	}
 }

@@ -66,6 +66,7 @@ type stream struct {
 	src     *stream // appended
 	done    bool
 	cut     bool
+	made    bool // by the guest, so whole when it is sent
 	trailer http.Header
 	change  chan struct{}
 }

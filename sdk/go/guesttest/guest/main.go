@@ -7,6 +7,8 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -30,6 +32,7 @@ func main() {
 	mux.HandleFunc("/upload", upload)
 	mux.HandleFunc("/proxy", proxy)
 	mux.HandleFunc("/forward", forward)
+	mux.HandleFunc("/reverse", reverse)
 	mux.HandleFunc("/failure", failure)
 	mux.HandleFunc("/panic", func(w http.ResponseWriter, r *http.Request) { panic("oops") })
 	mux.HandleFunc("/hints", hints)
@@ -148,6 +151,17 @@ func forward(w http.ResponseWriter, r *http.Request) {
 	check(err)
 	w.Header().Set("X-By", "edge")
 	check(edge.Forward(w, resp))
+}
+
+func reverse(w http.ResponseWriter, r *http.Request) {
+	p := httputil.ReverseProxy{
+		Transport: edge.Backend("origin"),
+		Rewrite: func(pr *httputil.ProxyRequest) {
+			pr.SetURL(&url.URL{Scheme: "http", Host: "origin.test"})
+			pr.Out.URL.Path = "/echo"
+		},
+	}
+	p.ServeHTTP(w, r)
 }
 
 func failure(w http.ResponseWriter, r *http.Request) {

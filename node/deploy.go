@@ -106,7 +106,7 @@ func (n *Node) prepare(ctx context.Context, app *manifest.App) (*deployment, err
 		return nil, err
 	}
 	d.module, d.handler = m, h
-	if m.Info.CGI {
+	if m.Info.CGI && !n.printing {
 		d.handler = hostcall.NewCGI(cfg)
 	}
 	for _, stub := range m.Info.Stubs {

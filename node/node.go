@@ -30,6 +30,8 @@ type Node struct {
 	kv      *state.KV
 	front   *front.Front
 
+	printing bool // what a plain WASI program prints is output, not a response
+
 	mu      sync.Mutex
 	current *deployment
 	number  int            // of the newest table

@@ -20,6 +20,7 @@ func Once(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer n.close()
+	n.printing = true
 	defer n.console.flush()
 	app, err := n.cfg.Load(ctx)
 	if err != nil {

@@ -51,10 +51,12 @@ type code struct {
 func (e *Engine) code(ctx context.Context, p *wasm.Program, opt Options) (c *code, shared bool, err error) {
 	key := codeKey{digest: p.Digest}
 	parking := opt.Start == wedge.StartSnapshot
-	if parking {
-		key.image = p.Image.Digest()
-	}
 	e.mu.Lock()
+	if parking {
+		// What the start-up saw of its service is in the snapshot: no other may be begun from it.
+		e.own++
+		key.own = e.own
+	}
 	c, shared = e.codes[key]
 	if !shared {
 		c = &code{engine: e, key: key, ready: make(chan struct{}), start: p.HasStart, unpooled: p.Unpooled}
@@ -83,7 +85,7 @@ func (e *Engine) release(c *code) {
 	e.mu.Lock()
 	c.refs--
 	last := c.refs == 0
-	if last {
+	if (last || c.err != nil) && e.codes[c.key] == c {
 		delete(e.codes, c.key)
 	}
 	e.mu.Unlock()
@@ -93,7 +95,7 @@ func (e *Engine) release(c *code) {
 }
 
 // features are those the rewrite understands; see wasm/code.go.
-const features = api.CoreFeaturesV2 | experimental.CoreFeaturesTailCall | experimental.CoreFeaturesExtendedConst | experimental.CoreFeaturesExceptionHandling
+const features = api.CoreFeaturesV2 | experimental.CoreFeaturesTailCall | experimental.CoreFeaturesExtendedConst
 
 func (c *code) compile(ctx context.Context, p *wasm.Program) (err error) {
 	cfg := wazero.NewRuntimeConfig().WithCoreFeatures(features).WithDebugInfoEnabled(false)
@@ -106,6 +108,9 @@ func (c *code) compile(ctx context.Context, p *wasm.Program) (err error) {
 	}
 	c.runtime = wazero.NewRuntimeWithConfig(ctx, cfg)
 	defer func() {
+		if r := recover(); r != nil {
+			err = enginePanic("compile", r)
+		}
 		if err != nil {
 			c.free()
 		}
@@ -118,10 +123,22 @@ func (c *code) compile(ctx context.Context, p *wasm.Program) (err error) {
 	if err != nil {
 		return &wedge.Error{Op: "compile", Kind: wedge.Invalid, Err: err, Hint: "The module does not validate; build it again with a current toolchain."}
 	}
+	for _, name := range []string{wasm.EntryName, wasm.StartFunction} {
+		f := c.compiled.ExportedFunctions()[name]
+		if f != nil && len(f.ParamTypes())+len(f.ResultTypes()) > 0 {
+			return &wedge.Error{Op: "compile", Kind: wedge.Invalid, Err: fmt.Errorf("%s takes parameters or returns results", name), Hint: "Build a command, whose _start takes and returns nothing."}
+		}
+	}
 	for _, g := range p.Image.Globals {
 		c.globals = append(c.globals, g.Name)
 	}
 	return nil
+}
+
+// enginePanic turns a panic of wazero's on a module it did not foresee into the module's error:
+// one guest must not end the process.
+func enginePanic(op string, r any) error {
+	return &wedge.Error{Op: op, Kind: wedge.Invalid, Err: fmt.Errorf("the engine cannot handle this module: %v", r), Hint: "The module is damaged or unusual; build it again with a current toolchain."}
 }
 
 // link offers the guest the functions it imports: hostcalls, stubs for fastly_* calls that
@@ -159,6 +176,7 @@ func (c *code) link(ctx context.Context, imports []wasm.Import) error {
 			return &wedge.Error{Op: "link", What: name, Kind: wedge.Internal, Err: err}
 		}
 	}
+	sort.Strings(c.stubs)
 	b := c.runtime.NewHostModuleBuilder(wasm.InterruptModule)
 	b.NewFunctionBuilder().WithGoFunction(api.GoFunc(interrupt), nil, nil).Export(wasm.InterruptName)
 	if c.parking != nil {
@@ -265,7 +283,7 @@ func (c *code) pick(img *image) *instance {
 }
 
 func (c *code) instantiate(img *image) (*instance, error) {
-	reg, err := newRegion(img.max)
+	reg, err := newRegion(max(img.max, wasm.PageSize))
 	if err != nil {
 		c.forget()
 		return nil, err
@@ -282,7 +300,7 @@ func (c *code) instantiate(img *image) (*instance, error) {
 	}
 	mem.reimage = true
 	ctx := experimental.WithMemoryAllocator(context.Background(), experimental.MemoryAllocatorFunc(func(_, _ uint64) experimental.LinearMemory { return mem }))
-	mod, err := c.runtime.InstantiateModule(ctx, c.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	mod, err := c.instantiateModule(ctx)
 	mem.reimage = false
 	if err != nil {
 		mem.Free()
@@ -310,6 +328,15 @@ func (c *code) instantiate(img *image) (*instance, error) {
 		}
 	}
 	return inst, nil
+}
+
+func (c *code) instantiateModule(ctx context.Context) (mod api.Module, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = enginePanic("instantiate", r)
+		}
+	}()
+	return c.runtime.InstantiateModule(ctx, c.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
 }
 
 // refresh makes the guest see the memory as it is now: its length may have shrunk, which

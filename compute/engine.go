@@ -41,6 +41,7 @@ type Engine struct {
 
 	mu    sync.Mutex
 	codes map[codeKey]*code
+	own   uint64         // the last codeKey.own given
 	idle  sync.WaitGroup // the janitor
 }
 
@@ -56,7 +57,7 @@ type Stats struct {
 // codeKey names compiled code: two programs with the same key share it and its instances.
 type codeKey struct {
 	digest [sha256.Size]byte
-	image  [sha256.Size]byte // of a program with snapshot start, whose instances are its own
+	own    uint64 // not 0: a program with snapshot start, whose instances are its own
 }
 
 // raiseProcs leaves one P for the host while guests hold the others; see run.go.
@@ -142,13 +143,18 @@ func (e *Engine) pools() []*code {
 
 // admit counts a sandbox in, or refuses it.
 func (e *Engine) admit(m *Module) error {
-	if n := m.running.Add(1); m.opt.Concurrency > 0 && n > int64(m.opt.Concurrency) {
-		m.running.Add(-1)
+	n := m.running.Add(1)
+	if m.closed.Load() {
+		m.leave()
+		return &wedge.Error{Op: "run guest", What: m.opt.Name, Kind: wedge.Unavailable, Err: fmt.Errorf("the module is closed")}
+	}
+	if m.opt.Concurrency > 0 && n > int64(m.opt.Concurrency) {
+		m.leave()
 		e.stats.Refused.Add(1)
 		return &wedge.Error{Op: "run guest", Kind: wedge.Unavailable, Err: fmt.Errorf("%d sandboxes of this service run already", m.opt.Concurrency), Hint: "Raise the service's concurrency or let clients try again."}
 	}
 	if d := e.sched.delay(&m.queue); d > e.cfg.MaxDelay {
-		m.running.Add(-1)
+		m.leave()
 		e.stats.Refused.Add(1)
 		return &wedge.Error{Op: "run guest", Kind: wedge.Unavailable, Err: fmt.Errorf("this service's guests wait %v for their turn", d.Round(time.Millisecond)), Hint: "The node has too few cores for this load: add nodes, or make the guest do less."}
 	}
@@ -161,6 +167,6 @@ func (e *Engine) admit(m *Module) error {
 }
 
 func (e *Engine) leave(m *Module) {
+	m.leave()
 	e.stats.Running.Add(-1)
-	m.running.Add(-1)
 }

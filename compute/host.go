@@ -24,7 +24,9 @@ type Host struct {
 
 	// Log takes one line, without its newline, for the named log endpoint. It must not block.
 	Log func(endpoint string, line []byte)
-	// Output takes what the guest prints: stream 1 is stdout, 2 stderr. It must not block.
+	// Output takes what the guest prints: stream 1 is stdout, 2 stderr. It gets whole lines, except
+	// that a guest's last one, or a piece of a very long one, may lack its newline. It must not
+	// block or keep the bytes.
 	Output func(stream int, b []byte)
 
 	Now       func() time.Time // wall clock

@@ -18,6 +18,10 @@ type image struct {
 	globals []wasm.Global // mutable globals and their values
 }
 
+// maxMemory is one page less than Wasm allows, so that growing by one, which makes wazero
+// look at the memory anew, is always possible.
+const maxMemory = 65535 * wasm.PageSize
+
 func newImage(img wasm.Image, limits wedge.Limits) (*image, error) {
 	b, err := newBacking(img.Data)
 	if err != nil {

@@ -102,8 +102,11 @@ func (r *region) bytes() []byte { return r.mem }
 func (r *region) capacity() uint64 { return uint64(len(r.mem)) }
 
 func (r *region) grow(size uint64) bool {
+	if size > uint64(len(r.mem)) {
+		return false
+	}
 	r.high = max(r.high, size)
-	return size <= uint64(len(r.mem))
+	return true
 }
 
 func (r *region) close() {
@@ -164,8 +167,8 @@ const maxCopyBack = 1024
 // would take the next writes without a fault.
 func (r *region) reset(img *image) error {
 	if now := pageFaults(); now < 0 || now != r.faults {
-		if err := r.scan(); err != nil {
-			return err
+		if err := r.scan(); err != nil { // no page map to be had here: slower, and as good
+			return r.drop(img)
 		}
 		r.faults = now
 	}

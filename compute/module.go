@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -34,6 +35,7 @@ type Module struct {
 	running atomic.Int64
 	queue   queue // of runs that wait for their turn
 	closed  atomic.Bool
+	freed   sync.Once
 	Info    ModuleInfo
 }
 
@@ -55,8 +57,12 @@ type ModuleInfo struct {
 func (e *Engine) Load(ctx context.Context, src []byte, opt Options) (*Module, error) {
 	began := time.Now()
 	opt.Limits = opt.Limits.WithDefaults()
+	opt.Limits.Memory = min(opt.Limits.Memory, maxMemory)
 	split := wasm.Options{MaxMemory: opt.Limits.Memory, NoChecks: e.cfg.NoInterruptChecks}
 	if opt.Start == wedge.StartSnapshot {
+		if e.cfg.ParkAt == nil || opt.Template == nil {
+			return nil, loadError(opt.Name, &wedge.Error{Op: "start guest", Kind: wedge.Unsupported, Err: errors.New("this engine has no parking place"), Hint: `Use start = "fresh".`})
+		}
 		split.Park = e.cfg.ParkAt.String()
 	}
 	p, err := wasm.Split(src, split)
@@ -100,11 +106,24 @@ func (m *Module) warm() error {
 // Close gives up the module. Sandboxes that still run finish first; the last module with
 // some code takes the code and its instances along.
 func (m *Module) Close() {
-	if m.closed.Swap(true) {
-		return
+	m.closed.Store(true)
+	if m.running.Load() == 0 {
+		m.free()
 	}
-	m.image.release()
-	m.engine.release(m.code)
+}
+
+// leave counts a sandbox out. The last one of a closed module frees it.
+func (m *Module) leave() {
+	if m.running.Add(-1) == 0 && m.closed.Load() {
+		m.free()
+	}
+}
+
+func (m *Module) free() {
+	m.freed.Do(func() {
+		m.image.release()
+		m.engine.release(m.code)
+	})
 }
 
 // ExitCode is the error of a guest that ended itself with a code other than 0.
@@ -114,9 +133,9 @@ func (c ExitCode) Error() string { return fmt.Sprintf("the guest exited with cod
 
 // Run executes the guest's _start in a fresh sandbox and returns when the guest has ended.
 // The result is nil for a clean end, an [ExitCode], or a *wedge.Error: Unavailable when
-// refused by overload, Exhausted or Timeout at a limit, Trap for what the guest did wrong.
-// Its end comes early, with an error of kind Unavailable, when ctx ends. Run must not be
-// called after Close.
+// refused by overload or after Close, Exhausted or Timeout at a limit, Trap for what the guest
+// did wrong, Internal for a Func that panicked. Its end comes early, with an error of kind
+// Unavailable, when ctx ends.
 func (m *Module) Run(ctx context.Context, sb *Sandbox) error {
 	if err := m.engine.admit(m); err != nil {
 		return err
@@ -132,7 +151,7 @@ func (m *Module) Run(ctx context.Context, sb *Sandbox) error {
 		m.engine.stats.Snapshots.Add(1)
 	}
 	r := &run{sb: sb, inst: inst, sched: m.engine.sched, queue: &m.queue, limits: m.opt.Limits, base: ctx, node: m.engine.base, start: time.Now()}
-	sb.run = r
+	sb.run, sb.Limits = r, sb.Limits.WithDefaults()
 	inst.ctx.run = r
 	if inst.park != nil {
 		r.ended = make(chan error, 1)
@@ -167,6 +186,9 @@ func (m *Module) outcome(err error, denied bool) error {
 		return &e
 	}
 	m.engine.stats.Traps.Add(1)
+	if fault := (*hostFault)(nil); errors.As(err, &fault) {
+		return &wedge.Error{Op: "run guest", What: m.opt.Name, Kind: wedge.Internal, Err: err, Hint: "A hostcall failed in a way that it must not; please report it."}
+	}
 	hint := "The guest's own stderr, shown above, may say more; build it with debug info for better names."
 	if denied {
 		hint = fmt.Sprintf("It asked for more memory than its %d MiB; use less, or raise limits.memory.", m.opt.Limits.Memory>>20)

@@ -329,15 +329,23 @@ var endedContext = func() context.Context {
 
 func (r *run) block(wait func(context.Context)) {
 	ctx := r.context()
-	r.release()
-	wait(ctx)
-	r.acquire()
+	r.wait(ctx, wait)
 	if err := context.Cause(ctx); err != nil {
 		if l, ok := err.(*limitError); ok {
 			panic(l)
 		}
 		panic(&limitError{&wedge.Error{Op: "run guest", Kind: wedge.Unavailable, Err: err}})
 	}
+	// A guest that waits often may never run for a tick, and so never be made to call in.
+	if err := r.overTime(); err != nil {
+		panic(err)
+	}
+}
+
+func (r *run) wait(ctx context.Context, wait func(context.Context)) {
+	r.release()
+	defer r.acquire() // also if wait panics: whoever ends the run gives the slot back
+	wait(ctx)
 }
 
 // runKey finds the runContext in a context that wazero has wrapped.

@@ -3,7 +3,10 @@ package compute
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"time"
+
+	"github.com/tetratelabs/wazero/sys"
 
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/abi"
@@ -17,7 +20,7 @@ const wasiModule = "wasi_snapshot_preview1"
 type Sandbox struct {
 	TraceID  string // 32 hex digits, unique per sandbox
 	Host     *Host
-	Limits   wedge.Limits // zero fields: the defaults
+	Limits   wedge.Limits // of hostcalls; those of CPU, wall time and memory are its Module's. Zero fields: the defaults
 	State    any          // what the hostcalls keep: handles and the request in hand
 	Observer Observer     // nil: nobody watches
 	Args     []string     // WASI arguments, the program's name first
@@ -101,15 +104,28 @@ func (s *Sandbox) Dispatch(d *abi.Def, f Func, mem []byte, words []uint64) abi.S
 	return c.Result
 }
 
-// invoke runs f; a fault becomes the call's result, every other panic goes on.
+// hostFault is how a run ends whose hostcall panicked: a fault of the host, not of the guest.
+type hostFault struct {
+	def   *abi.Def
+	value any
+	stack []byte
+}
+
+func (e *hostFault) Error() string {
+	return fmt.Sprintf("hostcall %s panicked: %v\n%s", e.def, e.value, e.stack)
+}
+
+// invoke runs f; a fault becomes the call's result, what is meant to end the guest goes on.
 func (c *Call) invoke(f Func) {
 	defer func() {
-		if r := recover(); r != nil {
-			ft, ok := r.(fault)
-			if !ok {
-				panic(r)
-			}
-			c.Result = ft.status
+		switch r := recover().(type) {
+		case nil:
+		case fault:
+			c.Result = r.status
+		case *limitError, *sys.ExitError:
+			panic(r)
+		default:
+			panic(&hostFault{c.Def, r, debug.Stack()})
 		}
 	}()
 	c.Result = f(c)

@@ -121,7 +121,7 @@ func (c *code) runToPark(inst *instance) error {
 	}
 	r := &run{sb: sb, inst: inst, sched: c.engine.sched, queue: &c.starts, base: c.engine.base, node: c.engine.base, start: time.Now()}
 	r.limits = wedge.Limits{CPU: startCPU, Wall: startWall}
-	sb.run, inst.ctx.run = r, r
+	sb.run, sb.Limits, inst.ctx.run = r, sb.Limits.WithDefaults(), r
 	go inst.live(c)
 	if err := <-p.ready; err != nil {
 		return &wedge.Error{Op: "start guest", Kind: wedge.Invalid, Err: err, Hint: `The guest must ask for its request by itself; or use start = "fresh".`}

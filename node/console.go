@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/compute"
 	"github.com/wedge-cloud/wedge/front"
 	"github.com/wedge-cloud/wedge/trace"
 )
@@ -22,12 +24,9 @@ type console struct {
 	mu  sync.Mutex
 	// onGuestError, if set, takes guests' errors instead of showing them.
 	onGuestError func(error)
-	// Output of guests that has no newline yet, by stream.
-	partial [3][]byte
+	// raw passes guests' output on as it is; otherwise every piece ends a line.
+	raw bool
 }
-
-// maxLine is how much of a guest's line is held back for its newline, in bytes.
-const maxLine = 16 << 10
 
 func newConsole(cfg Config) *console { return &console{cfg: cfg} }
 
@@ -39,7 +38,8 @@ func (c *console) write(w io.Writer, s string) {
 
 func (c *console) say(s string) { c.write(c.cfg.Stderr, s+"\n") }
 
-// output takes what a guest printed and passes whole lines on.
+// output passes on what a guest printed. A piece without its newline is a guest's last one: it
+// gets one, so that what others print does not stick to it.
 func (c *console) output(stream int, b []byte) {
 	w := c.cfg.Stdout
 	if stream == 2 {
@@ -47,22 +47,10 @@ func (c *console) output(stream int, b []byte) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	buf := append(c.partial[stream], b...)
-	end := bytes.LastIndexByte(buf, '\n') + 1
-	if end == 0 && len(buf) > maxLine {
-		end = len(buf)
+	_, _ = w.Write(b)
+	if !c.raw && !bytes.HasSuffix(b, []byte("\n")) {
+		_, _ = w.Write([]byte("\n"))
 	}
-	_, _ = w.Write(buf[:end])
-	c.partial[stream] = append([]byte(nil), buf[end:]...)
-}
-
-// flush passes on what guests printed last, without a newline.
-func (c *console) flush() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	_, _ = c.cfg.Stdout.Write(c.partial[1])
-	_, _ = c.cfg.Stderr.Write(c.partial[2])
-	c.partial = [3][]byte{}
 }
 
 // log shows a line that a guest sent to a log endpoint.
@@ -93,7 +81,11 @@ func (c *console) guestError(requestID string, err error) {
 
 func (c *console) failure(what string, err error) {
 	s := fmt.Sprintf("%s: %v", what, err)
-	if hint := wedge.HintOf(err); hint != "" {
+	hint := wedge.HintOf(err)
+	if exit := compute.ExitCode(0); hint == "" && errors.As(err, &exit) {
+		hint = "It ended itself; its own stderr, shown above, may say why."
+	}
+	if hint != "" {
 		s += "\n  hint: " + hint
 	}
 	c.say(s)

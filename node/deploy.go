@@ -38,6 +38,7 @@ func (n *Node) deploy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	app.Version.Number = n.number + 1 // before prepare: guests are told it
 	d, err := n.prepare(ctx, app)
 	if err != nil {
 		return err
@@ -45,7 +46,6 @@ func (n *Node) deploy(ctx context.Context) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.number++
-	d.version.Number = n.number
 	table, err := front.NewTable(n.number, routes(d))
 	if err != nil {
 		d.discard()

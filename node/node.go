@@ -34,7 +34,7 @@ type Node struct {
 
 	mu      sync.Mutex
 	current *deployment
-	number  int            // of the newest table
+	number  int            // of the newest table; only deploy uses it, and it runs once at a time
 	retired sync.WaitGroup // deployments on their way out
 }
 

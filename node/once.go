@@ -21,11 +21,12 @@ func Once(ctx context.Context, cfg Config) error {
 	}
 	defer n.close()
 	n.printing = true
-	defer n.console.flush()
+	n.console.raw = true
 	app, err := n.cfg.Load(ctx)
 	if err != nil {
 		return err
 	}
+	app.Version.Number = 1
 	var mu sync.Mutex
 	var failed error
 	n.console.onGuestError = func(err error) {

@@ -12,15 +12,34 @@ type rewriter struct {
 	check  []byte // the instructions of one interrupt check
 	uses   uses
 	checks int
+
+	functions uint32 // how many the source has; an index beyond could name what the rewrite adds
+	globals   uint32 // likewise
 }
 
 // uses notes what a program's code does that decides how its instances can be reused.
 type uses struct {
-	tableWrite string // an instruction that changes a table or drops a segment, "" if none
+	lasting    string // an instruction that changes what a reset does not set back, "" if none
 	memoryInit bool   // refers to data segments by index
 	simd       bool
 	threads    bool
 	exceptions bool
+}
+
+// function returns the index in the rewritten module of a function that r has just read.
+func (w *rewriter) function(r *reader, i uint32) uint32 {
+	if i >= w.functions {
+		r.fail("function %d does not exist", i)
+	}
+	return w.moved(i)
+}
+
+// global returns the index of a global that r has just read.
+func (w *rewriter) global(r *reader, i uint32) uint32 {
+	if i >= w.globals {
+		r.fail("global %d does not exist", i)
+	}
+	return i
 }
 
 // moved returns the index of function i in the rewritten module.
@@ -34,10 +53,20 @@ func (w *rewriter) moved(i uint32) uint32 {
 	return i
 }
 
-// body rewrites one function body (locals and expression, without its size). Loops get a check
-// at their head, and functions that call others one at their entry, unless straight code leads
-// from there into a loop, as in every function of the Go compiler. A function that calls none
-// needs none: it ends, or it loops.
+// A stretch without a check must be short, whatever a hostile guest is made of, for nothing
+// stops it there and a garbage collection waits for it. So there is a check
+//   - at the head of each loop;
+//   - at the entry of functions that call others or are long, unless straight code leads from there
+//     into a loop, as in every function of the Go compiler. A short function that calls none
+//     needs none;
+//   - before instructions that may touch all of the memory;
+//   - and after so many bytes of code without any.
+const (
+	longFunction = 256
+	longStretch  = 4096
+)
+
+// body rewrites one function body (locals and expression, without its size).
 func (w *rewriter) body(b []byte) []byte {
 	w.r = reader{b: b}
 	w.out = w.out[:0]
@@ -75,25 +104,33 @@ const maxLocals = 50_000
 // entry needs a check. Runs of instructions that stay as they are get copied in one piece.
 func (w *rewriter) expression() (entryCheck bool) {
 	r := &w.r
-	from := r.pos
+	from, checked, entry := r.pos, r.pos, r.pos
 	calls, looped := false, false
 	straight := true // no branch, call or return so far
+	check := func(at int) {
+		w.out = append(append(w.out, r.b[from:at]...), w.check...)
+		w.checks++
+		from, checked = at, at
+	}
 	for !r.done() {
 		at := r.pos
+		if at-checked >= longStretch {
+			check(at)
+		}
 		op := r.byte()
 		switch op {
 		case 0x03: // loop
 			r.leb(5)
-			w.out = append(append(w.out, r.b[from:r.pos]...), w.check...)
-			w.checks++
-			from = r.pos
+			check(r.pos)
 			looped = looped || straight
 		case 0x10, 0x12, 0xd2: // call, return_call, ref.func
 			if op != 0xd2 {
 				calls, straight = true, false
+			} else {
+				w.uses.lasting = "ref.func" // the engine keeps an object for each one executed
 			}
 			f := r.u32()
-			if to := w.moved(f); to != f {
+			if to := w.function(r, f); to != f {
 				w.out = append(append(w.out, r.b[from:at]...), op)
 				w.out = appendU32(w.out, to)
 				from = r.pos
@@ -105,8 +142,13 @@ func (w *rewriter) expression() (entryCheck bool) {
 		case 0x14, 0x15: // call_ref, return_call_ref
 			calls, straight = true, false
 			r.u32()
+		case 0xfc:
+			if w.bulk(r.u32()) && r.err == nil {
+				check(at)
+			}
 		default:
-			if op == 0x04 || op >= 0x0c && op <= 0x0f || op == 0x1f {
+			switch op {
+			case 0x04, 0x0c, 0x0d, 0x0e, 0x0f, 0x1f, 0xd5, 0xd6: // if, branches, return, try_table
 				straight = false
 			}
 			w.immediates(op)
@@ -115,7 +157,7 @@ func (w *rewriter) expression() (entryCheck bool) {
 	if r.err == nil {
 		w.out = append(w.out, r.b[from:r.pos]...)
 	}
-	return calls && !looped
+	return (calls || r.pos-entry > longFunction) && !looped
 }
 
 // immediates steps over what follows an opcode.
@@ -126,12 +168,14 @@ func (w *rewriter) immediates(op byte) {
 		op == 0x1a, op == 0x1b, op == 0xd1, op == 0xd3, op == 0xd4:
 	case op == 0x02 || op == 0x04: // block, if: a block type, s33
 		r.leb(5)
-	case op >= 0x20 && op <= 0x24, op == 0x0c, op == 0x0d, op == 0xd5, op == 0xd6: // local, global, br
+	case op == 0x23 || op == 0x24: // global.get, global.set
+		w.global(r, r.u32())
+	case op >= 0x20 && op <= 0x22, op == 0x0c, op == 0x0d, op == 0xd5, op == 0xd6: // local, br
 		r.u32()
 	case op == 0x25: // table.get
 		r.u32()
 	case op == 0x26:
-		w.uses.tableWrite = "table.set"
+		w.uses.lasting = "table.set"
 		r.u32()
 	case op >= 0x28 && op <= 0x3e: // loads and stores
 		r.memarg()
@@ -159,8 +203,6 @@ func (w *rewriter) immediates(op byte) {
 		r.leb(5)
 	case op == 0x08 || op == 0x0a || op == 0x1f:
 		w.exception(op)
-	case op == 0xfc:
-		w.bulk(r.u32())
 	case op == 0xfd:
 		w.uses.simd = true
 		r.simd(r.u32())
@@ -193,12 +235,14 @@ func (w *rewriter) exception(op byte) {
 	}
 }
 
-// bulk steps over the immediates of a 0xfc instruction.
-func (w *rewriter) bulk(sub uint32) {
+// lasting names the 0xfc instructions that change a table or drop a segment.
+var lasting = map[uint32]string{9: "data.drop", 12: "table.init", 13: "elem.drop", 14: "table.copy", 15: "table.grow", 17: "table.fill"}
+
+// bulk steps over the immediates of a 0xfc instruction and reports whether it may take long.
+func (w *rewriter) bulk(sub uint32) (slow bool) {
 	r := &w.r
-	writes := map[uint32]string{9: "data.drop", 12: "table.init", 13: "elem.drop", 14: "table.copy", 15: "table.grow", 17: "table.fill"}
-	if name, ok := writes[sub]; ok {
-		w.uses.tableWrite = name
+	if name, ok := lasting[sub]; ok {
+		w.uses.lasting = name
 	}
 	switch sub {
 	case 0, 1, 2, 3, 4, 5, 6, 7: // saturating truncations
@@ -217,6 +261,11 @@ func (w *rewriter) bulk(sub uint32) {
 	default:
 		r.fail("opcode 0xfc %d is not known", sub)
 	}
+	switch sub {
+	case 8, 10, 11, 12, 14, 15, 17: // init, copy, fill, grow
+		return true
+	}
+	return false
 }
 
 func (r *reader) memarg() {

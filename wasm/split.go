@@ -118,9 +118,7 @@ type splitter struct {
 
 	types      []funcType
 	checkType  uint32 // index of () -> ()
-	addedType  bool
 	importedFn uint32
-	globals    []byte // rewritten global section without its count
 	numGlobals uint32
 	mutables   []Global
 	start      uint32
@@ -319,11 +317,15 @@ func (s *splitter) importSection(r *reader) []byte {
 		if s.opt.Park == imp.Module+"."+imp.Name {
 			s.w.from, s.parkType, parks = uint32(i), t, true
 		}
+		if !plainTypes(s.types[t]) {
+			r.fail("import %s.%s has parameters or results that are not plain numbers", imp.Module, imp.Name)
+			return nil
+		}
 		imp.Params, imp.Results = append([]byte(nil), s.types[t].params...), append([]byte(nil), s.types[t].results...)
 		s.p.Imports = append(s.p.Imports, imp)
 	}
 	s.importedFn = uint32(n)
-	s.w.shift, s.w.added = s.importedFn, 1
+	s.w.shift, s.w.added, s.w.functions = s.importedFn, 1, s.importedFn
 	if s.opt.Park != "" {
 		if r.err == nil && !parks {
 			r.fail("the guest does not import %s, where it would be parked", s.opt.Park)
@@ -339,6 +341,18 @@ func (s *splitter) importSection(r *reader) []byte {
 	return out
 }
 
+// plainTypes reports whether a function takes and returns numbers only: i32, i64, f32, f64.
+func plainTypes(t funcType) bool {
+	for _, v := range [...][]byte{t.params, t.results} {
+		for _, b := range v {
+			if b < 0x7c || b > 0x7f {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 func appendImport(out []byte, name string, typ uint32) []byte {
 	out = appendName(appendName(out, InterruptModule), name)
 	return appendU32(append(out, 0), typ)
@@ -348,7 +362,14 @@ func appendImport(out []byte, name string, typ uint32) []byte {
 func (s *splitter) functionSection(r *reader) []byte {
 	n := r.count(1)
 	s.defined = uint32(n)
-	rest := r.bytes(uint64(len(r.b) - r.pos))
+	s.w.functions = s.importedFn + s.defined
+	start := r.pos
+	for i := 0; i < n && r.err == nil; i++ {
+		if t := r.u32(); int(t) >= len(s.types) {
+			r.fail("function %d has a type that does not exist", i)
+		}
+	}
+	rest := r.b[start:r.pos]
 	if s.opt.Park == "" {
 		return append(appendU32(nil, uint32(n)), rest...)
 	}
@@ -380,36 +401,44 @@ func (s *splitter) parkBodies(out []byte) []byte {
 	return append(appendU32(out, uint32(len(b))), b...)
 }
 
-// tableSection bounds each table's maximum.
+// tableSection bounds each table's maximum: what the tables do not take at first is there for
+// the first that ask for it.
 func (s *splitter) tableSection(r *reader) []byte {
 	n := r.count(3)
-	out := appendU32(nil, uint32(n))
-	left := uint64(MaxTableElements)
+	type table struct {
+		typ      byte
+		min, max uint64
+	}
+	var tables []table
+	room := uint64(MaxTableElements)
 	for i := 0; i < n && r.err == nil; i++ {
-		t := r.byte()
-		out = append(out, t)
-		if t == 0x63 || t == 0x64 || t == 0x40 {
+		t := table{typ: r.byte(), max: MaxTableElements}
+		if t.typ == 0x63 || t.typ == 0x64 || t.typ == 0x40 {
 			r.fail("table %d has a type that is not supported", i)
 			return nil
 		}
-		flags, min := r.byte(), uint64(r.u32())
-		max := left
+		flags := r.byte()
+		t.min = uint64(r.u32())
 		if flags == 1 {
-			if m := uint64(r.u32()); m < max {
-				max = m
-			}
+			t.max = uint64(r.u32())
 		} else if flags != 0 {
 			r.fail("table %d has limits of an unknown form", i)
 		}
-		if min > left {
+		if t.min > room {
 			r.fail("tables of more than %d elements", MaxTableElements)
 			return nil
 		}
-		if max < min {
-			max = min
+		if t.max < t.min {
+			r.fail("table %d has a maximum below its size", i)
 		}
-		left -= max
-		out = appendU32(appendU32(append(out, 1), uint32(min)), uint32(max))
+		room -= t.min
+		tables = append(tables, t)
+	}
+	out := appendU32(nil, uint32(n))
+	for _, t := range tables {
+		more := min(t.max-t.min, room)
+		room -= more
+		out = appendU32(appendU32(append(out, t.typ, 1), uint32(t.min)), uint32(t.min+more))
 	}
 	return out
 }
@@ -461,7 +490,7 @@ func (s *splitter) globalSection(r *reader) []byte {
 	if len(s.mutables) > maxMutableGlobals {
 		r.fail("%d mutable globals, at most %d", len(s.mutables), maxMutableGlobals)
 	}
-	s.numGlobals = uint32(n)
+	s.numGlobals, s.w.globals = uint32(n), uint32(n)
 	s.w.check = s.interruptCheck()
 	return append(append(appendU32(nil, uint32(n+1)), out...), 0x7f, 1, 0x41, 0, 0x0b)
 }
@@ -519,7 +548,7 @@ func (s *splitter) constExpr(r *reader) (out []byte, c constant) {
 			c.typ, c.bits = 0x7c, le(r.bytes(8))
 		case 0xd2:
 			c.typ = 0
-			out = appendU32(append(out, op), s.w.moved(r.u32()))
+			out = appendU32(append(out, op), s.w.function(r, r.u32()))
 			continue
 		case 0x23:
 			c.typ = 0
@@ -570,8 +599,11 @@ func (s *splitter) exportSection(r *reader) []byte {
 		if name == EntryName && kind == 0 {
 			entry, s.entry = true, index
 		}
-		if kind == 0 {
-			index = s.w.moved(index)
+		switch kind {
+		case 0:
+			index = s.w.function(r, index)
+		case 3:
+			s.w.global(r, index)
 		}
 		out = appendU32(append(appendName(out, name), kind), index)
 	}
@@ -590,7 +622,7 @@ func (s *splitter) exportSection(r *reader) []byte {
 		add(EnterFunction, 0, s.w.to+1)
 	}
 	if s.p.HasStart {
-		add(StartFunction, 0, s.w.moved(s.start))
+		add(StartFunction, 0, s.w.function(r, s.start))
 	}
 	return append(appendU32(nil, uint32(n)), out...)
 }
@@ -628,7 +660,7 @@ func (s *splitter) elementSection(r *reader) []byte {
 				expr, _ := s.constExpr(r)
 				out = append(out, expr...)
 			} else {
-				out = appendU32(out, s.w.moved(r.u32()))
+				out = appendU32(out, s.w.function(r, r.u32()))
 			}
 		}
 	}
@@ -675,8 +707,16 @@ func (s *splitter) codeSection() ([]byte, error) {
 	if u.threads {
 		return nil, unsupported("it uses threads", "Build without the threads feature; a guest has one thread.")
 	}
-	if u.tableWrite != "" {
-		s.unpooled("its code uses " + u.tableWrite)
+	if u.exceptions || s.has[13] {
+		// In the engine, an exception that a guest holds is not seen by the garbage collector: a guest
+		// could read what has taken its place. And each try_table copies the native stack.
+		return nil, unsupported("it uses exception handling", "Build without exceptions, for C++ with -fno-exceptions.")
+	}
+	if u.lasting != "" {
+		s.unpooled("its code uses " + u.lasting)
+	}
+	if s.opt.Park != "" && s.p.Unpooled != "" {
+		return nil, unsupported("it cannot be begun from a snapshot: "+s.p.Unpooled, `Use start = "fresh" for this guest.`)
 	}
 	if !s.opt.NoChecks {
 		s.p.Checks = s.w.checks

@@ -32,6 +32,7 @@ type exec struct {
 	pool     *pool     // where the sandbox waits for more requests; nil: nowhere
 	backends map[string]*wedge.Backend
 
+	output  output        // lines not whole yet
 	wake    chan struct{} // the guest waits on it for items
 	account account
 }
@@ -55,6 +56,7 @@ func (e *exec) begin(in *incoming) {
 // end lets go of everything after the guest ended with err (nil: well). What is on its way
 // to the client, or was sent off to a backend, goes on.
 func (e *exec) end(err error) {
+	e.output.flush(e.host)
 	if e.in != nil && !e.in.answered {
 		e.in.answered = true
 		e.in.say(context.Background(), lastWords(err))

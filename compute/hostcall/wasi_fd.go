@@ -218,8 +218,12 @@ func print(c *compute.Call, stream uint32, b []byte) abi.Status {
 		}
 		return abi.ESuccess
 	}
-	if out := c.Sandbox.Host.Output; out != nil {
-		out(int(stream), b)
+	switch e, ok := c.Sandbox.State.(*exec); {
+	case c.Sandbox.Host.Output == nil:
+	case ok:
+		e.output.print(c.Sandbox.Host, stream, b)
+	default:
+		c.Sandbox.Host.Output(int(stream), b)
 	}
 	return abi.ESuccess
 }

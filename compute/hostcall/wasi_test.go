@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -187,9 +188,9 @@ func TestWASIWrite(t *testing.T) {
 	b := stNew(t, &wedge.Version{})
 	n := b.out4()
 	b.want(abi.ESuccess, stWASI, "fd_write", 1, b.iovecs("one ", "", "two\n"), n)
-	b.want(abi.ESuccess, stWASI, "fd_write", 2, b.iovecs("err"), n)
+	b.want(abi.ESuccess, stWASI, "fd_write", 2, b.iovecs("err\n"), n)
 	b.want(abi.ESuccess, stWASI, "fd_write", 1, b.iovecs(), n)
-	if got := strings.Join(b.out, "|"); got != "1: one two\n|2: err" || b.u32(n) != 0 {
+	if got := strings.Join(b.out, "|"); got != "1: one two\n|2: err\n" || b.u32(n) != 0 {
 		t.Errorf("printed %q, last count %d", got, b.u32(n))
 	}
 	var took []byte
@@ -197,7 +198,7 @@ func TestWASIWrite(t *testing.T) {
 	b.want(abi.ESuccess, stWASI, "fd_write", 1, b.iovecs("own"), n)
 	b.sb.Stdout = func(p []byte) error { return errors.New("gone") }
 	b.want(abi.EPipe, stWASI, "fd_write", 1, b.iovecs("own"), n)
-	b.want(abi.ESuccess, stWASI, "fd_write", 2, b.iovecs("still"), n)
+	b.want(abi.ESuccess, stWASI, "fd_write", 2, b.iovecs("still\n"), n)
 	if string(took) != "own" || len(b.out) != 3 {
 		t.Errorf("took %q, printed %q", took, b.out)
 	}
@@ -252,9 +253,9 @@ func TestWASIDescriptors(t *testing.T) {
 	b.want(abi.EBadf, stWASI, "fd_renumber", 3, 1)
 	b.want(abi.ESuccess, stWASI, "fd_renumber", 2, 2)
 	b.want(abi.ESuccess, stWASI, "fd_renumber", 2, 1) // stdout is stderr now
-	b.want(abi.ESuccess, stWASI, "fd_write", 1, b.iovecs("x"), n)
+	b.want(abi.ESuccess, stWASI, "fd_write", 1, b.iovecs("x\n"), n)
 	b.want(abi.EBadf, stWASI, "fd_write", 2, b.iovecs("x"), n)
-	if b.out[0] != "2: x" {
+	if b.out[0] != "2: x\n" {
 		t.Errorf("printed %q", b.out)
 	}
 	b.want(abi.ESuccess, stWASI, "fd_close", 1)
@@ -337,4 +338,28 @@ func TestWASIPoll(t *testing.T) {
 		b.want(abi.EFault, stWASI, "poll_oneoff", 64, stOutside, 1, b.out4())
 		b.want(abi.EFault, stWASI, "poll_oneoff", 64, 64, 1, stOutside)
 	})
+}
+
+// TestOutputLines: what two sandboxes print at the same time must not mix within a line.
+func TestOutputLines(t *testing.T) {
+	var got []string
+	host := testHost(nil)
+	host.Output = func(stream int, b []byte) { got = append(got, fmt.Sprintf("%d:%s", stream, b)) }
+	long := strings.Repeat("l", maxLine)
+	var a, b output
+	for _, c := range []struct {
+		o      *output
+		stream uint32
+		text   string
+	}{
+		{&a, 1, "one "}, {&b, 1, "two "}, {&a, 2, "err"}, {&a, 1, "more\nrest"}, {&b, 1, "done\n"}, {&b, 2, long}, {&b, 2, "tail"}, {&b, 2, "\n"},
+	} {
+		c.o.print(host, c.stream, []byte(c.text))
+	}
+	a.flush(host)
+	b.flush(host)
+	want := []string{"1:one more\n", "1:two done\n", "2:" + long + "tail", "2:\n", "1:rest", "2:err"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
 }

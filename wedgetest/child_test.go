@@ -1,0 +1,3 @@
+package wedgetest
+
+func childMain() bool { return false }

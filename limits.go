@@ -3,8 +3,9 @@ package wedge
 import "time"
 
 // Limits are the hard ceilings of one sandbox. The zero value of a field means its
-// default; [Limits.WithDefaults] fills them in. Reaching a limit ends the sandbox (CPU, Wall),
-// fails the guest's request to grow (Memory) or the hostcall (the others, status limitexceeded).
+// default; [Limits.WithDefaults] fills them in. Reaching a limit ends the sandbox (CPU, Wall,
+// Hostcalls), fails the guest's request to grow (Memory) or the hostcall (the others, status
+// limitexceeded).
 type Limits struct {
 	CPU              time.Duration // time inside the guest, waiting in hostcalls left out
 	Wall             time.Duration // from first to last instruction

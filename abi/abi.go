@@ -105,6 +105,9 @@ func Lookup(module, name string) *Def {
 	return byName[module+"."+name]
 }
 
+// ByName returns the hostcall called "module.name", or nil.
+func ByName(name string) *Def { return byName[name] }
+
 // legacy maps the xqd_* names of old SDKs, e.g. xqd_req_new to fastly_http_req.new.
 func legacy(name string) (module, call string) {
 	switch name {

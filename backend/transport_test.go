@@ -139,6 +139,8 @@ func TestConnectionLimits(t *testing.T) {
 					if _, proto := get(t, tr, b); (proto == "HTTP/2.0") != h2 {
 						t.Fatalf("spoke %s", proto)
 					}
+					// net/http may still be on its way back to Read; until then another one is dialled.
+					eventually(t, "the connection is idle or gone", func() bool { st := tr.Stats(); return st.Open == st.Idle })
 				}
 				if n.Load() != c.conns {
 					t.Errorf("%d connections, want %d", n.Load(), c.conns)

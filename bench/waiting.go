@@ -16,7 +16,7 @@ import (
 const waitingRequests = 10_000
 
 // patience is how long all of that may take.
-const patience = 110 * time.Second
+const patience = 60 * time.Second
 
 // waiting: requests that wait for a backend, and what each costs meanwhile.
 func waiting(ctx context.Context, l *lab) (rows []Row, err error) {
@@ -122,7 +122,7 @@ func (o *origin) holdFor(n int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.want, o.here, o.release = n, 0, make(chan struct{})
-	time.AfterFunc(patience-20*time.Second, o.letGo)
+	time.AfterFunc(patience-15*time.Second, o.letGo)
 }
 
 func (o *origin) letGo() {

@@ -233,6 +233,7 @@ type instance struct {
 	mod     api.Module
 	mem     *memory
 	stop    api.MutableGlobal
+	stopMu  sync.Mutex // for those who set it; the guest reads as it likes
 	globals []api.MutableGlobal
 	section api.Function // the start section's, nil if none
 	entry   api.Function
@@ -286,7 +287,7 @@ func (c *code) instantiate(img *image) (*instance, error) {
 	reg, err := newRegion(max(img.max, wasm.PageSize))
 	if err != nil {
 		c.forget()
-		return nil, err
+		return nil, &wedge.Error{Op: "reserve memory", Kind: wedge.Unavailable, Err: err, Hint: "The node has too little memory, or too many mappings (vm.max_map_count)."}
 	}
 	mem := &memory{region: reg}
 	if err := mem.show(img); err != nil {
@@ -351,7 +352,13 @@ func (i *instance) setGlobals() {
 	for n, g := range i.globals {
 		g.Set(i.mem.image.globals[n].Value)
 	}
-	i.stop.Set(0)
+	i.setStop(0)
+}
+
+func (i *instance) setStop(v uint64) {
+	i.stopMu.Lock()
+	defer i.stopMu.Unlock()
+	i.stop.Set(v)
 }
 
 func (i *instance) show(img *image) error {

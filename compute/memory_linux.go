@@ -1,3 +1,5 @@
+//go:build !plainmem
+
 package compute
 
 import (

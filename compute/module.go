@@ -144,7 +144,7 @@ func (m *Module) Run(ctx context.Context, sb *Sandbox) error {
 	inst, err := m.code.take(m.image)
 	if err != nil {
 		m.engine.stats.Refused.Add(1)
-		return &wedge.Error{Op: "make sandbox", What: m.opt.Name, Kind: wedge.Unavailable, Err: err}
+		return &wedge.Error{Op: "make sandbox", What: m.opt.Name, Kind: wedge.KindOf(err), Err: err}
 	}
 	m.engine.stats.Runs.Add(1)
 	if inst.park != nil {

@@ -237,11 +237,11 @@ func (r *run) used() time.Duration {
 
 // ring makes the guest call in at its next check. The flag is a plain Wasm global, written
 // while the guest reads it: it is a doorbell, a lost or late ring does no harm.
-func (r *run) ring() { r.inst.stop.Set(1) }
+func (r *run) ring() { r.inst.setStop(1) }
 
 // interrupt is what the guest calls when its flag is set.
 func (r *run) interrupt() {
-	r.inst.stop.Set(0)
+	r.inst.setStop(0)
 	r.charge()
 	if err := r.overTime(); err != nil {
 		panic(err)

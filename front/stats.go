@@ -45,19 +45,19 @@ func (f *Front) Stats() Stats {
 // Access is what an access log wants to know of a request. Method, Host and Path come from
 // the client: they are bounded, not cleaned.
 type Access struct {
-	RequestID string
-	Method    string // at most 32 bytes
-	Host      string // as sent; at most 255 bytes
-	Path      string // without query, which may hold secrets; at most 1,024 bytes
-	Proto     string // "HTTP/1.1", "HTTP/2.0"
-	Remote    string // the client's address, without port
-	Service   string // "" if no route was found
-	Version   int
-	Status    int // of the final response, which may have been cut short; 0: none, the connection was cut
-	Bytes     int64
-	Start     time.Time
-	Duration  time.Duration // until the handler returned
-	Hijacked  bool
+	RequestID string        `json:"request_id"`
+	Method    string        `json:"method"`            // at most 32 bytes
+	Host      string        `json:"host"`              // as sent; at most 255 bytes
+	Path      string        `json:"path"`              // without query, which may hold secrets; at most 1,024 bytes
+	Proto     string        `json:"proto"`             // "HTTP/1.1", "HTTP/2.0"
+	Remote    string        `json:"remote"`            // the client's address, without port
+	Service   string        `json:"service,omitempty"` // "" if no route was found
+	Version   int           `json:"version,omitempty"`
+	Status    int           `json:"status"` // of the final response, which may have been cut short; 0: none, the connection was cut
+	Bytes     int64         `json:"bytes"`
+	Start     time.Time     `json:"start"`
+	Duration  time.Duration `json:"duration_ns"` // until the handler returned
+	Hijacked  bool          `json:"hijacked,omitempty"`
 }
 
 // Bounds of what Access takes from the client, in bytes.

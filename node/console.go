@@ -63,6 +63,11 @@ func (c *console) access(a front.Access) {
 	if c.cfg.Quiet {
 		return
 	}
+	if c.cfg.JSON {
+		line, _ := json.Marshal(a)
+		c.say(string(line))
+		return
+	}
 	status := fmt.Sprint(a.Status)
 	if a.Status == 0 {
 		status = "cut"

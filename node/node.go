@@ -73,6 +73,10 @@ func Run(ctx context.Context, cfg Config) error {
 	return n.stop(<-served)
 }
 
+// maxBackendConns lets every sandbox of a full engine wait for the same slow backend. What an
+// origin bears is for its own backend's limit to say.
+const maxBackendConns = 16_384
+
 // open builds the parts. None of them listens or serves yet.
 func open(cfg Config) (*Node, error) {
 	cfg = cfg.withDefaults()
@@ -85,10 +89,10 @@ func open(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n.engine = compute.New(compute.Config{
-		Funcs: hostcall.Table(), ParkAt: abi.Lookup("fastly_http_req", "body_downstream_get"),
+		Funcs: hostcall.Table(), ParkAt: abi.ByName(hostcall.ParkAt),
 		CacheDir: cfg.CacheDir, MaxSandboxes: cfg.MaxSandboxes, Log: cfg.Log,
 	})
-	n.fetch = backend.New(backend.Config{Log: cfg.Log})
+	n.fetch = backend.New(backend.Config{MaxConnections: maxBackendConns, MaxPerBackend: maxBackendConns, Log: cfg.Log})
 	n.front = front.New(front.Config{
 		HTTP: cfg.HTTP, HTTPS: cfg.HTTPS, Certificates: cfg.Certificates,
 		MaxRequests: cfg.MaxSandboxes, DrainTimeout: cfg.DrainTimeout, Log: cfg.Log, Done: n.console.access,

@@ -75,8 +75,6 @@ func TestJS(t *testing.T) {
 		{path: "/tee", want: "hello from origin\nhello from origin\n"},
 		{path: "/rewrite", want: `<html><body><h1 id=a class="x">new</h1></body></html>`},
 		{method: "POST", path: "/read-chunks", body: strings.Repeat("x", 1<<20), want: `{"many":true,"bytes":1048576}`},
-		{method: "POST", path: "/form", headers: []string{"Content-Type: multipart/form-data; boundary=XX"}, want: `[["a","1"],["b","two"]]`,
-			body: "--XX\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n1\r\n--XX\r\nContent-Disposition: form-data; name=\"b\"\r\n\r\ntwo\r\n--XX--\r\n"},
 
 		{path: "/kv", want: `{"absent":null,"text":"value","meta":"meta","joined":"head+value+tail","add":"TypeError","big":300000,"streamed":"from a stream",` +
 			`"list":[["list/0","list/1","list/2"],["list/3","list/4"],null],"deleted":null,"seed":"seeded","seedMeta":"sown","nostore":"TypeError","badkey":"TypeError"}`},

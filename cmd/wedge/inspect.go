@@ -8,6 +8,7 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/abi"
 	"github.com/wedge-cloud/wedge/compute/hostcall"
 	"github.com/wedge-cloud/wedge/wasm"
@@ -50,7 +51,11 @@ func runInspect(_ context.Context, std stdio, args []string) error {
 		return err
 	}
 	// A program that asks for more memory than the default limit can still be looked at.
-	p, err := wasm.Split(guest, wasm.Options{MaxMemory: 1 << 30})
+	opt := wasm.Options{MaxMemory: 1 << 30}
+	if app.Version.Start == wedge.StartSnapshot {
+		opt.Park = hostcall.ParkAt
+	}
+	p, err := wasm.Split(guest, opt)
 	if err != nil {
 		return err
 	}

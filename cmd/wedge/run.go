@@ -50,7 +50,7 @@ func parseRun(args []string) (runOptions, error) {
 	fs.StringVar(&o.DataDir, "data", "", "`DIR` where stores keep what is written (default .wedge/data of the app)")
 	fs.BoolVar(&o.Ephemeral, "ephemeral", false, "stores keep nothing")
 	fs.StringVar(&o.Manifest, "C", "", "`FILE` (wedge.toml or fastly.toml) with bindings for the .wasm that follows")
-	fs.BoolVar(&o.JSON, "json", false, "print logs and traces as JSON")
+	fs.BoolVar(&o.JSON, "json", false, "print access lines and traces as JSON")
 	rest, tail, err := parseUntil(fs, args, isWasm)
 	if err != nil {
 		return o, err

@@ -32,6 +32,7 @@ type exec struct {
 	pool     *pool     // where the sandbox waits for more requests; nil: nowhere
 	backends map[string]*wedge.Backend
 
+	kvOrder kvOrder
 	output  output        // lines not whole yet
 	wake    chan struct{} // the guest waits on it for items
 	account account
@@ -61,14 +62,30 @@ func (e *exec) end(err error) {
 		e.in.answered = true
 		e.in.say(context.Background(), lastWords(err))
 	}
-	e.items.drain(func(it item) {
-		if p, ok := it.(*pending); ok && err == nil {
-			p.detach()
+	e.items.drain(func(it item) { e.letGo(it, err == nil) })
+	if err == nil && len(e.kvOrder) > 0 {
+		ctx, stop := context.WithTimeout(e.ctx, lastWish)
+		e.kvOrder.finish(ctx)
+		stop()
+	}
+	e.cancel()
+}
+
+// letGo drops what the guest left open. After a good end, what it sent off and did not wait for
+// goes on: requests for a while, writes to a store until end has waited for them.
+func (e *exec) letGo(it item, good bool) {
+	switch it := it.(type) {
+	case *pending:
+		if good {
+			it.detach()
 			return
 		}
-		it.drop()
-	})
-	e.cancel()
+	case pendingInsert, pendingDelete:
+		if good {
+			return
+		}
+	}
+	it.drop()
 }
 
 // lastWords is the answer for a guest that ended without one.

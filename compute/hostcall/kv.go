@@ -142,27 +142,53 @@ const kvParallel = 4
 // errNoRoom says that a result did not fit the sandbox's account.
 var errNoRoom = errors.New("the sandbox's limit of buffered bytes is reached")
 
-// startKV runs f in the background when one of the sandbox's turns is free.
-func startKV[T any](e *exec, f func(context.Context) (T, error)) *future[T] {
+// startKV runs f, which does op, in the background once the sandbox's earlier writes of that key
+// are over and one of its turns is free.
+func startKV[T any](e *exec, op kvOp, f func(context.Context) (T, error)) *future[T] {
 	if e.kvTurns == nil {
 		e.kvTurns = make(chan struct{}, kvParallel)
 	}
-	turns := e.kvTurns
+	turns, before := e.kvTurns, e.kvOrder.before(op.kvKey)
+	var written chan struct{}
+	if op.write {
+		written = e.kvOrder.write(op.kvKey)
+	}
 	return start(e, func(ctx context.Context) (v T, err error) {
-		select {
-		case turns <- struct{}{}:
-		case <-ctx.Done():
-			return v, context.Cause(ctx)
+		if written != nil {
+			defer close(written)
+		}
+		if err := await(ctx, before, turns); err != nil {
+			if op.skip != nil {
+				op.skip()
+			}
+			return v, err
 		}
 		defer func() { <-turns }()
 		return f(ctx)
 	})
 }
 
+// await waits for earlier writes and then takes a turn; without one before, for they need them.
+func await(ctx context.Context, before []<-chan struct{}, turns chan<- struct{}) error {
+	for _, w := range before {
+		select {
+		case <-w:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	select {
+	case turns <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 // startLookup begins to get a key. The value counts against the sandbox until it is taken.
 func startLookup(e *exec, store, key string) *future[wedge.KVValue] {
 	kv, acc := e.host.KV, &e.account
-	return startKV(e, func(ctx context.Context) (wedge.KVValue, error) {
+	return startKV(e, kvOp{kvKey: kvKey{store, key}}, func(ctx context.Context) (wedge.KVValue, error) {
 		v, err := kv.Get(ctx, store, key)
 		if err == nil && !acc.hold(len(v.Value)) {
 			return wedge.KVValue{}, errNoRoom
@@ -267,8 +293,7 @@ func readInsertConfig(c *compute.Call, put *wedge.KVPut) {
 // startInsert begins to write what b holds, which may still be on its way from a backend.
 func startInsert(e *exec, store string, put wedge.KVPut, b *body) *future[struct{}] {
 	kv := e.host.KV
-	return startKV(e, func(ctx context.Context) (none struct{}, err error) {
-		defer b.leave()
+	return startKV(e, kvOp{kvKey{store, put.Key}, true, b.leave}, func(ctx context.Context) (none struct{}, err error) {
 		if put.Value, err = b.readAll(ctx, wedge.MaxKVValue); err != nil {
 			return none, err
 		}
@@ -299,7 +324,7 @@ func kvDelete(c *compute.Call) abi.Status {
 
 func startDelete(e *exec, store, key string) *future[struct{}] {
 	kv := e.host.KV
-	return startKV(e, func(ctx context.Context) (struct{}, error) { return struct{}{}, kv.Delete(ctx, store, key) })
+	return startKV(e, kvOp{kvKey{store, key}, true, nil}, func(ctx context.Context) (struct{}, error) { return struct{}{}, kv.Delete(ctx, store, key) })
 }
 
 // kvDeleteWait counts the deletion of an absent key as done, as SDKs expect.

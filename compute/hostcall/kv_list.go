@@ -15,7 +15,7 @@ func kvList(c *compute.Call) abi.Status {
 	store, list := storeArg(c), readListConfig(c)
 	c.Read(c.U32(3), 4)
 	kv, acc := ex(c).host.KV, &ex(c).account
-	fut := startKV(ex(c), func(ctx context.Context) ([]byte, error) {
+	fut := startKV(ex(c), kvOp{kvKey: kvKey{store: store}}, func(ctx context.Context) ([]byte, error) {
 		keys, more, err := kv.List(ctx, store, list)
 		if err != nil {
 			return nil, err

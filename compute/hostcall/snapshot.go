@@ -9,6 +9,10 @@ import (
 	"github.com/wedge-cloud/wedge/compute"
 )
 
+// ParkAt is the hostcall at which guests with snapshot start are parked: the one by which
+// every SDK asks for its request.
+const ParkAt = "fastly_http_req.body_downstream_get"
+
 var _ compute.Heir = (*exec)(nil)
 
 // Template returns a sandbox for the start-up of a guest with snapshot start: it has no

@@ -299,10 +299,6 @@ const routes = {
       inspect: await tried(() => inspect(new Request("http://x.test/"), { corp: "c", workspace: "w" })),
     });
   },
-  "/form": async e => {
-    const f = await e.request.formData();
-    return json([...f.entries()]);
-  },
 
   // What a guest must not do.
   "/loop"() { for (;;); },

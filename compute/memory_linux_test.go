@@ -1,0 +1,5 @@
+//go:build !plainmem
+
+package compute
+
+const plain = false

@@ -1,0 +1,5 @@
+//go:build !linux || plainmem
+
+package compute
+
+const plain = true

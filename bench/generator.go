@@ -25,7 +25,7 @@ type loadTask struct {
 	Connections int
 	Seconds     float64
 	Rate        float64 // requests a second, at fixed times; 0: each as soon as the last is answered
-	Once        bool    // one request on each connection, Seconds being the longest wait
+	Once        bool    // one request on each connection, at the Rate; Seconds is the longest wait
 	Streams     int     // with Once: so many more requests, over HTTP/2 connections that they share
 	Want        string  // the body to expect
 }
@@ -38,6 +38,9 @@ func childLoad(ctx context.Context, arg []byte) error {
 	}
 	raiseFiles(maxFiles)
 	runtime.GOMAXPROCS(1) // the servers need the processors more
+	if task.Rate > 0 {
+		runtime.GOMAXPROCS(2) // the clock keeps one while it sleeps
+	}
 	l, err := task.run(untilStdinEnds(ctx))
 	if err == nil {
 		fmt.Println(l)
@@ -68,13 +71,16 @@ func (t loadTask) run(ctx context.Context) (load, error) {
 	}
 	sum := load{}
 	if t.Streams > 0 {
-		sum.join(t.streams(ctx))
+		sum.join(t.streams(ctx, due))
 	}
 	w.Wait()
 	for _, c := range all {
 		sum.join(c.load)
 	}
 	sum.Seconds = time.Since(begin).Seconds()
+	if due != nil && !t.Once && float64(sum.Requests) < .95*t.Rate*t.Seconds {
+		return sum, fmt.Errorf("sent %d requests of %.0f: the load generator does not keep up", sum.Requests, t.Rate*t.Seconds)
+	}
 	return sum, ctx.Err()
 }
 

@@ -12,8 +12,8 @@ import (
 // streamsEach is how many requests share an HTTP/2 connection.
 const streamsEach = 200
 
-// streams sends each of the task's further requests once.
-func (t loadTask) streams(ctx context.Context) (sum load) {
+// streams sends each of the task's further requests once, when one is due.
+func (t loadTask) streams(ctx context.Context, due <-chan time.Time) (sum load) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(t.Seconds*float64(time.Second)))
 	defer cancel()
 	var mu sync.Mutex
@@ -22,6 +22,7 @@ func (t loadTask) streams(ctx context.Context) (sum load) {
 		client := &http.Client{Transport: h2c()}
 		for range min(left, streamsEach) {
 			w.Go(func() {
+				<-due
 				l := load{Requests: 1}
 				if err := t.fetch(ctx, client); err != nil {
 					l.Failed, l.Why = 1, err.Error()

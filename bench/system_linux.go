@@ -55,16 +55,20 @@ func cpuTime(pid int) (time.Duration, error) {
 	return time.Duration(ticks) * time.Second / 100, nil // USER_HZ is 100 on every Linux that Go runs on
 }
 
-// peakMemory returns the most memory that a process has had resident, in bytes.
-func peakMemory(pid int) (uint64, error) {
+// resident returns what a process has in memory, in bytes: what is its own, without the pages of
+// files and images that it maps, which the kernel counts once for each mapping though they are there
+// once; and the most that it ever had with those.
+func resident(pid int) (own, most uint64, err error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	_, rest, ok := strings.Cut(string(b), "VmHWM:")
-	var kib uint64
-	if _, err := fmt.Sscan(rest, &kib); !ok || err != nil {
-		return 0, fmt.Errorf("status of process %d has no VmHWM", pid)
+	for name, v := range map[string]*uint64{"RssAnon:": &own, "VmHWM:": &most} {
+		_, rest, ok := strings.Cut(string(b), name)
+		if _, err := fmt.Sscan(rest, v); !ok || err != nil {
+			return 0, 0, fmt.Errorf("status of process %d has no %s", pid, name)
+		}
+		*v <<= 10
 	}
-	return kib << 10, nil
+	return own, most, nil
 }

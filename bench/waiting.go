@@ -15,6 +15,10 @@ import (
 // waitingRequests is how many requests wait for the origin at once.
 const waitingRequests = 10_000
 
+// waitingRate is how many of them come in a second. A node sheds what comes faster than it can
+// make sandboxes; how many can wait is another matter.
+const waitingRate = 400
+
 // patience is how long all of that may take.
 const patience = 60 * time.Second
 
@@ -63,28 +67,56 @@ func (l *lab) waitingRow(ctx context.Context, name string, task nodeTask) (Row, 
 		return Row{}, err
 	}
 	defer p.end()
-	if _, err := generate(ctx, loadTask{Addr: p.addr, Connections: 1, Seconds: 30, Once: true, Want: slowAnswer}); err != nil {
+	if _, err := generate(ctx, loadTask{Addr: p.addr, Connections: 1, Rate: 100, Seconds: 30, Once: true, Want: slowAnswer}); err != nil {
 		return Row{}, err
 	}
+	watch := watchMemory(p.cmd.Process.Pid)
 	o.holdFor(waitingRequests)
 	began := time.Now()
 	got, err := generate(ctx, loadTask{Addr: p.addr, Connections: connections, Streams: waitingRequests - connections,
-		Seconds: patience.Seconds(), Once: true, Want: slowAnswer})
+		Rate: waitingRate, Seconds: patience.Seconds(), Once: true, Want: slowAnswer})
+	own, most := watch()
 	if err != nil {
 		return Row{}, err
 	}
-	most, err := peakMemory(p.cmd.Process.Pid)
-	if err != nil {
-		return skipped(name, err.Error()), nil
+	if own == 0 {
+		return skipped(name, "memory use is read from Linux's /proc"), nil
 	}
-	r := Row{Name: name, P50: float64(most) / (1 << 20), Unit: "MiB", Against: "6 GiB", Target: "<= 6144 MiB", AgainstP50: 6 << 10}
+	r := Row{Name: name, P50: mib(own), Unit: "MiB", Against: "6 GiB", Target: ">= 1", AgainstP50: 6 << 10}
 	r.Ratio = r.AgainstP50 / r.P50
-	r.Note = fmt.Sprintf("peak resident; %d of %d answered; %d waited at once after %.1fs; all done after %.1fs",
-		got.Requests-got.Failed, waitingRequests, o.most, o.full.Sub(began).Seconds(), time.Since(began).Seconds())
+	r.Note = fmt.Sprintf("own memory at its peak (%.0f MiB with shared pages counted for each sandbox); %d of %d answered; %d waited at once after %.1fs; all done after %.1fs",
+		mib(most), got.Requests-got.Failed, waitingRequests, o.most, o.full.Sub(began).Seconds(), time.Since(began).Seconds())
 	if got.Failed > 0 {
 		r.Note += "; " + got.Why
 	}
 	return r, nil
+}
+
+func mib(n uint64) float64 { return float64(n) / (1 << 20) }
+
+// watchMemory looks at a process's memory until the returned function is called, which returns
+// the highest values; 0 where they are not known.
+func watchMemory(pid int) (stop func() (own, most uint64)) {
+	end, ended := make(chan struct{}), make(chan struct{})
+	var peak, high uint64
+	go func() {
+		defer close(ended)
+		for {
+			if own, most, err := resident(pid); err == nil {
+				peak, high = max(peak, own), max(high, most)
+			}
+			select {
+			case <-end:
+				return
+			case <-time.After(200 * time.Millisecond):
+			}
+		}
+	}()
+	return func() (uint64, uint64) {
+		close(end)
+		<-ended
+		return peak, high
+	}
 }
 
 const slowAnswer = "at last\n"

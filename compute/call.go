@@ -161,5 +161,13 @@ func (c *Call) Block(wait func(context.Context)) {
 	// The memory cannot have moved meanwhile: only the guest itself grows it.
 }
 
+// Yield lets a goroutine that the call has just made ready run before the guest goes on. The
+// guest keeps its slot, and its CPU account stands still.
+func (c *Call) Yield() {
+	if r := c.Sandbox.run; r != nil {
+		r.yield()
+	}
+}
+
 // Exit ends the guest with an exit code, as WASI proc_exit does. It does not return.
 func (c *Call) Exit(code uint32) { panic(sys.NewExitError(code)) } // wazero returns this one as it is

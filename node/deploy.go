@@ -176,7 +176,9 @@ func (n *Node) watch(ctx context.Context) {
 			continue
 		}
 		seen = now
-		if err := n.deploy(ctx); err != nil {
+		if err := n.deploy(ctx); ctx.Err() != nil {
+			return
+		} else if err != nil {
 			n.console.failure("reload failed, the old version serves on", err)
 			continue
 		}

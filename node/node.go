@@ -67,10 +67,16 @@ func Run(ctx context.Context, cfg Config) error {
 	if n.cfg.Started != nil {
 		n.cfg.Started(n)
 	}
+	watching, unwatch := context.WithCancel(ctx)
+	defer unwatch()
+	var watcher sync.WaitGroup
 	if cfg.Watch {
-		background.Go(func() { n.watch(group) })
+		watcher.Go(func() { n.watch(watching) })
 	}
-	return n.stop(<-served)
+	err = <-served
+	unwatch()
+	watcher.Wait() // nothing is deployed any more
+	return n.stop(err)
 }
 
 // maxBackendConns lets every sandbox of a full engine wait for the same slow backend. What an

@@ -138,6 +138,9 @@ func sendDownstream(c *compute.Call) abi.Status {
 		e.items.take(c.U32(1))
 	}
 	e.answer(c, reply{response: resp, body: b})
+	if streaming == 0 {
+		c.Yield() // the answer is whole: it goes out before the guest tidies up
+	}
 	return abi.OK
 }
 

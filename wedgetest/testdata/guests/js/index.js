@@ -49,7 +49,7 @@ const routes = {
     const c = e.client;
     return json({
       address: c.address, geo: c.geo && c.geo.city, server: e.server.address, protocol: c.tlsProtocol,
-      cipher: c.tlsCipherOpensslName, sni: c.tlsClientServername ?? null, hello: c.tlsClientHello ? c.tlsClientHello.byteLength : null,
+      cipher: c.tlsCipherOpensslName, sni: c.tlsClientSNI ?? null, hello: c.tlsClientHello ? c.tlsClientHello.byteLength : null,
       ja3: c.tlsJA3MD5 ?? null, ja4: c.tlsJA4 ?? null, cert: c.tlsClientCertificate && c.tlsClientCertificate.byteLength,
       h2: c.h2Fingerprint ?? null, oh: c.ohFingerprint ?? null, id: c.requestId ?? null,
     });

@@ -51,12 +51,14 @@ func childLoad(ctx context.Context, arg []byte) error {
 func (t loadTask) run(ctx context.Context) (load, error) {
 	all := make([]*caller, t.Connections)
 	for n := range all {
-		c, err := net.Dial("tcp", t.Addr)
-		if err != nil {
+		all[n] = &caller{task: &t, load: load{Latency: histogram{}}}
+		defer all[n].close()
+		if t.Once {
+			continue // a server closes connections that bring no request in time
+		}
+		if err := all[n].dial(); err != nil {
 			return load{}, err
 		}
-		defer c.Close()
-		all[n] = &caller{task: &t, conn: c, r: bufio.NewReaderSize(c, 2048), load: load{Latency: histogram{}}}
 	}
 	begin := time.Now()
 	end := begin.Add(time.Duration(t.Seconds * float64(time.Second)))
@@ -107,8 +109,20 @@ type caller struct {
 
 var request = []byte("GET / HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n")
 
+func (c *caller) dial() (err error) {
+	if c.conn, err = net.Dial("tcp", c.task.Addr); err == nil {
+		c.r = bufio.NewReaderSize(c.conn, 2048)
+	}
+	return err
+}
+
+func (c *caller) close() {
+	if c.conn != nil {
+		c.conn.Close()
+	}
+}
+
 func (c *caller) call(ctx context.Context, end time.Time, due <-chan time.Time) {
-	_ = c.conn.SetDeadline(end.Add(10 * time.Second))
 	for ctx.Err() == nil {
 		at := time.Now()
 		if due != nil {
@@ -120,7 +134,7 @@ func (c *caller) call(ctx context.Context, end time.Time, due <-chan time.Time) 
 			return
 		}
 		c.load.Requests++
-		if err := c.once(); err != nil {
+		if err := c.once(end.Add(10 * time.Second)); err != nil {
 			c.load.Failed++
 			c.load.Why = err.Error()
 			return
@@ -133,7 +147,15 @@ func (c *caller) call(ctx context.Context, end time.Time, due <-chan time.Time) 
 }
 
 // once sends a request and reads its answer.
-func (c *caller) once() error {
+func (c *caller) once(deadline time.Time) error {
+	if c.conn == nil {
+		if err := c.dial(); err != nil {
+			return err
+		}
+	}
+	if c.load.Requests == 1 {
+		_ = c.conn.SetDeadline(deadline)
+	}
 	if _, err := c.conn.Write(request); err != nil {
 		return err
 	}

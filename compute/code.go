@@ -232,8 +232,8 @@ func unsupportedCall(*Call) abi.Status { return abi.Unsupported }
 type instance struct {
 	mod     api.Module
 	mem     *memory
-	stop    api.MutableGlobal
-	stopMu  sync.Mutex // for those who set it; the guest reads as it likes
+	fuel    api.MutableGlobal
+	fuelMu  sync.Mutex // for those who set it; the guest reads as it likes
 	globals []api.MutableGlobal
 	section api.Function // the start section's, nil if none
 	entry   api.Function
@@ -311,7 +311,7 @@ func (c *code) instantiate(img *image) (*instance, error) {
 	c.engine.stats.Created.Add(1)
 	inst := &instance{mod: mod, mem: mem, entry: mod.ExportedFunction(wasm.EntryName)}
 	inst.ctx.Context, inst.ctx.inst = context.Background(), inst
-	inst.stop = mod.ExportedGlobal(wasm.StopGlobal).(api.MutableGlobal)
+	inst.fuel = mod.ExportedGlobal(wasm.FuelGlobal).(api.MutableGlobal)
 	for _, name := range c.globals {
 		inst.globals = append(inst.globals, mod.ExportedGlobal(name).(api.MutableGlobal))
 	}
@@ -352,13 +352,13 @@ func (i *instance) setGlobals() {
 	for n, g := range i.globals {
 		g.Set(i.mem.image.globals[n].Value)
 	}
-	i.setStop(0)
+	i.setFuel(wasm.Fuel)
 }
 
-func (i *instance) setStop(v uint64) {
-	i.stopMu.Lock()
-	defer i.stopMu.Unlock()
-	i.stop.Set(v)
+func (i *instance) setFuel(v uint64) {
+	i.fuelMu.Lock()
+	defer i.fuelMu.Unlock()
+	i.fuel.Set(v)
 }
 
 func (i *instance) show(img *image) error {

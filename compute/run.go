@@ -12,13 +12,18 @@ import (
 	"github.com/tetratelabs/wazero/api"
 
 	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/wasm"
 )
 
 // Why guests need slots. Compiled Wasm code cannot be preempted by the Go scheduler: a guest
 // in a loop keeps its P, and a garbage collection waits for it. So at most as many guests run
-// at once as there are slots, one fewer than GOMAXPROCS allows, and a guest that runs longer
-// than a tick is made to call in (its stop flag is set), where it lets the collector and other
-// guests have their turn. A guest that waits in a hostcall holds no slot.
+// at once as there are slots, one fewer than GOMAXPROCS allows, and a guest calls in when its
+// fuel is used up (see wasm/check.go); if it has run longer than a tick it then lets other guests
+// have their turn. A guest that waits in a hostcall holds no slot.
+//
+// The watchdog takes the fuel of guests that have run for a tick. It only makes guests come sooner
+// whose code is slow for what it costs. Nothing may depend on it: when a collection wants to
+// begin, the watchdog is stopped and the guests are not.
 
 // tick is how long a guest runs before it must call in.
 const tick = time.Millisecond
@@ -242,13 +247,16 @@ func (r *run) used() time.Duration {
 	return time.Duration(r.cpu.Load() + min(d, int64(maxCharge)))
 }
 
-// ring makes the guest call in at its next check. The flag is a plain Wasm global, written
-// while the guest reads it: it is a doorbell, a lost or late ring does no harm.
-func (r *run) ring() { r.inst.setStop(1) }
+// ring makes the guest call in at its next check. The fuel is a plain Wasm global, written
+// while the guest counts it down: a ring may get lost, and does no harm.
+func (r *run) ring() { r.inst.setFuel(0) }
 
-// interrupt is what the guest calls when its flag is set.
+// interrupt is what the guest calls when its fuel is used up.
 func (r *run) interrupt() {
-	r.inst.setStop(0)
+	r.inst.setFuel(wasm.Fuel)
+	if time.Since(r.began()) < tick {
+		return // to have called in is enough: a garbage collection could begin
+	}
 	r.charge()
 	if err := r.overTime(); err != nil {
 		panic(err)

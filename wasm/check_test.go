@@ -75,10 +75,23 @@ var endless = map[string]func(*Module){
 	},
 }
 
-// TestEndlessGuestsCallIn sets the flag and lets the third check end the guest. A guest
-// without its checks would hang the test.
+// TestEndlessGuestsCallIn lets the third call end the guest: with fuel given each time, for it must
+// come without anybody telling it, and with none, so that each check calls. A guest without its
+// checks would hang the test.
 func TestEndlessGuestsCallIn(t *testing.T) {
 	for name, build := range endless {
+		t.Run(name+" by itself", func(t *testing.T) {
+			m, _ := guest()
+			build(m)
+			p := mustSplit(t, m.Bytes(), wasm.Options{})
+			w := newWorld(t)
+			mod := w.split(p)
+			w.refill, w.stopAfter = wasm.Fuel, 3
+			fuel(mod).Set(wasm.Fuel)
+			if err := w.run(p, mod); !errors.Is(err, errStopped) {
+				t.Errorf("ended with %v", err)
+			}
+		})
 		t.Run(name, func(t *testing.T) {
 			m, _ := guest()
 			build(m)
@@ -97,9 +110,14 @@ func TestEndlessGuestsCallIn(t *testing.T) {
 	}
 }
 
-func ring(mod api.Module) { mod.ExportedGlobal(wasm.StopGlobal).(api.MutableGlobal).Set(1) }
+// ring takes a guest's fuel, so that it calls in at each check: the world gives it none.
+func ring(mod api.Module) { fuel(mod).Set(0) }
 
-// checksOf runs a guest with the flag set and returns how often it called in.
+func fuel(mod api.Module) api.MutableGlobal {
+	return mod.ExportedGlobal(wasm.FuelGlobal).(api.MutableGlobal)
+}
+
+// checksOf runs a guest with no fuel and returns how often it called in.
 func checksOf(t *testing.T, src []byte) int {
 	t.Helper()
 	p := mustSplit(t, src, wasm.Options{})
@@ -122,11 +140,11 @@ func TestChecksBoundStretches(t *testing.T) {
 	}{
 		{"short leaf", func(m *Module) { m.Main("i32", I32(1), Set(0)) }, 0, 0},
 		{"long leaf", func(m *Module) { m.Main("i32", Times(100, I32(1), Set(0))) }, 1, 1},
-		{"straight code", func(m *Module) { m.Main("i32", Times(10_000, I32(1), Set(0))) }, 40_000 / 4096, 40_000/4096 + 2},
+		{"straight code", func(m *Module) { m.Main("i32", Times(10_000, I32(1), Set(0))) }, 40_000 / 512, 40_000/512 + 2},
 		{"calls of short leaves", func(m *Module) {
 			f := m.Func("", "", Nop)
 			m.Main("", Times(10_000, Call(f)))
-		}, 20_000 / 4096, 20_000/4096 + 2},
+		}, 20_000 / 512, 20_000/512 + 2},
 		{"calls of long leaves", func(m *Module) {
 			f := m.Func("", "i32", Times(100, I32(1), Set(0)))
 			m.Main("", Times(100, Call(f)))
@@ -146,6 +164,51 @@ func TestChecksBoundStretches(t *testing.T) {
 		c.build(m)
 		if n := checksOf(t, m.Bytes()); n < c.least || n > c.most {
 			t.Errorf("%s: %d checks, want %d to %d", c.name, n, c.least, c.most)
+		}
+	}
+}
+
+// TestFuelPaysForWork: a guest calls in after a bounded amount of work, whatever the work is.
+func TestFuelPaysForWork(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		build func(*Module)
+		units int // of fuel that the whole run is worth, at least
+	}{
+		{"tight loop", func(m *Module) { m.Main("i32", For(0, 1_000_000)) }, 1_000_000},
+		{"loop of long code", func(m *Module) { m.Main("i32", For(0, 10_000, Times(100, I32(1), Drop))) }, 10_000 * 300 / 16},
+		{"loop of straight code with checks", func(m *Module) { m.Main("i32", For(0, 1000, Times(1000, I32(1), Drop))) }, 1000 * 3000 / 16},
+		{"calls of short leaves", func(m *Module) {
+			f := m.Func("", "", Times(10, I32(1), Drop))
+			m.Main("i32", For(0, 10_000, Times(100, Call(f))))
+		}, 1_000_000 * 30 / 16},
+		{"calls of long leaves", func(m *Module) {
+			f := m.Func("", "", Times(100, I32(1), Drop))
+			m.Main("i32", For(0, 10_000, Times(10, Call(f))))
+		}, 100_000 * 300 / 16},
+		{"a loop in a callee, entered straight", func(m *Module) {
+			f := m.Func("", "i32", Times(15, I32(1), Drop), Loop(Get(0), BrIf(0)))
+			m.Main("i32", For(0, 100_000, Call(f)))
+		}, 100_000 * 48 / 16},
+		{"small memory.copy", func(m *Module) { m.Main("i32", For(0, 100_000, I32(0), I32(0), I32(100), MemoryCopy)) }, 100_000},
+		{"large memory.fill", func(m *Module) { m.Main("i32", For(0, 10_000, I32(0), I32(0), I32(65536), MemoryFill)) }, 10_000 * 65536 / 512},
+		{"table.fill", func(m *Module) {
+			m.Table("funcref", 10000)
+			m.Main("i32", For(0, 10_000, I32(0), RefNull("funcref"), I32(10000), Bulk(17, 0)))
+		}, 10_000 * 10_000 / 512},
+	} {
+		m, _ := guest()
+		c.build(m)
+		p := mustSplit(t, m.Bytes(), wasm.Options{})
+		w := newWorld(t)
+		mod := w.split(p)
+		w.refill = wasm.Fuel
+		fuel(mod).Set(wasm.Fuel)
+		if err := w.run(p, mod); err != nil {
+			t.Fatal(err)
+		}
+		if used := (w.checks + 1) * wasm.Fuel; used < c.units {
+			t.Errorf("%s: %d calls, so at most %d units; it is worth %d", c.name, w.checks, used, c.units)
 		}
 	}
 }

@@ -3,15 +3,20 @@ package wasm
 // rewriter copies function bodies, shifting function indices past the inserted import
 // and putting interrupt checks where a guest could otherwise run for ever.
 type rewriter struct {
-	r      reader
-	out    []byte
-	shift  uint32 // functions from this index on have moved up
-	added  uint32 // by so many: the imports added
-	from   uint32 // calls of this import
-	to     uint32 // go to this function instead, if it is not 0
-	check  []byte // the instructions of one interrupt check
-	uses   uses
+	r     reader
+	out   []byte
+	shift uint32 // functions from this index on have moved up
+	added uint32 // by so many: the imports added
+	from  uint32 // calls of this import
+	to    uint32 // go to this function instead, if it is not 0
+	uses  uses
+
+	host   uint32 // 1 + the function that checks call; 0: checks are left out
 	checks int
+	marks  []mark // of the present body
+	kept   []mark // those that become checks
+	open   []int  // the blocks around the present instruction: indices of marks, or notLoop
+	whole  []byte // the body with its checks
 
 	functions uint32 // how many the source has; an index beyond could name what the rewrite adds
 	globals   uint32 // likewise
@@ -53,34 +58,17 @@ func (w *rewriter) moved(i uint32) uint32 {
 	return i
 }
 
-// A stretch without a check must be short, whatever a hostile guest is made of, for nothing
-// stops it there and a garbage collection waits for it. So there is a check
-//   - at the head of each loop;
-//   - at the entry of functions that call others or are long, unless straight code leads from there
-//     into a loop, as in every function of the Go compiler. A short function that calls none
-//     needs none;
-//   - before instructions that may touch all of the memory;
-//   - and after so many bytes of code without any.
-const (
-	longFunction = 256
-	longStretch  = 4096
-)
-
 // body rewrites one function body (locals and expression, without its size).
 func (w *rewriter) body(b []byte) []byte {
 	w.r = reader{b: b}
 	w.out = w.out[:0]
 	w.locals()
-	entry := len(w.out)
-	if need := w.expression(); w.r.err != nil || !need {
+	entry := mark{out: len(w.out), src: w.r.pos, straight: true}
+	calls := w.expression()
+	if w.r.err != nil || w.host == 0 {
 		return w.out
 	}
-	w.checks++
-	n := len(w.check)
-	w.out = append(w.out, w.check...)
-	copy(w.out[entry+n:], w.out[entry:])
-	copy(w.out[entry:], w.check)
-	return w.out
+	return w.assemble(entry, mark{out: len(w.out), src: w.r.pos, calls: calls})
 }
 
 func (w *rewriter) locals() {
@@ -100,32 +88,42 @@ func (w *rewriter) locals() {
 
 const maxLocals = 50_000
 
-// expression copies instructions to the end of the body and reports whether the function's
-// entry needs a check. Runs of instructions that stay as they are get copied in one piece.
-func (w *rewriter) expression() (entryCheck bool) {
+// expression copies instructions to the end of the body, marks where checks may be needed and
+// returns the number of calls. Runs of instructions that stay as they are get copied in one piece.
+func (w *rewriter) expression() (calls int) {
 	r := &w.r
-	from, checked, entry := r.pos, r.pos, r.pos
-	calls, looped := false, false
+	from, checked := r.pos, r.pos
 	straight := true // no branch, call or return so far
-	check := func(at int) {
-		w.out = append(append(w.out, r.b[from:at]...), w.check...)
-		w.checks++
-		from, checked = at, at
+	w.open, w.marks = w.open[:0], w.marks[:0]
+	note := func(m mark) {
+		w.out = append(w.out, r.b[from:m.src]...)
+		from = m.src
+		m.out, m.calls, m.straight = len(w.out), calls, straight
+		w.marks = append(w.marks, m)
 	}
 	for !r.done() {
 		at := r.pos
 		if at-checked >= longStretch {
-			check(at)
+			checked = at
+			note(mark{src: at})
 		}
 		op := r.byte()
 		switch op {
 		case 0x03: // loop
 			r.leb(5)
-			check(r.pos)
-			looped = looped || straight
+			w.open = append(w.open, len(w.marks))
+			note(mark{src: r.pos, loop: true})
+		case 0x02, 0x04: // block, if
+			straight = straight && op == 0x02
+			r.leb(5)
+			w.open = append(w.open, notLoop)
+		case 0x0b: // end
+			if n := len(w.open); n > 0 {
+				w.open = w.open[:n-1]
+			}
 		case 0x10, 0x12, 0xd2: // call, return_call, ref.func
 			if op != 0xd2 {
-				calls, straight = true, false
+				calls, straight = calls+1, false
 			} else {
 				w.uses.lasting = "ref.func" // the engine keeps an object for each one executed
 			}
@@ -136,19 +134,20 @@ func (w *rewriter) expression() (entryCheck bool) {
 				from = r.pos
 			}
 		case 0x11, 0x13: // call_indirect, return_call_indirect
-			calls, straight = true, false
+			calls, straight = calls+1, false
 			r.u32()
 			r.u32()
 		case 0x14, 0x15: // call_ref, return_call_ref
-			calls, straight = true, false
+			calls, straight = calls+1, false
 			r.u32()
 		case 0xfc:
 			if w.bulk(r.u32()) && r.err == nil {
-				check(at)
+				checked = at
+				note(mark{src: at, bulk: true})
 			}
 		default:
 			switch op {
-			case 0x04, 0x0c, 0x0d, 0x0e, 0x0f, 0x1f, 0xd5, 0xd6: // if, branches, return, try_table
+			case 0x0c, 0x0d, 0x0e, 0x0f, 0x1f, 0xd5, 0xd6: // branches, return, try_table
 				straight = false
 			}
 			w.immediates(op)
@@ -157,21 +156,21 @@ func (w *rewriter) expression() (entryCheck bool) {
 	if r.err == nil {
 		w.out = append(w.out, r.b[from:r.pos]...)
 	}
-	return (calls || r.pos-entry > longFunction) && !looped
+	return calls
 }
 
 // immediates steps over what follows an opcode.
 func (w *rewriter) immediates(op byte) {
 	r := &w.r
 	switch {
-	case op >= 0x45 && op <= 0xc4, op == 0x00, op == 0x01, op == 0x05, op == 0x0b, op == 0x0f,
+	case op >= 0x45 && op <= 0xc4, op == 0x00, op == 0x01, op == 0x05, op == 0x0f,
 		op == 0x1a, op == 0x1b, op == 0xd1, op == 0xd3, op == 0xd4:
-	case op == 0x02 || op == 0x04: // block, if: a block type, s33
-		r.leb(5)
 	case op == 0x23 || op == 0x24: // global.get, global.set
 		w.global(r, r.u32())
-	case op >= 0x20 && op <= 0x22, op == 0x0c, op == 0x0d, op == 0xd5, op == 0xd6: // local, br
+	case op >= 0x20 && op <= 0x22: // local
 		r.u32()
+	case op == 0x0c, op == 0x0d, op == 0xd5, op == 0xd6: // br, br_if, br_on_null, br_on_non_null
+		w.branch(r.u32())
 	case op == 0x25: // table.get
 		r.u32()
 	case op == 0x26:
@@ -191,7 +190,7 @@ func (w *rewriter) immediates(op byte) {
 		r.skip(8)
 	case op == 0x0e: // br_table
 		for n := r.count(1); n >= 0 && r.err == nil; n-- {
-			r.u32()
+			w.branch(r.u32())
 		}
 	case op == 0x1c: // select with types
 		for n := r.count(1); n > 0 && r.err == nil; n-- {
@@ -230,8 +229,9 @@ func (w *rewriter) exception(op byte) {
 			if kind := r.byte(); kind < 2 {
 				r.u32()
 			}
-			r.u32()
+			w.branch(r.u32()) // labels are those outside the try_table
 		}
+		w.open = append(w.open, notLoop)
 	}
 }
 

@@ -50,8 +50,8 @@ func FuzzSplit(f *testing.F) {
 			}
 			return
 		}
-		// A loop, 3 bytes, gets a check of at most 14; a mutable global, 5 bytes, an export of at most 20.
-		if len(p.Code) > 8*len(src)+1024 {
+		// A bulk instruction, 3 bytes, gets a check of at most 55; a mutable global, 5 bytes, an export of at most 20.
+		if len(p.Code) > 20*len(src)+1024 {
 			t.Errorf("%d bytes of code from %d", len(p.Code), len(src))
 		}
 		if len(p.Image.Data) > memory || uint64(p.Image.MinPages)*wasm.PageSize > memory || len(p.Image.Globals) > len(src) || len(p.Imports) > len(src) {

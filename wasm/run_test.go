@@ -28,8 +28,9 @@ type world struct {
 	notes   []uint64
 	stdout  bytes.Buffer
 
-	checks    int   // interrupt checks that called
-	stopAfter int   // the check that ends the guest; 0: none
+	checks    int // interrupt checks that called
+	stopAfter int // the check that ends the guest; 0: none
+	refill    uint64
 	parked    []int // what park answers, one by one: -1 is ParkAgain, others end the loop
 	parkArgs  [][]uint64
 	ended     int
@@ -52,7 +53,8 @@ func newWorld(t *testing.T) *world {
 	}), []api.ValueType{api.ValueTypeI32, api.ValueTypeI32}, i32).Export("ask")
 	w.instantiate(b)
 	b = w.runtime.NewHostModuleBuilder(wasm.InterruptModule)
-	b.NewFunctionBuilder().WithGoFunction(api.GoFunc(func(context.Context, []uint64) {
+	b.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(func(_ context.Context, mod api.Module, _ []uint64) {
+		fuel(mod).Set(w.refill)
 		if w.checks++; w.checks == w.stopAfter {
 			panic(errStopped)
 		}

@@ -12,7 +12,7 @@ import (
 // Names that the rewrite adds to a module. A guest that uses the prefix itself is refused.
 const (
 	Prefix          = "__wedge_"
-	StopGlobal      = Prefix + "stop"  // exported mutable i32: nonzero asks the guest to call in
+	FuelGlobal      = Prefix + "fuel"  // exported mutable i32: checks count it down and call in at 0
 	StartFunction   = Prefix + "start" // exported function: what the module's start section named
 	InterruptModule = Prefix + "host"  // import module of the function called by a check
 	InterruptName   = "interrupt"      // () -> ()
@@ -466,8 +466,8 @@ func (s *splitter) memorySection(r *reader) []byte {
 	return []byte{1, 0, 1}
 }
 
-// globalSection moves the initial values of mutable globals into the image and adds the
-// flag that interrupt checks look at.
+// globalSection moves the initial values of mutable globals into the image and adds the two that
+// interrupt checks use: the fuel, and a place for the size of a bulk instruction.
 func (s *splitter) globalSection(r *reader) []byte {
 	n := 0
 	if s.has[6] {
@@ -491,8 +491,11 @@ func (s *splitter) globalSection(r *reader) []byte {
 		r.fail("%d mutable globals, at most %d", len(s.mutables), maxMutableGlobals)
 	}
 	s.numGlobals, s.w.globals = uint32(n), uint32(n)
-	s.w.check = s.interruptCheck()
-	return append(append(appendU32(nil, uint32(n+1)), out...), 0x7f, 1, 0x41, 0, 0x0b)
+	if !s.opt.NoChecks {
+		s.w.host = 1 + s.importedFn
+	}
+	i32 := []byte{0x7f, 1, 0x41, 0, 0x0b} // mutable, 0
+	return append(append(append(appendU32(nil, uint32(n+2)), out...), i32...), i32...)
 }
 
 func (s *splitter) mutable(i uint32, typ byte, expr []byte, c constant) []byte {
@@ -509,16 +512,6 @@ func (s *splitter) unpooled(why string) {
 	if s.p.Unpooled == "" {
 		s.p.Unpooled = why
 	}
-}
-
-// interruptCheck returns: if the flag is set, call the host. The host then ends the
-// guest, or lets others run for a moment and returns.
-func (s *splitter) interruptCheck() []byte {
-	if s.opt.NoChecks {
-		return nil
-	}
-	b := append(appendU32([]byte{0x23}, s.numGlobals), 0x04, 0x40, 0x10)
-	return append(appendU32(b, s.importedFn), 0x0b)
 }
 
 // constant is the value of an initialiser that is one plain const instruction.
@@ -614,7 +607,7 @@ func (s *splitter) exportSection(r *reader) []byte {
 		out = appendU32(append(appendName(out, name), kind), index)
 		n++
 	}
-	add(StopGlobal, 3, s.numGlobals)
+	add(FuelGlobal, 3, s.numGlobals)
 	for _, g := range s.mutables {
 		add(g.Name, 3, g.Index)
 	}
@@ -718,8 +711,6 @@ func (s *splitter) codeSection() ([]byte, error) {
 	if s.opt.Park != "" && s.p.Unpooled != "" {
 		return nil, unsupported("it cannot be begun from a snapshot: "+s.p.Unpooled, `Use start = "fresh" for this guest.`)
 	}
-	if !s.opt.NoChecks {
-		s.p.Checks = s.w.checks
-	}
+	s.p.Checks = s.w.checks
 	return out, nil
 }

@@ -415,9 +415,9 @@ func TestRefused(t *testing.T) {
 		"start of no function":    {guestWith(func(m *Module) { m.Start(2) }), wedge.Invalid, "function 2 does not exist"},
 		"call of no function":     {guestWith(func(m *Module) { m.Func("", "", Call(3)) }), wedge.Invalid, "function 3 does not exist"},
 		"elements of no function": {guestWith(func(m *Module) { m.Table("funcref", 1); m.Elem(0, 2) }), wedge.Invalid, "function 2 does not exist"},
-		// The rewrite adds a global after the guest's own: the flag that stops it.
-		"reads the flag":      {guestWith(func(m *Module) { m.Func("", "", GlobalGet(0), Drop) }), wedge.Invalid, "global 0 does not exist"},
-		"clears the flag":     {guestWith(func(m *Module) { m.Func("", "", I32(0), GlobalSet(0)) }), wedge.Invalid, "global 0 does not exist"},
+		// The rewrite adds globals after the guest's own: the fuel, and a place for a size.
+		"reads the fuel":      {guestWith(func(m *Module) { m.Func("", "", GlobalGet(0), Drop) }), wedge.Invalid, "global 0 does not exist"},
+		"refills itself":      {guestWith(func(m *Module) { m.Func("", "", I32(0), GlobalSet(0)) }), wedge.Invalid, "global 0 does not exist"},
 		"tables too large":    {guestWith(func(m *Module) { m.Table("funcref", 1<<17); m.Table("funcref", 1) }), wedge.Invalid, "131072"},
 		"table min above max": {guestWith(func(m *Module) { m.Table("funcref", 2, 1) }), wedge.Invalid, "maximum"},
 		"typed table":         {guestWith(func(m *Module) { m.Section(SecTable, []byte{1, 0x63, 0x70, 0, 1}) }), wedge.Invalid, "not supported"},

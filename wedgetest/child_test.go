@@ -1,3 +1,0 @@
-package wedgetest
-
-func childMain() bool { return false }

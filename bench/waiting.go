@@ -17,10 +17,10 @@ const waitingRequests = 10_000
 
 // waitingRate is how many of them come in a second. A node sheds what comes faster than it can
 // make sandboxes; how many can wait is another matter.
-const waitingRate = 400
+const waitingRate = 250
 
 // patience is how long all of that may take.
-const patience = 60 * time.Second
+const patience = 70 * time.Second
 
 // waiting: requests that wait for a backend, and what each costs meanwhile.
 func waiting(ctx context.Context, l *lab) (rows []Row, err error) {

@@ -393,6 +393,13 @@ func (i *instance) call() error {
 	return i.entry.CallWithStack(&i.ctx, nil)
 }
 
+// longRun is guest time in which a native stack may have grown large. It lies on the Go heap, may
+// take a hundred megabytes and belongs to the function looked up.
+const longRun = 5 * time.Millisecond
+
+// dropStack gives the instance a native stack as small as a new one has.
+func (i *instance) dropStack() { i.entry = i.mod.ExportedFunction(wasm.EntryName) }
+
 func cleanExit(err error) bool {
 	var exit *sys.ExitError
 	return errors.As(err, &exit)

@@ -21,7 +21,7 @@ type Config struct {
 	CacheDir     string            // where compiled code is kept between starts; empty: nowhere
 	MaxSandboxes int               // at once; further ones are refused as overload. 0: 16,384
 	Slots        int               // guests that run at the same moment; 0: GOMAXPROCS, which New raises by one
-	MaxDelay     time.Duration     // how long a service's guests may wait for their turn before more are refused; 0: 1 s
+	MaxDelay     time.Duration     // how long a service's guests may wait for their turn before more are refused; 0: 10 s
 	IdleTime     time.Duration     // how long an unused instance is kept; 0: 10 s
 	Log          *slog.Logger      // nil: discarded
 
@@ -73,7 +73,7 @@ func New(cfg Config) *Engine {
 		cfg.MaxSandboxes = 16384
 	}
 	if cfg.MaxDelay == 0 {
-		cfg.MaxDelay = time.Second
+		cfg.MaxDelay = 10 * time.Second
 	}
 	if cfg.IdleTime == 0 {
 		cfg.IdleTime = 10 * time.Second

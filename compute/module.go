@@ -141,30 +141,51 @@ func (m *Module) Run(ctx context.Context, sb *Sandbox) error {
 		return err
 	}
 	defer m.engine.leave(m)
+	sb.Limits = sb.Limits.WithDefaults()
+	r := &run{sb: sb, sched: m.engine.sched, queue: &m.queue, limits: m.opt.Limits, base: ctx, node: m.engine.base, start: time.Now()}
+	sb.run = r
+	if m.code.parking != nil {
+		return m.runParked(r)
+	}
+	// The slot comes first and goes last: so no more instances are in use than guests run or
+	// wait in hostcalls, and the next guest finds the one whose memory is still in the caches.
+	r.slot = r.sched.take(r.queue)
+	defer r.giveSlot()
 	inst, err := m.code.take(m.image)
 	if err != nil {
-		m.engine.stats.Refused.Add(1)
-		return &wedge.Error{Op: "make sandbox", What: m.opt.Name, Kind: wedge.KindOf(err), Err: err}
+		return m.noInstance(err)
 	}
 	m.engine.stats.Runs.Add(1)
-	if inst.park != nil {
-		m.engine.stats.Snapshots.Add(1)
-	}
-	r := &run{sb: sb, inst: inst, sched: m.engine.sched, queue: &m.queue, limits: m.opt.Limits, base: ctx, node: m.engine.base, start: time.Now()}
-	sb.run, sb.Limits = r, sb.Limits.WithDefaults()
-	inst.ctx.run = r
-	if inst.park != nil {
-		r.ended = make(chan error, 1)
-		return m.outcome(inst.runParked(r), r.denied)
-	}
-	r.acquire()
+	r.inst, inst.ctx.run = inst, r
+	r.begin()
 	err = inst.call()
-	r.release()
+	r.stop()
 	r.finish()
 	inst.ctx.run = nil
 	denied := inst.mem.denied
+	if time.Duration(r.cpu.Load()) > longRun {
+		inst.dropStack()
+	}
 	m.code.giveBack(inst, err)
 	return m.outcome(err, denied)
+}
+
+// runParked is Run for a program with snapshot start.
+func (m *Module) runParked(r *run) error {
+	inst, err := m.code.take(m.image)
+	if err != nil {
+		return m.noInstance(err)
+	}
+	m.engine.stats.Runs.Add(1)
+	m.engine.stats.Snapshots.Add(1)
+	r.inst, inst.ctx.run = inst, r
+	r.ended = make(chan error, 1)
+	return m.outcome(inst.runParked(r), r.denied)
+}
+
+func (m *Module) noInstance(err error) error {
+	m.engine.stats.Refused.Add(1)
+	return &wedge.Error{Op: "make sandbox", What: m.opt.Name, Kind: wedge.KindOf(err), Err: err}
 }
 
 // outcome turns what wazero returned into what the caller is told.

@@ -208,8 +208,13 @@ func (r *run) began() time.Time { return r.start.Add(time.Duration(r.mark.Load()
 
 // acquire waits for a slot and starts the clock.
 func (r *run) acquire() {
+	r.slot = r.sched.take(r.queue)
+	r.begin()
+}
+
+// begin starts the clock of a run that has its slot.
+func (r *run) begin() {
 	s := r.sched
-	r.slot = s.take(r.queue)
 	r.mark.Store(int64(time.Since(r.start)))
 	s.running[r.slot].Store(r)
 	if s.parked.Load() {
@@ -220,11 +225,18 @@ func (r *run) acquire() {
 	}
 }
 
-// release stops the clock and gives the slot back.
-func (r *run) release() {
+// stop stops the clock; the slot is kept.
+func (r *run) stop() {
 	r.charge()
 	r.sched.running[r.slot].Store(nil)
-	r.sched.give(r.slot)
+}
+
+func (r *run) giveSlot() { r.sched.give(r.slot) }
+
+// release stops the clock and gives the slot back.
+func (r *run) release() {
+	r.stop()
+	r.giveSlot()
 }
 
 // yield lets others run. The run keeps its slot, but is not charged for their time.

@@ -63,7 +63,7 @@ type parked struct {
 
 // maxParkedUses bounds how often one instance is restored: wazero makes its native stack 16
 // bytes longer each time.
-const maxParkedUses = 2048
+var maxParkedUses = 2048 // tests lower it
 
 // Start-up happens once, not per request, so it has limits of its own.
 const (

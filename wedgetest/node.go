@@ -48,6 +48,7 @@ type Node struct {
 	URL, TLS string // base URLs; TLS is "" without certificates
 	Addr     string // host:port of the plain listener
 	Node     *node.Node
+	Dir      string // where the app's manifest lies
 	Stdout   *Buffer
 	Stderr   *Buffer
 	Client   *http.Client // for URL; follows no redirects, asks for no compression
@@ -86,7 +87,7 @@ func Start(t testing.TB, app App, opts ...Option) *Node {
 
 // Open is Start outside of a test's life: dir takes the app's files, and the caller stops the node.
 func Open(dir string, app App, opts ...Option) (*Node, error) {
-	n := &Node{Stdout: new(Buffer), Stderr: new(Buffer), done: make(chan error, 1)}
+	n := &Node{Dir: dir, Stdout: new(Buffer), Stderr: new(Buffer), done: make(chan error, 1)}
 	started := make(chan *node.Node, 1)
 	cfg := node.Config{
 		Load:      func(context.Context) (*manifest.App, error) { return app.Load(dir) },

@@ -80,7 +80,7 @@ func TestUpload(t *testing.T) {
 	if Soak() {
 		size = 1 << 30
 	}
-	n := jsNode(t)
+	jsNode(t) // starts the world's origin
 	sink := make(chan int64, 1)
 	o := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		got, _ := io.Copy(io.Discard, r.Body)
@@ -88,7 +88,7 @@ func TestUpload(t *testing.T) {
 		fmt.Fprint(w, got)
 	})}
 	app := App{Guest: JSGuest(t, Guest("js")), Manifest: strings.Replace(bindings(), world.origin.URL, "http://"+serve(t, &o), 1)}
-	n = Start(t, app)
+	n := Start(t, app)
 	before := heap()
 	r := n.Do(t, "POST", "/echo", io.LimitReader(zeros{}, size))
 	r.is(t, 200, fmt.Sprint(size))

@@ -67,8 +67,8 @@ func DialWebSocket(t testing.TB, addr, path string) *WebSocket {
 	c := Dial(t, addr)
 	const key = "dGhlIHNhbXBsZSBub25jZQ=="
 	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: edge.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n\r\n", path, key)
-	r := bufio.NewReader(c)
-	resp, err := http.ReadResponse(r, nil)
+	s := newWebSocket(c)
+	resp, err := http.ReadResponse(s.r, nil)
 	if err != nil {
 		t.Fatalf("websocket handshake: %v", err)
 	}
@@ -79,7 +79,13 @@ func DialWebSocket(t testing.TB, addr, path string) *WebSocket {
 	if got := resp.Header.Get("Sec-Websocket-Accept"); got != accept(key) {
 		t.Fatalf("Sec-WebSocket-Accept is %q", got)
 	}
-	return &WebSocket{conn: c, r: r, client: true, Header: resp.Header}
+	s.Header = resp.Header
+	return s
+}
+
+// newWebSocket returns a client's end that has not shaken hands yet.
+func newWebSocket(c net.Conn) *WebSocket {
+	return &WebSocket{conn: c, r: bufio.NewReader(c), client: true}
 }
 
 // Close closes the connection without a close frame.

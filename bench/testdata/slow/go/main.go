@@ -4,6 +4,7 @@ package main
 import (
 	"io"
 	"net/http"
+	"strconv"
 
 	edge "github.com/wedge-cloud/wedge/sdk/go"
 )
@@ -19,5 +20,11 @@ func answer(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer resp.Body.Close()
-	io.Copy(w, resp.Body)
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
+	w.Write(text)
 }

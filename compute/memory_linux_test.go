@@ -87,7 +87,7 @@ func TestMemoryModel(t *testing.T) {
 		}
 		show(images[0])
 		unscanned, resets := 0, 0
-		for step := range 3000 {
+		for step := range 1000 {
 			switch rnd.Intn(12) {
 			case 0:
 				show(images[rnd.Intn(len(images))])

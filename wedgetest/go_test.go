@@ -165,3 +165,26 @@ func TestGoAfterExit(t *testing.T) {
 	n.Get(t, "/after-exit").is(t, 200, "nothing yet")
 	Eventually(t, "the guest's last write", func() bool { return n.Get(t, "/after-exit").Text == "late" })
 }
+
+// TestSnapshot: a guest that begins where it first asked for its request answers as one that begins anew.
+func TestSnapshot(t *testing.T) {
+	n := Start(t, App{Guest: GoGuest(t, Guest("go")), Manifest: bindings(`start = "snapshot"`)})
+	ids := map[string]bool{}
+	for range 5 {
+		testAsks(t, n, []asks{
+			{path: "/hello", want: "Hello, edge!\n"},
+			{method: "POST", path: "/echo", body: "some", want: "some"},
+			{path: "/stores", want: `["good morning","s3cret","ALLOW",true,"San Francisco","Test Phone"]` + "\n"},
+			{path: "/copy?n=100000", want: strings.Repeat("0123456789abcdef", 6250)},
+			{path: "/sleep?for=5ms", want: "rested\n"},
+			{path: "/exit", status: 500, want: "500 Internal Server Error\nrequest ID\n"},
+		})
+		count, id, _ := strings.Cut(n.Get(t, "/served").Text, " ")
+		if ids[id] = true; count != "1" {
+			t.Errorf("the guest counts %s requests: something of another one is left", count)
+		}
+	}
+	if len(ids) != 5 || n.Node.Stats().Snapshots.Load() == 0 {
+		t.Errorf("%d request ids of 5, %d sandboxes began at the snapshot", len(ids), n.Node.Stats().Snapshots.Load())
+	}
+}

@@ -3,16 +3,21 @@ package wedgetest
 import (
 	"bytes"
 	"compress/gzip"
+	"crypto/tls"
 	"encoding/json"
+	"fmt"
 	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 )
 
-// asks is one request to a guest and its one right answer.
+// asks is one request to a guest and its one right answer, in which ADDR is the node's address and ID the request's.
 type asks struct {
 	method, path, body string
 	headers            []string
@@ -31,7 +36,8 @@ func (c asks) run(t *testing.T, n *Node) {
 	}
 	path := strings.ReplaceAll(c.path, "ORIGIN", url.QueryEscape(world.origin.Host()))
 	r := n.Do(t, c.method, path, strings.NewReader(c.body), c.headers...)
-	r.is(t, c.status, c.want)
+	want := strings.NewReplacer("ADDR", n.Addr, "request ID", "request "+requestID.FindString(r.Text)).Replace(c.want)
+	r.is(t, c.status, want)
 	for line := range strings.SplitSeq(c.header, "\n") {
 		if name, value, ok := strings.Cut(line, ":"); ok && strings.Join(r.Header.Values(name), "|") != strings.TrimSpace(value) {
 			t.Errorf("%s is %q, want %q", name, r.Header.Values(name), strings.TrimSpace(value))
@@ -68,6 +74,23 @@ func TestJS(t *testing.T) {
 		{path: "/fetch-gzip", want: `{"encoding":null,"text":"unpacked\n"}`},
 		{path: "/fetch-cache", want: "hello from origin\n"},
 		{path: "/fetch-errors", want: `{"unknown":"TypeError","refused":"NetworkError","garbage":"NetworkError","early":"NetworkError","short":"Error","never":"NetworkError"}`},
+
+		{method: "PUT", path: "/forward", body: long, want: long, header: "X-Method: PUT\nX-Length: 120000"},
+		{path: "/forward", want: "", header: "X-Method: GET\nX-Length: 0"},
+		{method: "POST", path: "/forward-headers", body: "data", headers: []string{"X-Secret: s", "X-Kept: a", "X-Kept: b", "User-Agent: ua"},
+			want: "POST ADDR /saw 4\nContent-Length: 4\r\nUser-Agent: ua\r\nX-Added: 1\r\nX-Kept: a, b\r\n\ndata"},
+		{path: "/forward-status?code=204", status: 204, header: "Content-Length:"},
+		{path: "/forward-status?code=304", status: 304},
+		{path: "/redirect", status: 307, header: "Location: http://x.test/y"},
+		{path: "/redirected", status: 302, want: "<a href=\"/hello\">Found</a>.\n\n", header: "Location: /hello"},
+		{path: "/json", status: 201, want: `{"a":[1,null]}`, header: "Content-Type: application/json"},
+		{path: "/manual", want: "12345", header: "Content-Length: 5"},
+		{path: "/manual-fetch", want: "12345", header: "X-Length: 5"},
+		{path: "/many-headers", want: `{"n":202,"bytes":40030}`, header: "X-Many-199: " + strings.Repeat("v", 200)},
+		{method: "POST", path: "/clone", body: "twice ", want: "twice twice "},
+		{path: "/kv-big", want: strings.Repeat("0123456789abcdef", 312500)},
+		{path: "/url?a=%2F&b=%zz", want: "/url?a=%2F&b=%zz"},
+		{method: "POST", path: "/body-twice", body: "x", want: "Error"},
 
 		{path: "/stream", want: "part 0\npart 1\npart 2\n", header: "Content-Length:"},
 		{path: "/transform", want: "HELLO FROM ORIGIN\nEND\n"},
@@ -144,6 +167,24 @@ func TestJSEnvAndClient(t *testing.T) {
 	if a.Sha != "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" || a.Draw == b.Draw {
 		t.Errorf("crypto %v %v", a, b)
 	}
+}
+
+// TestJSTLSBackend: a dynamic backend with TLS trusts the roots it is given, and the system's
+// only without them.
+func TestJSTLSBackend(t *testing.T) {
+	n, cert := jsNode(t), NewCertificate(t)
+	o := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "%s %s", r.TLS.ServerName, r.Host) }))
+	o.TLS = &tls.Config{Certificates: []tls.Certificate{cert.TLS}}
+	o.Config.ErrorLog = log.New(io.Discard, "", 0)
+	o.StartTLS()
+	defer o.Close()
+	ca, err := os.ReadFile(cert.CertFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := "?target=" + url.QueryEscape(o.Listener.Addr().String())
+	n.Do(t, "POST", "/tls"+target, bytes.NewReader(ca)).is(t, 200, `{"text":"edge.test edge.test","ssl":true,"port":true}`)
+	n.Get(t, "/tls-bad"+target).is(t, 200, "NetworkError")
 }
 
 func TestJSGzip(t *testing.T) {

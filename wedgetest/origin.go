@@ -44,6 +44,8 @@ func NewOrigin() *Origin {
 			io.WriteString(w, r.URL.RawQuery)
 		},
 		"/gzip":       gzipped,
+		"/many":       manyHeaders,
+		"/saw":        saw,
 		"/echo":       echo,
 		"/big":        o.big,
 		"/never":      o.never,
@@ -82,6 +84,21 @@ func (o *Origin) Host() string {
 		panic(err)
 	}
 	return u.Host
+}
+
+// manyHeaders answers with 200 headers of 200 bytes each, as much as SDKs can take.
+func manyHeaders(w http.ResponseWriter, r *http.Request) {
+	for i := range 200 {
+		w.Header().Set(fmt.Sprintf("X-Many-%03d", i), strings.Repeat("v", 200))
+	}
+}
+
+// saw answers with the request as it came in, as text, header names in order.
+func saw(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	fmt.Fprintf(w, "%s %s %s %d\n", r.Method, r.Host, r.RequestURI, r.ContentLength)
+	r.Header.Write(w)
+	fmt.Fprintf(w, "\n%s", body)
 }
 
 func gzipped(w http.ResponseWriter, r *http.Request) {

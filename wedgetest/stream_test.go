@@ -80,7 +80,6 @@ func TestUpload(t *testing.T) {
 	if Soak() {
 		size = 1 << 30
 	}
-	jsNode(t) // starts the world's origin
 	sink := make(chan int64, 1)
 	o := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		got, _ := io.Copy(io.Discard, r.Body)

@@ -18,7 +18,7 @@ import (
 const webSocketGUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 // NewWebSocketOrigin starts a server that accepts WebSockets and sends every frame back, text in
-// upper case (RFC 6455). On /refuse it answers 403.
+// upper case (RFC 6455). At the text "cut" it cuts the connection; on /refuse it answers 403.
 func NewWebSocketOrigin() *httptest.Server {
 	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/refuse" || !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
@@ -36,6 +36,9 @@ func NewWebSocketOrigin() *httptest.Server {
 		for {
 			op, data, err := s.Read()
 			if err != nil {
+				return
+			}
+			if op == 1 && string(data) == "cut" {
 				return
 			}
 			if op == 1 {

@@ -97,6 +97,52 @@ const routes = {
   "/fail": (e, url) => fetch("http://origin.test" + url.searchParams.get("path"), { backend: url.searchParams.get("backend") || "origin" }),
   "/raw-error"() { throw new TypeError("secret detail of the guest"); },
 
+  "/forward": e => fetch(new Request("http://origin.test/echo", e.request), { backend: "origin" }),
+  async "/forward-headers"(e) {
+    const r = new Request("http://origin.test/saw", { method: e.request.method, headers: e.request.headers, body: e.request.body });
+    r.headers.set("x-added", "1");
+    r.headers.delete("x-secret");
+    return fetch(r, { backend: "origin" });
+  },
+  "/forward-status": (e, url) => origin("/" + url.searchParams.get("code")),
+  "/redirect": () => Response.redirect("http://x.test/y", 307),
+  "/redirected": () => origin("/redirect"),
+  "/json": () => Response.json({ a: [1, null] }, { status: 201 }),
+  "/manual": () => new Response("12345", { headers: { "content-length": "5" }, manualFramingHeaders: true }),
+  async "/manual-fetch"() {
+    return origin("/echo", { method: "POST", body: "12345", headers: { "content-length": "5" }, manualFramingHeaders: true });
+  },
+  async "/many-headers"() {
+    const r = await origin("/many");
+    let n = 0, bytes = 0;
+    for (const [k, v] of r.headers) n++, (bytes += v.length);
+    return new Response(JSON.stringify({ n, bytes }), { headers: r.headers });
+  },
+  async "/clone"(e) {
+    const again = e.request.clone();
+    return new Response(await e.request.text() + await again.text());
+  },
+  async "/tls"(e, url) {
+    const ca = await e.request.text();
+    const b = new Backend({ name: "tls", target: url.searchParams.get("target"), useSSL: true, sniHostname: "edge.test", certificateHostname: "edge.test", caCertificate: ca, tlsMinVersion: 1.2, tlsMaxVersion: 1.3 });
+    const r = await fetch("https://edge.test/x", { backend: b });
+    return json({ text: await r.text(), ssl: b.isSSL, port: b.port > 0 });
+  },
+  async "/tls-bad"(e, url) {
+    const b = new Backend({ name: "tls", target: url.searchParams.get("target"), useSSL: true });
+    return new Response(await tried(() => fetch("https://edge.test/x", { backend: b })));
+  },
+  async "/kv-big"() {
+    const s = new KVStore("visits");
+    await s.put("huge", (await origin("/big?n=5000000")).body);
+    return new Response((await s.get("huge")).body);
+  },
+  "/url": e => new Response(e.request.url.slice(e.request.url.indexOf("/", 8))),
+  async "/body-twice"(e) {
+    await e.request.text();
+    return new Response(await tried(() => e.request.text()));
+  },
+
   // Streams.
   "/stream"() {
     let n = 0;

@@ -6,7 +6,7 @@
 GO          ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 JS_GUESTS   := $(dir $(wildcard examples/*/js/package.json))
-MODULES     := $(dir $(wildcard sdk/*/go.mod examples/*/go.mod examples/*/*/go.mod))
+MODULES     := $(dir $(wildcard sdk/*/go.mod sdk/*/*/go.mod examples/*/go.mod examples/*/*/go.mod))
 BENCH       ?= all
 
 export CGO_ENABLED ?= 0

@@ -3,6 +3,7 @@
 package compute
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -44,8 +45,12 @@ func (b *backing) fill(data []byte) error {
 	if err := unix.Ftruncate(b.fd, int64(b.length)); err != nil {
 		return fmt.Errorf("ftruncate: %w", err)
 	}
-	for at := 0; at < len(data); at += 1 << 20 {
-		chunk := data[at:min(at+1<<20, len(data))]
+	const size = 64 << 10
+	for at := 0; at < len(data); at += size {
+		chunk := data[at:min(at+size, len(data))]
+		if len(bytes.TrimLeft(chunk, "\x00")) == 0 {
+			continue // a hole: zeros cost no memory, however far apart a guest puts its data
+		}
 		if n, err := unix.Pwrite(b.fd, chunk, int64(at)); err != nil || n != len(chunk) {
 			return fmt.Errorf("write image: %d of %d bytes: %v", n, len(chunk), err)
 		}
@@ -193,7 +198,7 @@ func pageFaults() int64 {
 	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
 		return -1
 	}
-	return u.Minflt + u.Majflt
+	return int64(u.Minflt) + int64(u.Majflt)
 }
 
 // scan lists the dirty pages.

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/wasm"
 )
@@ -87,7 +89,7 @@ func TestMemoryModel(t *testing.T) {
 		}
 		show(images[0])
 		unscanned, resets := 0, 0
-		for step := range 1000 {
+		for step := range 500 {
 			switch rnd.Intn(12) {
 			case 0:
 				show(images[rnd.Intn(len(images))])
@@ -196,6 +198,24 @@ func TestImageCannotBeChanged(t *testing.T) {
 	}
 	img.backing.fd = -1 // f owns it now
 	_ = f.Close()
+}
+
+// TestSparseImage: zeros between data cost no memory.
+func TestSparseImage(t *testing.T) {
+	data := make([]byte, 16<<20)
+	data[0], data[len(data)-1] = 1, 2
+	b, err := newBacking(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.close()
+	var st unix.Stat_t
+	if err := unix.Fstat(b.fd, &st); err != nil || st.Blocks*512 > 1<<20 {
+		t.Errorf("%d bytes are stored (%v)", st.Blocks*512, err)
+	}
+	if !bytes.Equal(b.bytes(), data) {
+		t.Error("the image is not as given")
+	}
 }
 
 // TestGuestMemoryIsNotTouchedByLoading: a large limit costs address space only.

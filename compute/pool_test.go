@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -293,7 +295,11 @@ func TestCodeCache(t *testing.T) {
 		mustServe(t, m, []uint32{1}, 0)
 		m.Close()
 	}
-	bad := newEngine(t, Config{CacheDir: "/dev/null/cache"})
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bad := newEngine(t, Config{CacheDir: filepath.Join(file, "cache")})
 	_, err := bad.Load(context.Background(), greedy(), Options{})
 	wantKind(t, err, wedge.Unavailable)
 }

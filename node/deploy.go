@@ -156,16 +156,19 @@ func (d *deployment) discard() {
 	d.module.Close()
 }
 
-// watch deploys anew when a file of the app has changed. A failure is shown, and the
-// version that serves goes on serving.
-func (n *Node) watch(ctx context.Context) {
+// watch deploys anew when a file of the app has changed since the time given. A failure is
+// shown, and the version that serves goes on serving.
+func (n *Node) watch(ctx context.Context, since time.Time) {
 	n.mu.Lock()
 	app := n.current.app
 	n.mu.Unlock()
 	seen, _ := app.Modified()
+	if seen.After(since) {
+		seen = since
+	}
 	t := time.NewTicker(reloadPause)
 	defer t.Stop()
-	for {
+	for again := false; ; {
 		select {
 		case <-ctx.Done():
 			return
@@ -185,9 +188,13 @@ func (n *Node) watch(ctx context.Context) {
 		n.mu.Lock()
 		app = n.current.app
 		n.mu.Unlock()
-		if t, err := app.Modified(); err == nil {
-			seen = t
-		}
 		n.console.say(fmt.Sprintf("reloaded %s: version %d", app.Version.Service, app.Version.Number))
+		// What changed meanwhile was saved by the author, and not seen, or written by the
+		// build itself, which would never end. So it is built once more, and no more.
+		if now, err := app.Modified(); err != nil || !now.After(seen) {
+			again = false
+		} else if again = !again; !again {
+			seen = now
+		}
 	}
 }

@@ -28,6 +28,8 @@ type world struct {
 	notes   []uint64
 	stdout  bytes.Buffer
 
+	compiled map[*wasm.Program]wazero.CompiledModule
+
 	checks    int // interrupt checks that called
 	stopAfter int // the check that ends the guest; 0: none
 	refill    uint64
@@ -39,7 +41,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	ctx := t.Context()
-	w := &world{t: t, runtime: wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().WithCoreFeatures(features))}
+	w := &world{t: t, compiled: map[*wasm.Program]wazero.CompiledModule{}, runtime: wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().WithCoreFeatures(features))}
 	t.Cleanup(func() { _ = w.runtime.Close(context.Background()) })
 	note := api.GoFunc(func(_ context.Context, s []uint64) { w.notes = append(w.notes, s[0]) })
 	i32, i64 := []api.ValueType{api.ValueTypeI32}, []api.ValueType{api.ValueTypeI64}
@@ -88,7 +90,14 @@ func (w *world) original(src []byte) (api.Module, error) {
 // split instantiates what Split made of a module and gives it its image. It does not run it.
 func (w *world) split(p *wasm.Program) api.Module {
 	w.t.Helper()
-	mod, err := w.runtime.InstantiateWithConfig(w.t.Context(), p.Code, w.config())
+	if w.compiled[p] == nil {
+		c, err := w.runtime.CompileModule(w.t.Context(), p.Code)
+		if err != nil {
+			w.t.Fatalf("the split module does not compile: %v", err)
+		}
+		w.compiled[p] = c
+	}
+	mod, err := w.runtime.InstantiateModule(w.t.Context(), w.compiled[p], w.config())
 	if err != nil {
 		w.t.Fatalf("the split module does not instantiate: %v", err)
 	}

@@ -61,15 +61,6 @@ type Image struct {
 	Globals  []Global
 }
 
-// Digest names the image by its content.
-func (i *Image) Digest() (d [sha256.Size]byte) {
-	h := sha256.New()
-	fmt.Fprintln(h, i.MinPages, i.MaxPages, i.Globals)
-	h.Write(i.Data)
-	h.Sum(d[:0])
-	return d
-}
-
 // Program is a module taken apart.
 type Program struct {
 	Code    []byte            // a module without data and with interrupt checks; the same for all programs that differ only in image

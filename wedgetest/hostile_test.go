@@ -53,7 +53,7 @@ func blamed(t *testing.T, n *Node, id, why string) {
 }
 
 // tight is a manifest with small limits.
-const tight = "[limits]\ncpu = \"100ms\"\nwall = \"2s\"\nmemory = \"16MiB\"\nhostcalls = 100000\n"
+const tight = "[limits]\ncpu = \"100ms\"\nwall = \"2s\"\nmemory = \"16MiB\"\nhostcalls = 10000\n"
 
 // TestHostileGuests: whatever a guest does, its client gets a plain answer, its author is told why,
 // and the next request is served.

@@ -149,6 +149,21 @@ func TestJSRequest(t *testing.T) {
 	}
 }
 
+// TestJSLongHeader: the SDK takes a request with a field of more than 69,000 bytes for one without
+// headers, so that none may reach it.
+func TestJSLongHeader(t *testing.T) {
+	n := jsNode(t)
+	for size := 60_000; size < 80_000; size += 500 {
+		r := n.Do(t, "GET", "/request", nil, "X-Check: me", "Cookie: "+strings.Repeat("c", size))
+		if r.StatusCode == http.StatusRequestHeaderFieldsTooLarge {
+			continue
+		}
+		if got := decode[struct{ Headers map[string]string }](t, r); got.Headers["x-check"] != "me" || len(got.Headers["cookie"]) != size {
+			t.Fatalf("with a cookie of %d bytes the guest sees %d headers", size, len(got.Headers))
+		}
+	}
+}
+
 func TestJSEnvAndClient(t *testing.T) {
 	n := jsNode(t)
 	one, two := decode[[]*string](t, n.Get(t, "/env")), decode[[]*string](t, n.Get(t, "/env"))

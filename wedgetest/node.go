@@ -1,7 +1,6 @@
 package wedgetest
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net/http"
@@ -31,6 +30,9 @@ func (a App) Load(dir string) (*manifest.App, error) {
 		files[name] = text
 	}
 	for name, text := range files {
+		if old, err := os.ReadFile(filepath.Join(dir, name)); err == nil && string(old) == text {
+			continue // what is watched must not look changed
+		}
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			return nil, err
 		}
@@ -136,27 +138,32 @@ func (n *Node) Stop() error {
 // BeginStop begins to drain and returns at once; Stop waits for the end.
 func (n *Node) BeginStop() { n.stop() }
 
-// Buffer collects what is written to it; it is safe for concurrent use. It keeps the last
-// 4 MiB or so.
+// Buffer collects what is written to it, of late at least; it is safe for concurrent use.
 type Buffer struct {
+	Max int // bytes kept; 0: 4 MiB
+
 	mu sync.Mutex
-	b  bytes.Buffer
+	b  []byte
 }
 
 func (b *Buffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.b.Len() > 4<<20 {
-		b.b.Next(2 << 20)
+	limit := b.Max
+	if limit == 0 {
+		limit = 4 << 20
 	}
-	return b.b.Write(p)
+	if b.b = append(b.b, p...); len(b.b) > limit {
+		b.b = append(b.b[:0], b.b[len(b.b)-limit/2:]...)
+	}
+	return len(p), nil
 }
 
 // String returns what was written.
 func (b *Buffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.b.String()
+	return string(b.b)
 }
 
 // Has reports whether s was written.

@@ -217,6 +217,28 @@ func TestReload(t *testing.T) {
 	}
 }
 
+// TestSaveDuringBuild: what an author saves while the app is being built is built next.
+func TestSaveDuringBuild(t *testing.T) {
+	dir, guest := t.TempDir(), GoGuest(t, Guest("go"))
+	var loads atomic.Int32
+	load := func(context.Context) (*manifest.App, error) {
+		v := loads.Add(1)
+		app, err := App{Guest: guest, Manifest: fmt.Sprintf("args = [\"compute-app\", \"v%d\"]\n", min(v, 3))}.Load(dir)
+		if v == 2 {
+			touch(t, dir) // the author is quick
+		}
+		return app, err
+	}
+	n := Start(t, App{}, func(c *node.Config) { c.Load, c.Watch = load, true })
+	touch(t, dir)
+	Eventually(t, "what was saved last serves", func() bool { return strings.Contains(n.Get(t, "/env").Text, "compute-app v3") })
+	before := loads.Load()
+	time.Sleep(700 * time.Millisecond) // two looks
+	if after := loads.Load(); after > before+1 {
+		t.Errorf("%d loads after nothing has changed any more", after-before)
+	}
+}
+
 // touch makes the app's manifest look changed.
 func touch(t *testing.T, dir string) {
 	t.Helper()

@@ -74,8 +74,8 @@ func settled(t *testing.T, what string, value func() int64) {
 	})
 }
 
-// TestUpload: an upload goes to the origin without being kept, and through a guest's memory too.
-func TestUpload(t *testing.T) {
+// TestUploadSoak: an upload goes to the origin without being kept, and through a guest's memory too.
+func TestUploadSoak(t *testing.T) {
 	size := int64(64 << 20)
 	if Soak() {
 		size = 1 << 30

@@ -1,0 +1,5 @@
+//go:build !race
+
+package wedgetest
+
+const raceDetector = false

@@ -101,6 +101,9 @@ func (c *client) get(s *subject) (t took, err error) {
 	start := time.Now()
 	s.handler.ServeHTTP(&c.answer, c.request)
 	t.answer = time.Since(start)
+	if at := c.answer.out; !at.IsZero() {
+		t.answer = at.Sub(start) // on its way while the sandbox was still being tidied up
+	}
 	err = <-c.ended
 	t.cycle = time.Since(start)
 	if err != nil {
@@ -117,17 +120,18 @@ type answer struct {
 	header http.Header
 	status int
 	body   bytes.Buffer
+	out    time.Time // when it was flushed
 }
 
 func (a *answer) reset() {
 	clear(a.header)
-	a.status = 0
+	a.status, a.out = 0, time.Time{}
 	a.body.Reset()
 }
 
 func (a *answer) Header() http.Header { return a.header }
 func (a *answer) WriteHeader(s int)   { a.status = s }
-func (a *answer) Flush()              {}
+func (a *answer) Flush()              { a.out = time.Now() }
 
 func (a *answer) Write(b []byte) (int, error) {
 	if a.status == 0 {

@@ -161,8 +161,8 @@ func (c *Call) Block(wait func(context.Context)) {
 	// The memory cannot have moved meanwhile: only the guest itself grows it.
 }
 
-// Yield lets a goroutine that the call has just made ready run before the guest goes on. The
-// guest keeps its slot, and its CPU account stands still.
+// Yield lets whoever waits for the guest's answer go on with it before the guest does. The
+// guest's CPU account stands still.
 func (c *Call) Yield() {
 	if r := c.Sandbox.run; r != nil {
 		r.yield()

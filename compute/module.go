@@ -149,7 +149,7 @@ func (m *Module) Run(ctx context.Context, sb *Sandbox) error {
 	}
 	// The slot comes first and goes last: so no more instances are in use than guests run or
 	// wait in hostcalls, and the next guest finds the one whose memory is still in the caches.
-	r.slot = r.sched.take(r.queue)
+	r.slot = r.sched.take(r, false)
 	defer r.giveSlot()
 	inst, err := m.code.take(m.image)
 	if err != nil {
@@ -178,9 +178,8 @@ func (m *Module) runParked(r *run) error {
 	}
 	m.engine.stats.Runs.Add(1)
 	m.engine.stats.Snapshots.Add(1)
-	r.inst, inst.ctx.run = inst, r
-	r.ended = make(chan error, 1)
-	return m.outcome(inst.runParked(r), r.denied)
+	err = m.code.runParked(inst, r)
+	return m.outcome(err, r.denied)
 }
 
 func (m *Module) noInstance(err error) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -70,8 +71,9 @@ func newScheduler(slots int) *scheduler {
 	return s
 }
 
-// take returns a slot, waiting for it in q if there is none.
-func (s *scheduler) take(q *queue) int {
+// take returns a slot, waiting for it in r's queue if there is none; at its front if first.
+func (s *scheduler) take(r *run, first bool) int {
+	q := r.queue
 	s.mu.Lock()
 	if n := len(s.free); n > 0 {
 		slot := s.free[n-1]
@@ -83,9 +85,14 @@ func (s *scheduler) take(q *queue) int {
 	if len(q.waiters) == 0 {
 		s.ring = append(s.ring, q)
 	}
-	q.waiters = append(q.waiters, w)
+	if first {
+		q.waiters = slices.Insert(q.waiters, 0, w)
+	} else {
+		q.waiters = append(q.waiters, w)
+	}
 	s.waiting.Add(1)
 	s.mu.Unlock()
+	r.sb.Turn.Wait()
 	return <-w.slot
 }
 
@@ -189,8 +196,7 @@ type run struct {
 	// Where the present request began, for a sandbox that serves several: its share of the two clocks.
 	wallFrom, cpuFrom atomic.Int64
 
-	ended  chan error // of a parked instance's run
-	denied bool       // memory was asked for and refused
+	denied bool // a parked instance asked for memory and was refused
 
 	mu     sync.Mutex
 	ctx    context.Context // made when first asked for
@@ -208,7 +214,7 @@ func (r *run) began() time.Time { return r.start.Add(time.Duration(r.mark.Load()
 
 // acquire waits for a slot and starts the clock.
 func (r *run) acquire() {
-	r.slot = r.sched.take(r.queue)
+	r.slot = r.sched.take(r, false)
 	r.begin()
 }
 
@@ -239,8 +245,17 @@ func (r *run) release() {
 	r.giveSlot()
 }
 
-// yield lets others run. The run keeps its slot, but is not charged for their time.
+// yield lets whoever waits for the answer send it. Who does so as the guest's other half must not
+// be trusted with the slot: a client may be slow to take it. Such a guest comes before
+// others afterwards, for its instance's memory is in the caches still.
 func (r *run) yield() {
+	if r.sb.Turn.Rests() {
+		r.release()
+		r.sb.Turn.rest()
+		r.slot = r.sched.take(r, true)
+		r.begin()
+		return
+	}
 	r.charge()
 	runtime.Gosched()
 	r.mark.Store(int64(time.Since(r.start)))
@@ -273,6 +288,7 @@ func (r *run) interrupt() {
 	if err := r.overTime(); err != nil {
 		panic(err)
 	}
+	r.sb.Turn.Wait()
 	if r.sched.waiting.Load() > 0 {
 		r.release()
 		runtime.Gosched()
@@ -371,6 +387,7 @@ func (r *run) block(wait func(context.Context)) {
 
 func (r *run) wait(ctx context.Context, wait func(context.Context)) {
 	r.release()
+	r.sb.Turn.Wait()
 	defer r.acquire() // also if wait panics: whoever ends the run gives the slot back
 	wait(ctx)
 }

@@ -26,6 +26,7 @@ type Sandbox struct {
 	Args     []string     // WASI arguments, the program's name first
 	Env      []string     // "NAME=value"
 	Stdin    Stdin        // nil: empty
+	Turn     *Turn        // whose coroutine the guest is; nil: nobody's
 
 	// Stdout takes what the guest prints to stdout instead of Host.Output. It may wait, until
 	// Context ends, and must not keep the bytes; its error tells the guest that nobody reads. nil: Host.Output.
@@ -58,6 +59,7 @@ func (s *Sandbox) Context() context.Context {
 
 func (s *Sandbox) block(wait func(context.Context)) {
 	if s.run == nil { // a test calling Dispatch without an instance
+		s.Turn.Wait()
 		wait(context.Background())
 		return
 	}

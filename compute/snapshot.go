@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
@@ -49,16 +50,16 @@ type Heir interface {
 	Inherit(template any) error
 }
 
-// parked is the part of an instance that has to do with parking.
+// parked is the part of an instance that has to do with parking. Its guest is a coroutine that
+// lasts as long as the instance and runs while somebody is in next.
 type parked struct {
-	ready  chan error // the way to the first parking place: nil when there
-	begin  chan *run  // closed to end the instance
-	snap   experimental.Snapshot
-	there  bool // has been parked once
-	uses   int
-	served *run          // whose end is to be told
-	err    error         // and how it ended
-	dead   chan struct{} // closed when the instance's goroutine has ended
+	next  func() (struct{}, bool) // to the parking place; false: the guest has ended
+	stop  func()                  // ends a guest that is parked
+	yield func(struct{}) bool
+	snap  experimental.Snapshot
+	there bool // has been parked once
+	uses  int
+	err   error // how the last request ended
 }
 
 // maxParkedUses bounds how often one instance is restored: wazero makes its native stack 16
@@ -109,7 +110,7 @@ func sameWords(d *abi.Def, a, b []uint64) bool {
 
 // runToPark runs a new instance to its parking place.
 func (c *code) runToPark(inst *instance) error {
-	p := &parked{ready: make(chan error, 1), begin: make(chan *run), dead: make(chan struct{})}
+	p := &parked{}
 	inst.park = p
 	sb := c.template()
 	rec := &recorder{}
@@ -122,9 +123,12 @@ func (c *code) runToPark(inst *instance) error {
 	r := &run{sb: sb, inst: inst, sched: c.engine.sched, queue: &c.starts, base: c.engine.base, node: c.engine.base, start: time.Now()}
 	r.limits = wedge.Limits{CPU: startCPU, Wall: startWall}
 	sb.run, sb.Limits, inst.ctx.run = r, sb.Limits.WithDefaults(), r
-	go inst.live(c)
-	if err := <-p.ready; err != nil {
-		return &wedge.Error{Op: "start guest", Kind: wedge.Invalid, Err: err, Hint: `The guest must ask for its request by itself; or use start = "fresh".`}
+	p.next, p.stop = iter.Pull(func(yield func(struct{}) bool) {
+		p.yield = yield
+		inst.live()
+	})
+	if _, there := p.next(); !there {
+		return &wedge.Error{Op: "start guest", Kind: wedge.Invalid, Err: p.err, Hint: `The guest must ask for its request by itself; or use start = "fresh".`}
 	}
 	if first {
 		return c.keepSnapshot(inst, sb, rec)
@@ -170,29 +174,27 @@ func (c *code) checkSnapshot(inst *instance) error {
 	return inst.mem.show(img)
 }
 
-// live is the goroutine of a parked instance: one call that lasts as long as the instance.
-func (i *instance) live(c *code) {
+// live is a parked instance's coroutine: one call that lasts as long as the instance.
+func (i *instance) live() {
 	p := i.park
-	defer close(p.dead)
 	i.ctx.run.acquire()
 	err := i.entry.CallWithStack(experimental.WithSnapshotter(&i.ctx), nil)
 	r := i.ctx.run
-	if r == nil { // was not serving: ended by unpark
+	if r == nil { // was not serving: ended by unpark, or not to be used again
 		return
 	}
+	i.leaveRun(r)
+	if p.err = err; !p.there && (err == nil || cleanExit(err)) {
+		p.err = errors.New("the guest ended before it asked for a request")
+	}
+}
+
+// leaveRun ends the account of the run that the instance has served.
+func (i *instance) leaveRun(r *run) {
 	r.release()
 	r.finish()
-	if !p.there {
-		if err == nil || cleanExit(err) {
-			err = errors.New("the guest ended before it asked for a request")
-		}
-		p.ready <- err
-		return
-	}
 	r.denied = i.mem.denied
 	i.ctx.run = nil
-	c.discardLater(i)
-	r.ended <- err
 }
 
 // parkFunc is the host side of the hostcall at which guests are parked.
@@ -202,25 +204,12 @@ func (c *code) parkFunc(ctx context.Context, stack []uint64) {
 	p.snap = experimental.GetSnapshotter(ctx).Snapshot()
 	if !p.there {
 		p.there = true
-		r := inst.ctx.run
-		r.release()
-		r.finish()
-		inst.ctx.run = nil
-		p.ready <- nil
-	} else {
-		served := p.served
-		p.served = nil
-		pooled := c.offer(inst)
-		served.ended <- p.err
-		if !pooled {
-			c.discardLater(inst)
-			panic(errUnparked)
-		}
+		inst.leaveRun(inst.ctx.run)
 	}
-	r, ok := <-p.begin
-	if !ok {
+	if !p.yield(struct{}{}) {
 		panic(errUnparked)
 	}
+	r := inst.ctx.run
 	r.acquire()
 	if heir, ok := r.sb.State.(Heir); ok {
 		if err := heir.Inherit(c.parking.state); err != nil {
@@ -233,25 +222,18 @@ func (c *code) parkFunc(ctx context.Context, stack []uint64) {
 // endParked ends a request of a parked instance with an exit code and goes back to the
 // parking place. It does not return.
 func (c *code) endParked(inst *instance, code uint32) {
-	r := inst.ctx.run
-	if !inst.park.there {
+	p := inst.park
+	if !p.there {
 		panic(sys.NewExitError(code))
 	}
-	r.release()
-	r.finish()
-	r.denied = inst.mem.denied
-	p := inst.park
+	inst.leaveRun(inst.ctx.run)
 	p.err = nil
 	if code != 0 {
 		p.err = sys.NewExitError(code)
 	}
-	inst.ctx.run = nil
 	if p.uses++; p.uses >= maxParkedUses || inst.reset() != nil {
-		c.discardLater(inst)
-		r.ended <- p.err
 		panic(errReset)
 	}
-	p.served = r // is told when the instance is back in the pool, for the next one to find it there
 	p.snap.Restore([]uint64{wasm.ParkAgain})
 }
 
@@ -271,30 +253,22 @@ func (c *code) exitParked(f api.GoFunc) api.GoFunc {
 	}
 }
 
-// discardLater closes an instance once its goroutine, which calls this, has ended.
-func (c *code) discardLater(inst *instance) {
-	go func() {
-		<-inst.park.dead
+// runParked serves one request with a parked instance and gives it back.
+func (c *code) runParked(inst *instance, r *run) error {
+	r.inst, inst.ctx.run = inst, r
+	_, there := inst.park.next()
+	err := inst.park.err
+	if there {
+		c.put(inst)
+	} else {
 		c.discard(inst)
-	}()
-}
-
-// runParked serves one request with a parked instance.
-func (i *instance) runParked(r *run) error {
-	i.ctx.run = r
-	i.park.begin <- r
-	return <-r.ended
-}
-
-// unpark ends the goroutine of a parked instance that is idle.
-func (i *instance) unpark() {
-	if i.park == nil {
-		return
 	}
-	select {
-	case <-i.park.dead:
-	default:
-		close(i.park.begin)
-		<-i.park.dead
+	return err
+}
+
+// unpark ends the coroutine of a parked instance that is idle.
+func (i *instance) unpark() {
+	if i.park != nil {
+		i.park.stop()
 	}
 }

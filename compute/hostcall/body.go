@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/wedge-cloud/wedge/abi"
@@ -91,6 +92,16 @@ func (b *body) size() (n int64, ok bool) {
 		n += rest
 	}
 	return n, true
+}
+
+// whole reports whether all of the body is there, in no more than limit bytes.
+func (b *body) whole(limit int) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.streaming && !b.ended || b.failed != nil || b.buffered > limit {
+		return false
+	}
+	return !slices.ContainsFunc(b.parts, func(p part) bool { return p.stream != nil })
 }
 
 // holds reports whether the body reads src.

@@ -40,33 +40,22 @@ func (g *CGI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	x := newExchange(g.Handler, w, r)
 	defer x.end()
-	g.launchCGI(x.in, newCGIRequest(r, x.in, g.PassAuthorization))
+	req := newCGIRequest(r, x.in, g.PassAuthorization)
+	x.turn = g.begin(x.in.ctx, func(ctx context.Context, turn *compute.Turn) {
+		err := g.answer(ctx, x.in, req, turn)
+		x.in.body.leave()
+		g.failed(x.in, err)
+	})
 	x.serve()
 }
 
-func (g *CGI) launchCGI(in *incoming, req cgiRequest) {
-	ctx, cancel := context.WithCancelCause(in.ctx)
-	stop := context.AfterFunc(g.base, func() { cancel(context.Cause(g.base)) })
-	g.track(1)
-	go func() {
-		defer g.track(-1)
-		defer stop()
-		defer cancel(nil)
-		err := g.answer(ctx, in, req)
-		in.body.leave()
-		if err != nil && g.cfg.OnError != nil && wedge.KindOf(err) != wedge.Unavailable {
-			g.cfg.OnError(in.client.RequestID, err)
-		}
-	}()
-}
-
 // answer runs the guest, and again for each redirect within the service.
-func (g *CGI) answer(ctx context.Context, in *incoming, req cgiRequest) error {
+func (g *CGI) answer(ctx context.Context, in *incoming, req cgiRequest, turn *compute.Turn) error {
 	for hop := 0; ; hop++ {
 		sb, e := g.sandbox(ctx)
 		out := &cgiOutput{in: in, sb: sb, e: e}
 		sb.Env = append(req.environ(), sb.Env...) // first, for getenv takes the first of equals
-		sb.Stdout = out.write
+		sb.Stdout, sb.Turn, e.turn = out.write, turn, turn
 		if hop == 0 {
 			sb.Stdin = cgiInput{e, in.body}
 		}

@@ -11,15 +11,17 @@ import (
 	"time"
 
 	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/compute"
 )
 
 // exchange is the handler's side of one request: it alone writes to the client.
 type exchange struct {
-	h   *Handler
-	in  *incoming
-	w   http.ResponseWriter
-	r   *http.Request
-	ctl *http.ResponseController
+	h    *Handler
+	in   *incoming
+	turn *compute.Turn // of the guest; nil: it runs by itself
+	w    http.ResponseWriter
+	r    *http.Request
+	ctl  *http.ResponseController
 }
 
 func newExchange(h *Handler, w http.ResponseWriter, r *http.Request) *exchange {
@@ -34,26 +36,45 @@ func newExchange(h *Handler, w http.ResponseWriter, r *http.Request) *exchange {
 
 // end tells the guest that the client is gone, and takes the request's body back.
 func (x *exchange) end() {
+	x.turn.Leave()
 	close(x.in.gone)
 	x.in.sweep()
 	x.in.source.end()
 }
 
-// serve waits for what the guest has to say until it has answered or the client left.
+// serve lets the guest run, or waits for what it has to say, until it has answered or the client left.
 func (x *exchange) serve() {
 	for {
 		select {
 		case rep := <-x.in.replies:
-			if rep.interim != nil {
-				x.inform(rep.interim)
-				continue
+			if x.took(rep) {
+				return
 			}
-			x.answer(rep)
-			return
+			continue
+		default:
+		}
+		if x.turn.Step() {
+			continue
+		}
+		select {
+		case rep := <-x.in.replies:
+			if x.took(rep) {
+				return
+			}
 		case <-x.r.Context().Done():
 			return
 		}
 	}
+}
+
+// took sends a reply and reports whether it was the final one.
+func (x *exchange) took(rep reply) bool {
+	if rep.interim != nil {
+		x.inform(rep.interim)
+		return false
+	}
+	x.answer(rep)
+	return true
 }
 
 // inform sends an interim response.
@@ -68,6 +89,9 @@ func (x *exchange) inform(resp *response) {
 }
 
 func (x *exchange) answer(rep reply) {
+	if !x.brief(rep) {
+		x.turn.Leave()
+	}
 	switch {
 	case rep.err != nil:
 		x.refuse(rep.err)
@@ -79,6 +103,23 @@ func (x *exchange) answer(rep reply) {
 		x.respond(rep.response, rep.body)
 	}
 	x.awaitUpload()
+	x.tidy()
+}
+
+// brief reports whether an answer can be sent before the guest goes on, as its coroutine's other
+// half: it is all there, and HTTP/1 has it on its way with one flush.
+func (x *exchange) brief(rep reply) bool {
+	return x.r.ProtoMajor == 1 && rep.response != nil && rep.body.whole(chunkSize) && x.in.upload.Load() == nil
+}
+
+// tidy sends what was answered, which net/http does only after the handler has returned, and
+// lets the guest come to its end.
+func (x *exchange) tidy() {
+	if x.turn.Rests() {
+		_ = x.ctl.Flush()
+	}
+	for x.turn.Step() {
+	}
 }
 
 // awaitUpload waits until a fetch that sends the request's body on has done with it: the

@@ -23,6 +23,7 @@ type exec struct {
 	requests table[*request]
 	answers  table[*response]
 
+	turn     *compute.Turn
 	in       *incoming // the request in hand; nil for a guest that serves none
 	first    *incoming // the sandbox's first request
 	down     handles   // of the first request
@@ -58,6 +59,9 @@ func (e *exec) begin(in *incoming) {
 // to the client, or was sent off to a backend, goes on.
 func (e *exec) end(err error) {
 	e.output.flush(e.host)
+	if len(e.kvOrder) > 0 || e.in != nil && len(e.in.replies) == cap(e.in.replies) {
+		e.turn.Wait()
+	}
 	if e.in != nil && !e.in.answered {
 		e.in.answered = true
 		e.in.say(context.Background(), lastWords(err))

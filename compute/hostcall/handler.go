@@ -52,7 +52,7 @@ func New(cfg Config) *Handler {
 	if h.random == nil {
 		h.random = rand.Reader
 	}
-	h.pool.restart = h.launch
+	h.pool.restart = func(in *incoming) { h.launch(in).Leave() }
 	h.base, h.kill = context.WithCancelCause(context.Background())
 	return h
 }
@@ -63,28 +63,42 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := newExchange(h, w, r)
 	defer x.end()
 	if !h.pool.offer(x.in) {
-		h.launch(x.in)
+		x.turn = h.launch(x.in)
 	}
 	x.serve()
 }
 
-// launch starts a sandbox for in.
-func (h *Handler) launch(in *incoming) {
-	ctx, cancel := context.WithCancelCause(in.ctx)
+// launch makes a sandbox for in; its guest runs when the caller steps or leaves the turn.
+func (h *Handler) launch(in *incoming) *compute.Turn {
+	return h.begin(in.ctx, func(ctx context.Context, turn *compute.Turn) {
+		sb, e := h.sandbox(ctx)
+		sb.Turn, e.turn = turn, turn
+		e.begin(in)
+		err := h.run(ctx, sb)
+		h.failed(e.in, err)
+		e.end(err)
+	})
+}
+
+// begin returns a turn of f, which runs guests until it returns or ctx, ended by Close, does.
+func (h *Handler) begin(ctx context.Context, f func(context.Context, *compute.Turn)) (turn *compute.Turn) {
+	ctx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(h.base, func() { cancel(context.Cause(h.base)) })
-	sb, e := h.sandbox(ctx)
-	e.begin(in)
 	h.track(1)
-	go func() {
+	turn = compute.NewTurn(func() {
 		defer h.track(-1)
 		defer stop()
 		defer cancel(nil)
-		err := h.run(ctx, sb)
-		if err != nil && h.cfg.OnError != nil && wedge.KindOf(err) != wedge.Unavailable {
-			h.cfg.OnError(e.in.client.RequestID, err)
-		}
-		e.end(err)
-	}()
+		f(ctx, turn)
+	})
+	return turn
+}
+
+// failed tells the author why a guest failed. That there was no room is not the guest's fault.
+func (h *Handler) failed(in *incoming, err error) {
+	if err != nil && h.cfg.OnError != nil && wedge.KindOf(err) != wedge.Unavailable {
+		h.cfg.OnError(in.client.RequestID, err)
+	}
 }
 
 // sandbox returns a new sandbox and its state.

@@ -8,6 +8,8 @@ require (
 	golang.org/x/sys v0.44.0
 )
 
+require github.com/dunglas/httpsfv v1.1.2
+
 require (
 	github.com/DataDog/zstd v1.5.7 // indirect
 	github.com/RaduBerinde/axisds v0.1.0 // indirect

@@ -19,6 +19,8 @@ type Version struct {
 	Args  []string // WASI arguments; empty: the ABI's "compute-app"
 	Env   map[string]string
 
+	CacheProfile CacheProfile // how the cache takes messages
+
 	Limits         Limits
 	Concurrency    int // sandboxes of this service at once on one node; 0: the node's limit
 	Backends       []Backend

@@ -28,7 +28,7 @@ type App struct {
 	File      string // the wedge.toml, fastly.toml or .wasm it was read from
 	Version   wedge.Version
 	Build     Recipe
-	GuestPath string   // where the built guest lies
+	GuestPath string   // where the built guest lies; "": the service has none
 	Watch     []string // files and directories that make the app; for directories see Ignored
 	Warnings  []string // doubtful things that did not stop Load, a sentence each
 }
@@ -106,6 +106,9 @@ var (
 // large), Unsupported (a component), Invalid (no Wasm).
 func (a *App) ReadGuest() ([]byte, error) {
 	const op = "read guest"
+	if a.GuestPath == "" {
+		return nil, &wedge.Error{Op: op, What: a.File, Kind: wedge.NotExist, Err: errors.New("the service has no guest"), Hint: `Add language = "go" (or js, rust, c), or guest = "app.wasm".`}
+	}
 	data, err := readBounded(a.GuestPath, MaxGuest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &wedge.Error{Op: op, What: a.GuestPath, Kind: wedge.NotExist, Err: errors.New("no such file"), Hint: a.buildHint()}

@@ -34,6 +34,7 @@ func parseWedge(file, text string) (*App, error) {
 	ver.DynamicBackend = t.bool("dynamic_backends", false)
 	wedgeEgress(t, ver)
 	wedgeBindings(t, ver)
+	wedgeCache(t, ver)
 	wedgeTables(t, ver)
 	app.watch(t.strs("watch"), r)
 	t.done()
@@ -68,10 +69,11 @@ func wedgeGuest(t *table, app *App) {
 	}
 	guest := t.str("guest")
 	if guest == "" {
-		guest = ".wedge/guest.wasm"
 		if app.Build.none() {
-			t.fail(`Add language = "go" (or js, rust, c), or guest = "app.wasm".`, "no guest")
+			wedgeCDN(t)
+			return
 		}
+		guest = ".wedge/guest.wasm"
 	}
 	app.GuestPath = t.d.rel(guest)
 	if v, ok := t.get("start"); ok {
@@ -82,6 +84,35 @@ func wedgeGuest(t *table, app *App) {
 		}
 		app.Version.Start = start
 	}
+}
+
+// wedgeCDN checks what a service without a guest needs.
+func wedgeCDN(t *table) {
+	if _, ok := t.get("backends"); !ok {
+		t.fail(`Add language = "go" (or js, rust, c) or guest = "app.wasm" for a guest, or [backends.origin] for a service without one.`, "no guest and no backend")
+	}
+}
+
+// wedgeCache reads how the service's fetches are cached.
+func wedgeCache(parent *table, ver *wedge.Version) {
+	v, ok := parent.get("cache")
+	if !ok {
+		return
+	}
+	t, ok := v.table()
+	if !ok {
+		return
+	}
+	if v, ok := t.get("profile"); ok {
+		switch s, _ := v.str(); s {
+		case "safe":
+		case "rfc-strict":
+			ver.CacheProfile = wedge.CacheStrict
+		default:
+			v.fail(`Write "safe" or "rfc-strict".`, "unknown profile %q", s)
+		}
+	}
+	t.done()
 }
 
 func wedgeHosts(t *table, ver *wedge.Version) {

@@ -137,6 +137,23 @@ func (n *Node) announce() {
 	for _, w := range d.app.Warnings {
 		n.console.say("warning: " + w)
 	}
+	n.announceVersion(d)
+	plain, secure := n.Addrs()
+	for _, a := range plain {
+		n.console.say("serving http://" + shown(a))
+	}
+	for _, a := range secure {
+		n.console.say("serving https://" + shown(a))
+	}
+}
+
+// announceVersion says what serves.
+func (n *Node) announceVersion(d *deployment) {
+	if d.module == nil {
+		b := d.version.Backends[0]
+		n.console.say(fmt.Sprintf("%s: no guest; backend %q at %s, through the cache", d.version.Service, b.Name, b.URL))
+		return
+	}
 	i := d.module.Info
 	how := fmt.Sprintf("ready after %s", i.Took.Round(time.Millisecond))
 	if i.Shared {
@@ -145,13 +162,6 @@ func (n *Node) announce() {
 	n.console.say(fmt.Sprintf("%s: %.1f MB of code, %.1f MB of data, start = %q, %s", d.version.Service, mb(i.CodeBytes), mb(i.DataBytes), d.version.Start, how))
 	if i.Unpooled != "" {
 		n.console.say("note: every request builds an instance anew, because " + i.Unpooled)
-	}
-	plain, secure := n.Addrs()
-	for _, a := range plain {
-		n.console.say("serving http://" + shown(a))
-	}
-	for _, a := range secure {
-		n.console.say("serving https://" + shown(a))
 	}
 }
 

@@ -16,8 +16,8 @@ import (
 	"github.com/wedge-cloud/wedge/trace"
 )
 
-// guestHandler answers requests with a version's guest: a hostcall.Handler or a hostcall.CGI.
-type guestHandler interface {
+// versionHandler answers a version's requests: a hostcall.Handler or hostcall.CGI with its guest, or a cdn without.
+type versionHandler interface {
 	http.Handler
 	Wait(context.Context) error
 	Close()
@@ -27,8 +27,8 @@ type guestHandler interface {
 type deployment struct {
 	app     *manifest.App
 	version *wedge.Version
-	module  *compute.Module
-	handler guestHandler
+	module  *compute.Module // nil: the version has no guest
+	handler versionHandler
 }
 
 // deploy loads the app, makes it ready and swaps it in. The version that served until now
@@ -80,8 +80,16 @@ func routes(d *deployment) map[string]front.Route {
 	return table
 }
 
-// prepare compiles the guest, unless some version brought the same code, and binds its host.
+// prepare makes an app ready to serve.
 func (n *Node) prepare(ctx context.Context, app *manifest.App) (*deployment, error) {
+	if app.Version.Guest == nil {
+		return &deployment{app: app, version: &app.Version, handler: newCDN(&app.Version, n.cache, n.cfg.Log)}, nil
+	}
+	return n.prepareGuest(ctx, app)
+}
+
+// prepareGuest compiles the guest, unless some version brought the same code, and binds its host.
+func (n *Node) prepareGuest(ctx context.Context, app *manifest.App) (*deployment, error) {
 	d := &deployment{app: app, version: &app.Version}
 	v := d.version
 	host := n.host(v)
@@ -137,7 +145,7 @@ func (n *Node) host(v *wedge.Version) *compute.Host {
 	}
 	began := time.Now()
 	return &compute.Host{
-		Version: v, Fetch: n.fetch, Health: n.fetch.Health, KV: n.kv.For(v.Service, v.KVStores),
+		Version: v, Fetch: n.cache, Health: n.fetch.Health, KV: n.kv.For(v.Service, v.KVStores),
 		Log: n.console.log, Output: n.console.output,
 		Now: time.Now, Monotonic: func() int64 { return int64(time.Since(began)) }, Rand: rand.Reader,
 		Hostname: name, PoP: "local", Region: "local",
@@ -153,7 +161,9 @@ func (d *deployment) retire(ctx context.Context) {
 func (d *deployment) discard() {
 	d.handler.Close()
 	_ = d.handler.Wait(context.Background())
-	d.module.Close()
+	if d.module != nil {
+		d.module.Close()
+	}
 }
 
 // watch deploys anew when a file of the app has changed since the time given. A failure is

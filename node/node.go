@@ -11,6 +11,7 @@ import (
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/abi"
 	"github.com/wedge-cloud/wedge/backend"
+	"github.com/wedge-cloud/wedge/cache"
 	"github.com/wedge-cloud/wedge/compute"
 	"github.com/wedge-cloud/wedge/compute/hostcall"
 	"github.com/wedge-cloud/wedge/front"
@@ -27,6 +28,7 @@ type Node struct {
 	console *console
 	engine  *compute.Engine
 	fetch   *backend.Transport
+	cache   *cache.Cache // around fetch
 	kv      *state.KV
 	front   *front.Front
 
@@ -106,6 +108,7 @@ func open(cfg Config) (*Node, error) {
 		CacheDir: cfg.CacheDir, MaxSandboxes: cfg.MaxSandboxes, Log: cfg.Log,
 	})
 	n.fetch = backend.New(backend.Config{MaxHeaderBytes: maxHeaderBytes, MaxConnections: maxBackendConns, MaxPerBackend: maxBackendConns, Log: cfg.Log})
+	n.cache = cache.New(cache.Config{Next: n.fetch})
 	n.front = front.New(front.Config{
 		HTTP: cfg.HTTP, HTTPS: cfg.HTTPS, Certificates: cfg.Certificates,
 		MaxRequests: cfg.MaxSandboxes, MaxHeaderBytes: maxHeaderBytes, DrainTimeout: cfg.DrainTimeout, Log: cfg.Log, Done: n.console.access,

@@ -143,6 +143,9 @@ func (o *runOptions) prepare(ctx context.Context, talk io.Writer) (*manifest.App
 	if err != nil {
 		return nil, err
 	}
+	if app.GuestPath == "" && !o.Once {
+		return app, nil
+	}
 	stale, err := manifest.Stale(app)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,331 @@
+package cache
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/wedge-cloud/wedge"
+)
+
+// Config says how a Cache works. Next must be given; other zero fields have useful defaults.
+type Config struct {
+	Next      http.RoundTripper // reaches the origin, or a shield
+	Name      string            // of this cache in Cache-Status; "": Wedge
+	Memory    int64             // bytes of objects kept; 0: 256 MiB
+	MaxObject int64             // largest object kept, in bytes; 0: a quarter of Memory, at most 64 MiB
+	Grace     time.Duration     // how long past freshness an object may stand in for an origin out of reach; 0: a day
+	Now       func() time.Time  // nil: time.Now
+}
+
+// Cache is an http.RoundTripper that answers from what it has stored, and stores what Next
+// answers. What it does for a request is said by the wedge.Caching of the request's context; one
+// without goes straight to Next. It belongs to the node, outlives versions, and is safe for concurrent use.
+type Cache struct {
+	cfg     Config
+	shards  [shards]shard
+	storage storage
+	purges  purges
+	stats   Stats
+}
+
+// Stats are a cache's counters since it began.
+type Stats struct {
+	Hits, Misses, Stale, Passes, Collapsed atomic.Int64
+	Fetches, Evicted, Purges               atomic.Int64
+}
+
+// New returns an empty Cache.
+func New(cfg Config) *Cache {
+	if cfg.Name == "" {
+		cfg.Name = "Wedge"
+	}
+	if cfg.Memory == 0 {
+		cfg.Memory = 256 << 20
+	}
+	if cfg.MaxObject == 0 {
+		cfg.MaxObject = min(cfg.Memory/4, 64<<20)
+	}
+	if cfg.Grace == 0 {
+		cfg.Grace = 24 * time.Hour
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	c := &Cache{cfg: cfg, purges: purges{named: map[purgeName]purgeSeqs{}}}
+	c.storage.limit = cfg.Memory
+	for i := range c.shards {
+		c.shards[i].entries = map[key]*entry{}
+	}
+	return c
+}
+
+// Stats returns the counters, to be read at any time.
+func (c *Cache) Stats() *Stats { return &c.stats }
+
+// Used returns the bytes that whole objects take, and their number.
+func (c *Cache) Used() (bytes int64, objects int) {
+	c.storage.mu.Lock()
+	defer c.storage.mu.Unlock()
+	return c.storage.used, c.storage.count
+}
+
+var buffers = sync.Pool{New: func() any { b := make([]byte, chunkSize); return &b }}
+
+// RoundTrip implements http.RoundTripper. Errors are those of Next, or that of req's context.
+func (c *Cache) RoundTrip(req *http.Request) (*http.Response, error) {
+	pol := wedge.CachingFrom(req.Context())
+	if pol == nil {
+		return c.cfg.Next.RoundTrip(req)
+	}
+	if why, fwd := unanswerable(req, pol); why != "" {
+		return c.forward(req, pol, fwd, why)
+	}
+	x := &exchange{c: c, req: req, pol: pol, key: keyOf(req, pol)}
+	if lines := req.Header["Range"]; len(lines) > 0 && req.Method == http.MethodGet {
+		x.ranges, _ = parseRange(lines)
+	}
+	return x.answer()
+}
+
+// unanswerable returns why a request is not for the cache, and the word for it in Cache-Status.
+func unanswerable(req *http.Request, pol *wedge.Caching) (why, fwd string) {
+	switch {
+	case req.Method != http.MethodGet && req.Method != http.MethodHead:
+		return "method", "method"
+	case pol.Pass:
+		return "pass", "bypass"
+	case req.Header["Upgrade"] != nil:
+		return "upgrade", "bypass"
+	case req.Header["If-Match"] != nil || req.Header["If-Unmodified-Since"] != nil:
+		return "precondition", "request"
+	case req.Body != nil && req.Body != http.NoBody && req.ContentLength != 0:
+		return "body", "bypass" // it would be an input that the key does not have
+	}
+	return "", ""
+}
+
+// forward sends a request on and changes nothing but what an unsafe one invalidates.
+func (c *Cache) forward(req *http.Request, pol *wedge.Caching, fwd, why string) (*http.Response, error) {
+	c.stats.Passes.Add(1)
+	resp, err := c.cfg.Next.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	c.invalidate(req, resp, pol)
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return resp, nil
+	}
+	out := outcome{fwd: fwd}
+	if why != fwd {
+		out.detail = why
+	}
+	if resp.Header == nil {
+		resp.Header = http.Header{}
+	}
+	out.append(resp.Header, c.cfg.Name)
+	return resp, nil
+}
+
+// exchange is one request on its way through the cache.
+type exchange struct {
+	c      *Cache
+	req    *http.Request
+	pol    *wedge.Caching
+	key    key
+	ranges []byteRange
+	fwd    string // why it was not answered from storage
+	tries  int
+}
+
+// maxTries bounds how often a request waits for a response that then is not for it.
+const maxTries = 4
+
+// answer finds an object or a flight for the request, or begins one.
+func (x *exchange) answer() (*http.Response, error) {
+	for ; ; x.tries++ {
+		resp, err := x.attempt()
+		if err == errGone && x.tries < 2*maxTries {
+			continue // too large to be kept, and its beginning is gone already
+		}
+		if resp != nil || err != nil {
+			return resp, err
+		}
+	}
+}
+
+// attempt returns nothing if the request waited for a response that is not for it.
+func (x *exchange) attempt() (*http.Response, error) {
+	resp, f, leader, err := x.look()
+	if f == nil {
+		return resp, err
+	}
+	if leader {
+		go f.run()
+	}
+	select {
+	case <-f.landed:
+	case <-x.req.Context().Done():
+		if leader {
+			go f.drop()
+		}
+		return nil, context.Cause(x.req.Context())
+	}
+	if leader {
+		return x.land(f, true)
+	}
+	if f.err == nil && (f.obj == nil || !f.obj.matches(x.req.Header)) {
+		return nil, nil
+	}
+	x.c.stats.Collapsed.Add(1)
+	return x.land(f, false)
+}
+
+// look answers from storage, or returns the flight to wait for.
+func (x *exchange) look() (resp *http.Response, f *flight, leader bool, err error) {
+	c, now := x.c, x.c.cfg.Now()
+	e := c.entry(x.key)
+	o := e.match(c, x.pol.Service, x.req.Header, x.ranges)
+	if o != nil && o.part != nil && !ifRange(x.req, o.header) {
+		o = nil
+	}
+	var fresh *freshness
+	if o != nil {
+		fresh = o.freshnessAt(now, strings.Contains(o.header.Get("Cache-Control"), "immutable"))
+	}
+	switch d := decide(x.req, fresh, x.pol); d {
+	case hit, revalidate:
+		if d == revalidate && e.joinable(c, x.pol.Service, x.req.Header) == nil {
+			go c.newFlight(e, conditional(x.get(), o, e.tags(o)), x.req.Header, o, x.pol, true).background()
+		}
+		e.unlock(now)
+		resp, err = x.hit(o, now, d == revalidate)
+		return resp, nil, false, err
+	case refuse:
+		e.unlock(now)
+		return gatewayTimeout(x.req, c.cfg.Name), nil, false, nil
+	case validate:
+		x.fwd = "stale"
+		if fresh.lifetime > fresh.age && !fresh.noCache && !fresh.purged {
+			x.fwd = "request"
+		}
+	case miss:
+		x.fwd = missing(e, o)
+	}
+	f, leader = x.flight(e, o)
+	e.unlock(now)
+	return nil, f, leader, nil
+}
+
+// missing returns the word for why nothing stored could be used.
+func missing(e *entry, o *object) string {
+	switch {
+	case o != nil:
+		return "stale"
+	case len(e.objects) > 0:
+		return "vary-miss"
+	}
+	return "uri-miss"
+}
+
+// get returns the request as a GET for the whole representation.
+func (x *exchange) get() *http.Request {
+	if x.req.Method == http.MethodGet {
+		return x.req
+	}
+	out := *x.req
+	out.Method = http.MethodGet
+	return &out
+}
+
+// flight returns the flight that the request waits for. What must not be shared gets its own.
+func (x *exchange) flight(e *entry, o *object) (f *flight, leader bool) {
+	c, req := x.c, x.req
+	if o != nil && !o.body.whole() {
+		o = nil
+	}
+	pass := e.pass.After(c.cfg.Now()) || o == nil && req.Header["Authorization"] != nil
+	alone := pass || req.Method == http.MethodHead && (o == nil || !o.validator) || len(x.ranges) > 0 && o == nil
+	if f := e.joinable(c, x.pol.Service, req.Header); f != nil && !pass && x.tries < maxTries {
+		return f, false
+	}
+	out := withoutConditions(req)
+	switch {
+	case o != nil && o.validator && !(req.Method == http.MethodHead && pass):
+		out = conditional(x.get(), o, e.tags(o))
+		if o.part != nil {
+			out.Header["Range"] = req.Header["Range"]
+		}
+	case alone:
+		out = req
+	}
+	return c.newFlight(e, out, req.Header, o, x.pol, !alone), true
+}
+
+// drop closes a response that was for a leader who left, or for nobody.
+func (f *flight) drop() {
+	<-f.landed
+	if f.rest != nil {
+		f.cancel(errUnwanted)
+		f.rest.Body.Close()
+	}
+}
+
+// background runs a flight that nobody leads.
+func (f *flight) background() {
+	f.run()
+	f.drop()
+}
+
+// land answers with what the flight brought.
+func (x *exchange) land(f *flight, leader bool) (*http.Response, error) {
+	out := outcome{fwd: x.fwd, status: f.status, detail: f.detail, stored: f.stored, collapsed: !leader}
+	x.c.stats.Misses.Add(1)
+	switch {
+	case f.err != nil:
+		return nil, f.err
+	case f.obj != nil:
+		if f.detail != "" && f.obj == f.base {
+			x.c.stats.Stale.Add(1)
+		}
+		return x.respond(f.obj, &out)
+	}
+	return x.passOn(f, &out)
+}
+
+// passOn gives the leader a response that nobody else may have.
+func (x *exchange) passOn(f *flight, out *outcome) (*http.Response, error) {
+	resp := f.rest
+	if resp.Header == nil {
+		resp.Header = http.Header{}
+	}
+	out.append(resp.Header, x.c.cfg.Name)
+	resp.Request = x.req
+	body := resp.Body
+	resp.Body = &ownBody{readCloser: body, stop: context.AfterFunc(x.req.Context(), func() { f.cancel(context.Cause(x.req.Context())) }), cancel: f.cancel}
+	if f.req.Header["If-None-Match"] == nil && f.req.Header["If-Modified-Since"] == nil && notModified(x.req, resp.StatusCode, resp.Header) {
+		return x.unmodified(resp), nil
+	}
+	return resp, nil
+}
+
+// ownBody ends the flight's context with the body.
+type ownBody struct {
+	readCloser
+	stop   func() bool
+	cancel context.CancelCauseFunc
+}
+
+type readCloser interface {
+	Read([]byte) (int, error)
+	Close() error
+}
+
+func (b *ownBody) Close() error {
+	b.stop()
+	b.cancel(errUnwanted)
+	return b.readCloser.Close()
+}

@@ -1,0 +1,125 @@
+package cache
+
+import (
+	"maps"
+	"net/http"
+	"net/textproto"
+	"strings"
+	"time"
+)
+
+// conditions are the fields that make a request conditional or partial (RFC 9110 sections 13.1 and 14.2).
+var conditions = []string{"If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since", "If-Range", "Range"}
+
+// withoutConditions returns req for all of the representation.
+func withoutConditions(req *http.Request) *http.Request {
+	out := req
+	for _, name := range conditions {
+		if req.Header[name] != nil {
+			if out == req {
+				out = req.Clone(req.Context())
+			}
+			delete(out.Header, name)
+		}
+	}
+	return out
+}
+
+// conditional returns the request that asks whether o is still good (RFC 9111 section 4.3.1). others are
+// the entity tags of other variants of the same resource.
+func conditional(req *http.Request, o *object, others []string) *http.Request {
+	out := *req
+	out.Header = maps.Clone(req.Header)
+	if out.Header == nil {
+		out.Header = http.Header{}
+	}
+	for _, name := range conditions {
+		delete(out.Header, name)
+	}
+	tags := others
+	if etag := o.header.Get("Etag"); etag != "" {
+		tags = append([]string{etag}, others...)
+	}
+	if len(tags) > 0 {
+		out.Header["If-None-Match"] = []string{strings.Join(tags, ", ")}
+	}
+	if lm := o.header.Get("Last-Modified"); lm != "" {
+		out.Header["If-Modified-Since"] = []string{lm}
+	}
+	return &out
+}
+
+// notModified reports whether the client's own conditions let a 200 with these fields be answered
+// with 304 (RFC 9110 section 13.2.2).
+func notModified(req *http.Request, status int, h http.Header) bool {
+	if status != http.StatusOK {
+		return false
+	}
+	if lines := req.Header["If-None-Match"]; len(lines) > 0 {
+		return noneMatch(lines, h.Get("Etag"))
+	}
+	since, ok := parseDate(req.Header["If-Modified-Since"])
+	if !ok {
+		return false
+	}
+	modified, ok := parseDate(h["Last-Modified"])
+	if !ok {
+		if modified, ok = parseDate(h["Date"]); !ok {
+			return false
+		}
+	}
+	return !modified.After(since)
+}
+
+// noneMatch reports whether a tag of the list is etag, compared weakly.
+func noneMatch(lines []string, etag string) bool {
+	for _, line := range lines {
+		for line != "" {
+			var item string
+			item, line = nextListItem(line)
+			if item == "*" || item != "" && etag != "" && strings.TrimPrefix(item, "W/") == strings.TrimPrefix(etag, "W/") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func isStrong(etag string) bool { return etag != "" && !strings.HasPrefix(etag, "W/") }
+
+// freshened returns the stored fields as a 304 updates them (RFC 9111 section 3.2). What describes
+// the stored body itself stays.
+func freshened(stored, update http.Header, strip []string) http.Header {
+	out := maps.Clone(stored)
+	for name, values := range storedFields(update, strip) {
+		if !aboutBody[name] {
+			out[name] = values
+		}
+	}
+	return out
+}
+
+var aboutBody = map[string]bool{"Content-Length": true, "Content-Encoding": true, "Content-Range": true, "Content-Type": true}
+
+// notModifiedFields are those that a 304 has (RFC 9110 section 15.4.5).
+var notModifiedFields = []string{"Cache-Control", "Content-Location", "Date", "Etag", "Expires", "Vary", "Age", "Cache-Status",
+	"Last-Modified", "Cdn-Cache-Control", "Wedge-Cache-Control", "Surrogate-Control", "Surrogate-Key", "Access-Control-Allow-Origin", "Set-Cookie"}
+
+// ifRange reports whether a Range field is to be heeded (RFC 9110 section 13.1.5).
+func ifRange(req *http.Request, h http.Header) bool {
+	v := textproto.TrimString(req.Header.Get("If-Range"))
+	if v == "" {
+		return true
+	}
+	if strings.HasPrefix(v, `"`) {
+		return v == h.Get("Etag")
+	}
+	since, err := http.ParseTime(v)
+	modified, ok := parseDate(h["Last-Modified"])
+	if err != nil || !ok || !modified.Equal(since) {
+		return false
+	}
+	// A date is a strong validator only once the second it names has passed (section 8.8.2.2).
+	date, ok := parseDate(h["Date"])
+	return ok && date.Sub(modified) >= time.Second
+}

@@ -1,0 +1,140 @@
+package cache
+
+import (
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+// An entry is what the cache has for one key: objects, and fetches under way. Its shard's lock guards it.
+type entry struct {
+	shard   *shard
+	key     key
+	objects []*object
+	flights []*flight
+	vary    string // of the last response: what tells its variants apart, as far as is known
+	pass    time.Time
+	purged  purgeSeqs // by URL
+}
+
+// shard is a part of all entries under one lock.
+type shard struct {
+	mu      sync.Mutex
+	entries map[key]*entry
+}
+
+const shards = 64
+
+// entry returns the entry of a key, a new one if need be, and its shard locked.
+func (c *Cache) entry(k key) *entry {
+	s := &c.shards[k[0]%shards]
+	s.mu.Lock()
+	e := s.entries[k]
+	if e == nil {
+		e = &entry{shard: s, key: k}
+		s.entries[k] = e
+	}
+	return e
+}
+
+// unlock releases the entry's shard and forgets the entry if it holds nothing.
+func (e *entry) unlock(now time.Time) {
+	if len(e.objects) == 0 && len(e.flights) == 0 && !e.pass.After(now) {
+		delete(e.shard.entries, e.key)
+	}
+	e.shard.mu.Unlock()
+}
+
+// match returns the newest object that answers a request with these fields; of several the one
+// with the latest Date (RFC 9111 section 4). wanted, if set, may be answered from a part.
+func (e *entry) match(c *Cache, service string, h http.Header, wanted []byteRange) (best *object) {
+	for i := len(e.objects) - 1; i >= 0; i-- {
+		o := e.objects[i]
+		if !o.matches(h) || o.part != nil && !o.part.covers(wanted) {
+			continue
+		}
+		if c.dead(o, service) {
+			e.remove(o)
+			continue
+		}
+		if best == nil || best.part != nil && o.part == nil || (best.part == nil) == (o.part == nil) && o.date().After(best.date()) {
+			best = o
+		}
+	}
+	return best
+}
+
+func (o *object) date() time.Time { return dateOf(o.header, o.came) }
+
+// covers reports whether the part holds all of the one range that is wanted.
+func (p *part) covers(wanted []byteRange) bool {
+	if len(wanted) != 1 {
+		return false
+	}
+	from, to, ok := wanted[0].resolve(p.length)
+	return ok && from >= p.from && to <= p.to
+}
+
+// maxVariants bounds the objects of one entry, for a client chooses what its fields say.
+const maxVariants = 64
+
+// add puts o in, in the place of those it supersedes: what would have answered its request.
+func (e *entry) add(o *object, h http.Header) (out []*object) {
+	for _, old := range slices.Clone(e.objects) {
+		if old.matches(h) && !old.sameParts(o) {
+			e.remove(old)
+			out = append(out, old)
+		}
+	}
+	if len(e.objects) >= maxVariants {
+		out = append(out, e.objects[0])
+		e.remove(e.objects[0])
+	}
+	o.entry = e
+	e.objects = append(e.objects, o)
+	if o.part == nil {
+		e.vary = o.vary
+	}
+	return out
+}
+
+// sameParts reports whether two parts are of the same representation.
+func (o *object) sameParts(p *object) bool {
+	return o.part != nil && p.part != nil && o.strong && o.header.Get("Etag") == p.header.Get("Etag") &&
+		o.part.length == p.part.length && *o.part != *p.part
+}
+
+// remove takes o out. Storage learns of it from object.dropped.
+func (e *entry) remove(o *object) {
+	if i := slices.Index(e.objects, o); i >= 0 {
+		e.objects = slices.Delete(e.objects, i, i+1)
+	}
+	o.dropped = true
+}
+
+// joinable returns a flight whose response a request with these fields may wait for.
+func (e *entry) joinable(c *Cache, service string, h http.Header) *flight {
+	for _, f := range e.flights {
+		if variant(e.vary, f.fields) == variant(e.vary, h) && !c.outdated(f.seq, e, service) {
+			return f
+		}
+	}
+	return nil
+}
+
+func (e *entry) land(f *flight) {
+	if i := slices.Index(e.flights, f); i >= 0 {
+		e.flights = slices.Delete(e.flights, i, i+1)
+	}
+}
+
+// tags returns the entity tags of the other objects, so that one request validates any of them.
+func (e *entry) tags(but *object) (tags []string) {
+	for _, o := range e.objects {
+		if etag := o.header.Get("Etag"); o != but && etag != "" && o.part == nil && len(tags) < 8 && !slices.Contains(tags, etag) && etag != but.header.Get("Etag") {
+			tags = append(tags, etag)
+		}
+	}
+	return tags
+}

@@ -1,0 +1,272 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/wedge-cloud/wedge"
+)
+
+// A flight is one fetch under way. Requests for the same thing share it: who began it, the leader,
+// and who came while it was under way. It runs in a goroutine of its own, so that nobody is
+// stranded when the leader leaves.
+type flight struct {
+	c      *Cache
+	pol    *wedge.Caching
+	entry  *entry
+	req    *http.Request // as it goes out
+	fields http.Header   // of the leader's request, which the response's Vary is about
+	key    key
+	seq    uint64
+	base   *object // being validated
+	listed bool    // in entry.flights
+	cancel context.CancelCauseFunc
+
+	landed chan struct{} // closed when what follows is set
+	obj    *object       // for everybody whom it matches
+	err    error
+	status int    // the origin's, if obj has another
+	detail string // why nothing was stored
+	stored bool
+	rest   *http.Response // for the leader alone: a response that must not be shared
+}
+
+// errUnwanted is what the fetch of a response ends with that nobody wants.
+var errUnwanted = errors.New("nobody waits for this response any more")
+
+// newFlight makes the flight for req; the entry is locked.
+func (c *Cache) newFlight(e *entry, req *http.Request, fields http.Header, base *object, pol *wedge.Caching, listed bool) *flight {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(req.Context()))
+	f := &flight{c: c, pol: pol, entry: e, req: req.WithContext(ctx), fields: fields, key: e.key, seq: c.purges.last.Load(),
+		base: base, listed: listed, cancel: cancel, landed: make(chan struct{})}
+	if listed {
+		e.flights = append(e.flights, f)
+	}
+	return f
+}
+
+// run fetches and tells everybody who waits.
+func (f *flight) run() {
+	asked := f.c.cfg.Now()
+	resp, err := f.c.cfg.Next.RoundTrip(f.req)
+	came := f.c.cfg.Now()
+	f.c.stats.Fetches.Add(1)
+	switch {
+	case err != nil:
+		f.failed(err, came)
+	case f.base != nil && resp.StatusCode == http.StatusNotModified:
+		resp.Body.Close()
+		f.validated(resp, asked, came)
+	case f.base != nil && resp.StatusCode >= 500 && forgiving(f.base.freshnessAt(came, false), f.base.sie, 0, true):
+		resp.Body.Close()
+		f.obj, f.status, f.detail = f.base, resp.StatusCode, "stale-if-error"
+		f.land(nil, came)
+	default:
+		f.answered(resp, asked, came)
+	}
+}
+
+// failed lands a flight that brought nothing: a stale object may have to do.
+func (f *flight) failed(err error, now time.Time) {
+	if f.base != nil && forgiving(f.base.freshnessAt(now, false), f.base.sie, f.c.cfg.Grace, false) {
+		f.obj, f.detail = f.base, "origin-unreachable"
+	} else {
+		f.err = err
+	}
+	f.cancel(err)
+	f.land(nil, now)
+}
+
+// validated lands a flight whose origin said that what is stored is still good.
+func (f *flight) validated(resp *http.Response, asked, came time.Time) {
+	defer f.cancel(errUnwanted)
+	base := f.base
+	if etag := resp.Header.Get("Etag"); etag != "" && etag != base.header.Get("Etag") {
+		if other := f.tagged(etag); other != nil {
+			base = other
+		}
+	}
+	header := freshened(base.header, resp.Header, nil)
+	v := judge(f.req, base.status, header, asked, came, f.pol)
+	fresh := &object{
+		vary: base.vary, variant: variant(base.vary, f.fields), status: base.status, header: header, body: base.body, part: base.part, trailer: base.trailer,
+		asked: asked, came: came, age: v.age, lifetime: v.lifetime, swr: v.swr, sie: v.sie, noStale: v.noStale, noCache: v.noCache,
+		keys: surrogateKeys(header, f.req, f.pol), seq: f.seq, bytes: base.bytes,
+	}
+	if ds := resp.Header["Date"]; ds == nil {
+		fresh.header.Set("Date", came.UTC().Format(http.TimeFormat))
+	}
+	fresh.hits.Store(base.hits.Load())
+	fresh.validators()
+	f.obj, f.status, f.stored = fresh, http.StatusNotModified, v.store
+	if !v.store {
+		f.detail = v.detail
+		f.land(nil, came)
+		return
+	}
+	f.land(fresh, came)
+	if fresh.body.whole() {
+		f.c.keep(fresh)
+	}
+}
+
+// tagged returns the stored object with that entity tag.
+func (f *flight) tagged(etag string) *object {
+	e := f.c.entry(f.key)
+	defer e.unlock(time.Time{})
+	for _, o := range e.objects {
+		if o.header.Get("Etag") == etag && o.part == nil {
+			return o
+		}
+	}
+	return nil
+}
+
+// answered lands a flight with a response and brings its body in.
+func (f *flight) answered(resp *http.Response, asked, came time.Time) {
+	v := judge(f.req, resp.StatusCode, resp.Header, asked, came, f.pol)
+	if v.store && resp.ContentLength > f.c.cfg.MaxObject {
+		v.store, v.share, v.detail = false, false, "too-large"
+	}
+	if v.store && f.req.Method != http.MethodGet {
+		v.store, v.share, v.detail = false, false, "method"
+	}
+	f.detail = v.detail
+	if !v.store && !(v.share && f.listed) {
+		f.rest = resp
+		f.land(nil, came)
+		return
+	}
+	o := newObject(f.req, resp, &v, asked, came)
+	o.variant = variant(o.vary, f.fields)
+	o.keys, o.seq = surrogateKeys(resp.Header, f.req, f.pol), f.seq
+	if resp.StatusCode == http.StatusPartialContent {
+		o.part, _ = parsePart(resp.Header)
+	}
+	o.body = newSpool()
+	for name := range resp.Trailer {
+		o.trailer = append(o.trailer, name)
+	}
+	f.obj, f.stored = o, v.store
+	keep := o
+	if !v.store {
+		keep = nil
+	}
+	f.land(keep, came)
+	err := f.c.fill(o, resp, v.store)
+	f.cancel(errUnwanted)
+	if !v.store {
+		return
+	}
+	if err != nil || !f.c.keep(o) {
+		f.c.discard(o)
+	}
+}
+
+// land makes keep, if given, an object of the entry, and lets everybody go on who waits.
+func (f *flight) land(keep *object, now time.Time) {
+	e := f.c.entry(f.key)
+	if f.listed {
+		e.land(f)
+	}
+	var out []*object
+	switch {
+	case keep != nil && !(e.purged.hard > f.seq):
+		if e.purged.soft > f.seq {
+			keep.stale.Store(true)
+		}
+		out = e.add(keep, f.fields)
+		e.pass = time.Time{}
+	case keep != nil:
+		keep.dropped = true
+	case f.rest != nil && f.listed:
+		e.pass = now.Add(passTime)
+		if f.base != nil && f.rest.StatusCode < 500 { // what was stored is no longer what the origin says
+			e.remove(f.base)
+			out = append(out, f.base)
+		}
+	}
+	e.unlock(now)
+	f.c.storage.drop(out...)
+	close(f.landed)
+}
+
+// passTime is how long it is remembered that requests for a key cannot share a response.
+const passTime = 2 * time.Minute
+
+// fill brings a response's body into its object.
+func (c *Cache) fill(o *object, resp *http.Response, keep bool) error {
+	defer resp.Body.Close()
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	size, limit := int64(0), c.cfg.MaxObject
+	if !keep {
+		limit = 2 * chunkSize
+	}
+	for {
+		n, err := resp.Body.Read(*buf)
+		if size += int64(n); size > limit {
+			o.body.outgrow()
+			if keep {
+				keep = false
+				c.discard(o)
+			}
+		}
+		if werr := o.body.write((*buf)[:n]); werr != nil {
+			o.body.end(werr)
+			return werr
+		}
+		if err == io.EOF && resp.ContentLength > 0 && size != resp.ContentLength {
+			err = io.ErrUnexpectedEOF
+		}
+		if err == io.EOF {
+			o.body.shrink()
+			o.bytes = size + headerBytes(o.header) + overhead
+			o.body.trailer = resp.Trailer
+			o.body.end(nil)
+			if !keep {
+				return errGone
+			}
+			return nil
+		}
+		if err != nil {
+			o.body.end(err)
+			return err
+		}
+	}
+}
+
+// keep accounts for a whole object; what has to go for it is taken out.
+func (c *Cache) keep(o *object) bool {
+	out, ok := c.storage.add(o)
+	for _, old := range out {
+		c.discard(old)
+		c.stats.Evicted.Add(1)
+	}
+	if !ok {
+		return false
+	}
+	// It may have been superseded before storage knew of it.
+	s := &c.shards[o.entry.key[0]%shards]
+	s.mu.Lock()
+	gone := o.dropped
+	s.mu.Unlock()
+	if gone {
+		c.storage.drop(o)
+	}
+	return true
+}
+
+// discard takes an object out of its entry.
+func (c *Cache) discard(o *object) {
+	e := c.entry(o.entry.key)
+	if e == o.entry || slices.Contains(e.objects, o) {
+		e.remove(o)
+	}
+	e.unlock(c.cfg.Now())
+	c.storage.drop(o)
+}

@@ -1,0 +1,148 @@
+package cache
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/wedge-cloud/wedge"
+)
+
+// Purges are compared with, not carried out. Each gets the next number; an object remembers the
+// number current when its fetch began, and is dead if a purge that concerns it has a higher one.
+// So a purge costs the same whatever the cache holds, and an object that was on its way while the
+// purge came is dead on arrival.
+
+// purgeSeqs are the numbers of the last purges of something.
+type purgeSeqs struct{ hard, soft uint64 }
+
+func (p *purgeSeqs) set(n uint64, soft bool) {
+	if soft {
+		p.soft = n
+	} else {
+		p.hard = n
+	}
+}
+
+// purges holds the numbers by service and surrogate key.
+type purges struct {
+	last  atomic.Uint64 // number of the last purge of any kind
+	wide  atomic.Uint64 // of the last that was not by URL
+	mu    sync.RWMutex
+	named map[purgeName]purgeSeqs
+	floor uint64 // numbers up to here may have been forgotten
+}
+
+// purgeName is a service's surrogate key; key "" is all of the service.
+type purgeName struct{ service, key string }
+
+// maxPurgeNames bounds what is remembered. Beyond it all is forgotten, and with it every
+// object fetched before: too much is purged rather than too little.
+const maxPurgeNames = 1 << 20
+
+// Purge makes the objects that p names unusable; when it returns no request gets one of them.
+func (c *Cache) Purge(p wedge.Purge) error {
+	if len(p.Keys) > wedge.MaxPurgeKeys {
+		return &wedge.Error{Op: "purge", What: p.Service, Kind: wedge.Invalid, Hint: "Name at most 256 surrogate keys in one purge."}
+	}
+	c.stats.Purges.Add(1)
+	if p.URL != "" {
+		req, err := http.NewRequest(http.MethodGet, p.URL, nil)
+		if err != nil || req.URL.Host == "" {
+			return &wedge.Error{Op: "purge", What: p.URL, Kind: wedge.Invalid, Err: err, Hint: "Give an absolute URL, as clients ask for it."}
+		}
+		c.purgeKey(keyOf(req, &wedge.Caching{Service: p.Service}), p.Soft)
+		return nil
+	}
+	names := p.Keys
+	if p.All {
+		names = []string{""}
+	}
+	c.purges.name(p.Service, names, p.Soft)
+	return nil
+}
+
+func (p *purges) name(service string, keys []string, soft bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := p.last.Add(1)
+	if len(p.named)+len(keys) > maxPurgeNames {
+		clear(p.named)
+		p.floor = n
+	}
+	for _, key := range keys {
+		seqs := p.named[purgeName{service, key}]
+		seqs.set(n, soft)
+		p.named[purgeName{service, key}] = seqs
+	}
+	p.wide.Store(n)
+}
+
+// purgeKey purges all variants of one key, and what is being fetched for it.
+func (c *Cache) purgeKey(k key, soft bool) {
+	e := c.entry(k)
+	defer e.unlock(time.Time{})
+	n := c.purges.last.Add(1)
+	e.purged.set(n, soft)
+	for _, o := range append([]*object(nil), e.objects...) {
+		if soft {
+			o.stale.Store(true)
+		} else {
+			e.remove(o)
+		}
+	}
+	e.pass = time.Time{}
+}
+
+// dead reports whether o was purged, and marks it stale if it was purged softly. Its entry is locked.
+func (c *Cache) dead(o *object, service string) bool {
+	wide := c.purges.wide.Load()
+	if o.checked.Load() == wide {
+		return false
+	}
+	hard, soft := c.purges.since(o.seq, service, o.keys)
+	if soft {
+		o.stale.Store(true)
+	}
+	if !hard {
+		o.checked.Store(wide)
+	}
+	return hard
+}
+
+// since reports whether a purge with a higher number than seq names one of the keys, or all.
+func (p *purges) since(seq uint64, service string, keys []string) (hard, soft bool) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	hard = p.floor > seq
+	note := func(key string) {
+		s := p.named[purgeName{service, key}]
+		hard, soft = hard || s.hard > seq, soft || s.soft > seq
+	}
+	note("")
+	for _, key := range keys {
+		note(key)
+	}
+	return hard, soft
+}
+
+// outdated reports whether what was asked for when seq was current may be purged already, so that
+// nobody who comes now must get it. Its keys are not known yet: any purge of its service counts.
+func (c *Cache) outdated(seq uint64, e *entry, service string) bool {
+	return e.purged.hard > seq || e.purged.soft > seq || c.purges.wide.Load() > seq
+}
+
+// surrogateKeys returns the keys of a response: those of Surrogate-Key, and the groups of Cache-Groups
+// (RFC 9875), which are an origin's own.
+func surrogateKeys(h http.Header, req *http.Request, pol *wedge.Caching) (keys []string) {
+	keys = append(keys, pol.SurrogateKeys...)
+	for _, line := range h["Surrogate-Key"] {
+		keys = append(keys, strings.Fields(line)...)
+	}
+	for _, g := range groups(h["Cache-Groups"]) {
+		keys = append(keys, groupKey(req, g))
+	}
+	return keys
+}

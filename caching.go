@@ -1,0 +1,45 @@
+package wedge
+
+import (
+	"context"
+	"time"
+)
+
+// Caching says how the cache is to treat a fetch. It travels with the request, as its
+// [Backend] does; a fetch without one is not cached.
+type Caching struct {
+	Service string       // whose objects these are: nobody else's requests or purges reach them
+	Profile CacheProfile // how closely requests and responses are taken at their word
+
+	Pass          bool           // by choice: neither looked up nor stored
+	TTL           *time.Duration // instead of what the response says
+	SWR           *time.Duration // stale-while-revalidate, likewise
+	SurrogateKeys []string       // in addition to those of the response
+	Key           string         // instead of the URL, if not empty
+	Sensitive     bool           // the object holds what must not lie on disk
+}
+
+// CacheProfile chooses between what the open internet calls for and the letter of the RFCs.
+type CacheProfile uint8
+
+const (
+	// CacheSafe is for services on the open internet: clients cannot make the cache fetch or
+	// forget, nothing that sets a cookie is shared, and errors that a client may have
+	// provoked are not stored.
+	CacheSafe CacheProfile = iota
+	// CacheStrict is RFC 9111 to the letter, request directives included.
+	CacheStrict
+)
+
+type cachingKey struct{}
+
+// WithCaching returns ctx saying how the cache is to treat the fetches made with it.
+func WithCaching(ctx context.Context, c *Caching) context.Context {
+	return context.WithValue(ctx, cachingKey{}, c)
+}
+
+// CachingFrom returns what ctx says about caching, or nil.
+func CachingFrom(ctx context.Context) *Caching {
+	c, _ := ctx.Value(cachingKey{}).(*Caching)
+	return c
+}

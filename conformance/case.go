@@ -24,14 +24,14 @@ func (l Level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 
 // Case is one conversation with the proxy, and what must come of it.
 type Case struct {
-	Name    string // unique in the whole suite
-	Section string // such as "RFC 9111 4.2"
-	Title   string // the section's, in a few words
-	Level   Level
-	About   string   // what is asked, in a sentence
-	Needs   []string // cases without which this one says nothing; if one fails, this is skipped
-	File    string
-	Line    int
+	Name    string   `json:"name"`    // unique in the whole suite
+	Section string   `json:"section"` // such as "RFC 9111 4.2"
+	Title   string   `json:"title"`   // the section's, in a few words
+	Level   Level    `json:"level"`
+	About   string   `json:"about"` // what is asked, in a sentence
+	Needs   []string `json:"needs"` // cases without which this one says nothing; if one fails, this is skipped
+	File    string   `json:"file"`
+	Line    int      `json:"line"`
 
 	exchanges []exchange
 }

@@ -9,7 +9,13 @@
 //	   ^                                            |
 //	   +------------- what the origin saw ----------+
 //
+// From Go:
+//
+//	ln, err := net.Listen("tcp", "127.0.0.1:0") // the proxy's origin is at ln.Addr()
+//	results, err := conformance.Run(ctx, conformance.Config{Proxy: "http://127.0.0.1:8080", Origin: ln})
+//	err = conformance.Table(os.Stdout, results)
+//
 // The proxy must forward every path to the origin, and unknown header fields with it. Whether
 // an answer came from the cache is not asked of the proxy: the origin knows whether it was asked.
-// The command in conformance/run does this from a shell.
+// The command in conformance/run does the same from a shell.
 package conformance

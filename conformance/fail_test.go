@@ -9,12 +9,12 @@ func TestCasesCanFail(t *testing.T) {
 	t.Parallel()
 	var never, always, loses []Result
 	t.Run("proxies", func(t *testing.T) {
-		t.Run("never", func(t *testing.T) { t.Parallel(); never = overFake(t, transport(), true) })
+		t.Run("never", func(t *testing.T) { t.Parallel(); never = overFake(t, transport(), Config{Anyway: true}) })
 		t.Run("always", func(t *testing.T) {
 			t.Parallel()
-			always = overFake(t, &hoarder{next: transport(), stored: map[string]kept{}}, true)
+			always = overFake(t, &hoarder{next: transport(), stored: map[string]kept{}}, Config{Anyway: true})
 		})
-		t.Run("loses", func(t *testing.T) { t.Parallel(); loses = overFake(t, mangler{transport()}, true) })
+		t.Run("loses", func(t *testing.T) { t.Parallel(); loses = overFake(t, mangler{transport()}, Config{Anyway: true}) })
 	})
 	a, l := outcomes(always), outcomes(loses)
 	for _, r := range never {
@@ -28,7 +28,7 @@ func TestCasesCanFail(t *testing.T) {
 // a hit, and is not praised for what it never stored.
 func TestPassThrough(t *testing.T) {
 	t.Parallel()
-	results := overFake(t, transport(), false)
+	results := overFake(t, transport(), Config{})
 	t.Log("pass-through\n" + table(t, results))
 	o := outcomes(results)
 	if o["store-fresh"] != Fail {

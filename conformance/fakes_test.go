@@ -29,10 +29,13 @@ func fake(t *testing.T, addr string, rt http.RoundTripper) string {
 	return srv.URL
 }
 
-func overFake(t *testing.T, rt http.RoundTripper, anyway bool) []Result {
+// overFake runs the suite against such a proxy; cfg says the rest.
+func overFake(t *testing.T, rt http.RoundTripper, cfg Config) []Result {
 	t.Helper()
-	ln := listen(t)
-	return runAll(t, Config{Proxy: fake(t, ln.Addr().String(), rt), Origin: ln, Anyway: anyway, Parallel: 64, Target: "Own-Cache-Control"})
+	cfg.Origin = listen(t)
+	cfg.Proxy = fake(t, cfg.Origin.Addr().String(), rt)
+	cfg.Target = "Own-Cache-Control"
+	return runAll(t, cfg)
 }
 
 // transport forwards, and changes nothing that it need not.

@@ -34,10 +34,10 @@ const (
 // Result is what became of one case.
 type Result struct {
 	*Case
-	Outcome    Outcome
-	Reason     string // why it failed or was skipped
-	Transcript string // what was sent and seen, for people
-	Took       time.Duration
+	Outcome    Outcome       `json:"outcome"`
+	Reason     string        `json:"reason,omitempty"`     // why it failed or was skipped
+	Transcript string        `json:"transcript,omitempty"` // what was sent and seen, for people
+	Took       time.Duration `json:"took"`                 // in JSON, nanoseconds
 }
 
 // Run runs the suite. Results are in the order of [Cases]. An error means that there are none:

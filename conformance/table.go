@@ -68,7 +68,7 @@ func sorted(results []Result) []Result {
 // Explain writes why each case that did not pass did not, with whole transcripts if asked for.
 func Explain(w io.Writer, results []Result, transcripts bool) {
 	for _, r := range sorted(results) {
-		if r.Outcome == Pass && !transcripts || r.Outcome == Skip && !transcripts {
+		if r.Outcome != Fail && !transcripts {
 			continue
 		}
 		fmt.Fprintf(w, "%s  %s (%v, %s)\n    %s\n", strings.ToUpper(string(r.Outcome)), r.Name, r.Level, r.Section, r.About)

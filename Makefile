@@ -1,7 +1,7 @@
 # The two commands: "make run" serves the main example, "make test" passes all tests.
 # Building and running need Go alone. The tests also build JavaScript guests (Node and npm)
-# and C guests (clang with wasi-libc); tests whose tool is missing are skipped with a note,
-# or, with CI=true, fail.
+# and C guests (clang with wasi-libc), and run nginx and varnish; tests whose tool is missing are
+# skipped with a note, or, with CI=true, fail.
 
 GO          ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -51,7 +51,7 @@ modules:
 
 # Debian packages for the tests in full; needs root.
 deps:
-	apt-get update -q && apt-get install -qy clang lld wasi-libc libclang-rt-14-dev-wasm32
+	apt-get update -q && apt-get install -qy clang lld wasi-libc libclang-rt-14-dev-wasm32 nginx varnish
 
 # One table, and the same rows as JSON lines in bench/out.jsonl. BENCH=sandbox: the rows
 # that need no other process, within a minute.

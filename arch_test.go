@@ -32,6 +32,7 @@ var arrows = map[string]map[string]string{
 	"node":             {"*": "the composition root: the only package that sees all others"},
 	"compute":          {"wasm": "prepares programs with it"},
 	"compute/hostcall": {"compute": "handles live in a sandbox"},
+	"conformance/run":  {"conformance": "prints what it found"},
 }
 
 // gates lists modules that only the named packages may import.

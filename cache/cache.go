@@ -75,7 +75,19 @@ func (c *Cache) Used() (bytes int64, objects int) {
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, chunkSize); return &b }}
 
-// RoundTrip implements http.RoundTripper. Errors are those of Next, or that of req's context.
+// StaleError is how a fetch fails whose stored response must not be used without asking the
+// origin, which could not be asked (RFC 9111 section 5.2.2.2). A client is to be told 504.
+type StaleError struct{ Err error }
+
+func (e *StaleError) Error() string {
+	return "what is stored must be validated first: " + e.Err.Error()
+}
+
+// Unwrap returns the fetch's own error.
+func (e *StaleError) Unwrap() error { return e.Err }
+
+// RoundTrip implements http.RoundTripper. Errors are those of Next, perhaps in a [StaleError], or
+// that of req's context.
 func (c *Cache) RoundTrip(req *http.Request) (*http.Response, error) {
 	pol := wedge.CachingFrom(req.Context())
 	if pol == nil {
@@ -199,7 +211,7 @@ func (x *exchange) look() (resp *http.Response, f *flight, leader bool, err erro
 	switch d := decide(x.req, fresh, x.pol); d {
 	case hit, revalidate:
 		if d == revalidate && e.joinable(c, x.pol.Service, x.req.Header) == nil {
-			go c.newFlight(e, conditional(x.get(), o, e.tags(o)), x.req.Header, o, x.pol, true).background()
+			go c.newFlight(e, x.validating(e, o), x.req.Header, o, x.pol, true).background()
 		}
 		e.unlock(now)
 		resp, err = x.hit(o, now, d == revalidate)
@@ -241,6 +253,15 @@ func (x *exchange) get() *http.Request {
 	return &out
 }
 
+// validating returns the request that asks whether o is still good.
+func (x *exchange) validating(e *entry, o *object) *http.Request {
+	out := conditional(x.get(), e.tags(o), o.header.Get("Last-Modified"))
+	if o.part != nil {
+		out.Header["Range"] = x.req.Header["Range"]
+	}
+	return out
+}
+
 // flight returns the flight that the request waits for. What must not be shared gets its own.
 func (x *exchange) flight(e *entry, o *object) (f *flight, leader bool) {
 	c, req := x.c, x.req
@@ -255,12 +276,13 @@ func (x *exchange) flight(e *entry, o *object) (f *flight, leader bool) {
 	out := withoutConditions(req)
 	switch {
 	case o != nil && o.validator && !(req.Method == http.MethodHead && pass):
-		out = conditional(x.get(), o, e.tags(o))
-		if o.part != nil {
-			out.Header["Range"] = req.Header["Range"]
-		}
+		out = x.validating(e, o)
 	case alone:
 		out = req
+	case o == nil && len(e.objects) > 0: // none matches, and yet one may be what this request would get
+		if tags := e.tags(nil); len(tags) > 0 {
+			out = conditional(req, tags, "")
+		}
 	}
 	return c.newFlight(e, out, req.Header, o, x.pol, !alone), true
 }

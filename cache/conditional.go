@@ -25,9 +25,9 @@ func withoutConditions(req *http.Request) *http.Request {
 	return out
 }
 
-// conditional returns the request that asks whether o is still good (RFC 9111 section 4.3.1). others are
-// the entity tags of other variants of the same resource.
-func conditional(req *http.Request, o *object, others []string) *http.Request {
+// conditional returns the request that asks whether one of the objects with these entity tags, or the
+// one last modified then, is still good (RFC 9111 section 4.3.1).
+func conditional(req *http.Request, tags []string, modified string) *http.Request {
 	out := *req
 	out.Header = maps.Clone(req.Header)
 	if out.Header == nil {
@@ -36,15 +36,11 @@ func conditional(req *http.Request, o *object, others []string) *http.Request {
 	for _, name := range conditions {
 		delete(out.Header, name)
 	}
-	tags := others
-	if etag := o.header.Get("Etag"); etag != "" {
-		tags = append([]string{etag}, others...)
-	}
 	if len(tags) > 0 {
 		out.Header["If-None-Match"] = []string{strings.Join(tags, ", ")}
 	}
-	if lm := o.header.Get("Last-Modified"); lm != "" {
-		out.Header["If-Modified-Since"] = []string{lm}
+	if modified != "" {
+		out.Header["If-Modified-Since"] = []string{modified}
 	}
 	return &out
 }

@@ -58,7 +58,7 @@ func (e *entry) match(c *Cache, service string, h http.Header, wanted []byteRang
 			e.remove(o)
 			continue
 		}
-		if best == nil || best.part != nil && o.part == nil || (best.part == nil) == (o.part == nil) && o.date().After(best.date()) {
+		if best == nil || best.part != nil && o.part == nil || (best.part == nil) == (o.part == nil) && best.body.whole() && o.date().After(best.date()) {
 			best = o
 		}
 	}
@@ -79,14 +79,8 @@ func (p *part) covers(wanted []byteRange) bool {
 // maxVariants bounds the objects of one entry, for a client chooses what its fields say.
 const maxVariants = 64
 
-// add puts o in, in the place of those it supersedes: what would have answered its request.
-func (e *entry) add(o *object, h http.Header) (out []*object) {
-	for _, old := range slices.Clone(e.objects) {
-		if old.matches(h) && !old.sameParts(o) {
-			e.remove(old)
-			out = append(out, old)
-		}
-	}
+// add puts o in. What it supersedes stays until its body is whole.
+func (e *entry) add(o *object) (out []*object) {
 	if len(e.objects) >= maxVariants {
 		out = append(out, e.objects[0])
 		e.remove(e.objects[0])
@@ -95,6 +89,17 @@ func (e *entry) add(o *object, h http.Header) (out []*object) {
 	e.objects = append(e.objects, o)
 	if o.part == nil {
 		e.vary = o.vary
+	}
+	return out
+}
+
+// supersede takes out what o, which is whole now, replaces: what would have answered its request.
+func (e *entry) supersede(o *object, fields http.Header) (out []*object) {
+	for _, old := range slices.Clone(e.objects) {
+		if old != o && old.matches(fields) && !old.sameParts(o) {
+			e.remove(old)
+			out = append(out, old)
+		}
 	}
 	return out
 }
@@ -129,10 +134,13 @@ func (e *entry) land(f *flight) {
 	}
 }
 
-// tags returns the entity tags of the other objects, so that one request validates any of them.
+// tags returns the entity tags of the objects, but's first, so that one request validates any of them.
 func (e *entry) tags(but *object) (tags []string) {
+	if but != nil && but.header.Get("Etag") != "" {
+		tags = append(tags, but.header.Get("Etag"))
+	}
 	for _, o := range e.objects {
-		if etag := o.header.Get("Etag"); o != but && etag != "" && o.part == nil && len(tags) < 8 && !slices.Contains(tags, etag) && etag != but.header.Get("Etag") {
+		if etag := o.header.Get("Etag"); etag != "" && o.part == nil && o.body.whole() && len(tags) < 8 && !slices.Contains(tags, etag) {
 			tags = append(tags, etag)
 		}
 	}

@@ -58,7 +58,7 @@ func (f *flight) run() {
 	switch {
 	case err != nil:
 		f.failed(err, came)
-	case f.base != nil && resp.StatusCode == http.StatusNotModified:
+	case resp.StatusCode == http.StatusNotModified && f.listed:
 		resp.Body.Close()
 		f.validated(resp, asked, came)
 	case f.base != nil && resp.StatusCode >= 500 && forgiving(f.base.freshnessAt(came, false), f.base.sie, 0, true):
@@ -76,6 +76,9 @@ func (f *flight) failed(err error, now time.Time) {
 		f.obj, f.detail = f.base, "origin-unreachable"
 	} else {
 		f.err = err
+		if f.base != nil && f.base.noStale {
+			f.err = &StaleError{err}
+		}
 	}
 	f.cancel(err)
 	f.land(nil, now)
@@ -84,11 +87,11 @@ func (f *flight) failed(err error, now time.Time) {
 // validated lands a flight whose origin said that what is stored is still good.
 func (f *flight) validated(resp *http.Response, asked, came time.Time) {
 	defer f.cancel(errUnwanted)
-	base := f.base
-	if etag := resp.Header.Get("Etag"); etag != "" && etag != base.header.Get("Etag") {
-		if other := f.tagged(etag); other != nil {
-			base = other
-		}
+	base := f.tagged(resp.Header.Get("Etag"))
+	if base == nil { // it has gone meanwhile, or was none of ours
+		f.err = &wedge.FetchError{Failure: wedge.FailureProtocol, Err: errors.New("304 for a response that is not stored")}
+		f.land(nil, came)
+		return
 	}
 	header := freshened(base.header, resp.Header, nil)
 	v := judge(f.req, base.status, header, asked, came, f.pol)
@@ -109,21 +112,23 @@ func (f *flight) validated(resp *http.Response, asked, came time.Time) {
 		return
 	}
 	f.land(fresh, came)
-	if fresh.body.whole() {
-		f.c.keep(fresh)
-	}
+	f.c.keep(fresh)
+	f.supersede(fresh)
 }
 
-// tagged returns the stored object with that entity tag.
-func (f *flight) tagged(etag string) *object {
+// tagged returns the stored object that a 304 with that entity tag speaks of (RFC 9111 section 4.3.4).
+func (f *flight) tagged(etag string) (found *object) {
+	if f.base != nil && (etag == "" || etag == f.base.header.Get("Etag")) {
+		return f.base
+	}
 	e := f.c.entry(f.key)
 	defer e.unlock(time.Time{})
 	for _, o := range e.objects {
-		if o.header.Get("Etag") == etag && o.part == nil {
+		if o.part == nil && o.body.whole() && (o.header.Get("Etag") == etag || etag == "" && len(e.objects) == 1) {
 			return o
 		}
 	}
-	return nil
+	return f.base
 }
 
 // answered lands a flight with a response and brings its body in.
@@ -164,7 +169,20 @@ func (f *flight) answered(resp *http.Response, asked, came time.Time) {
 	}
 	if err != nil || !f.c.keep(o) {
 		f.c.discard(o)
+		return
 	}
+	f.supersede(o)
+}
+
+// supersede takes out of the entry what o replaces.
+func (f *flight) supersede(o *object) {
+	e := f.c.entry(f.key)
+	var out []*object
+	if !o.dropped {
+		out = e.supersede(o, f.fields)
+	}
+	e.unlock(f.c.cfg.Now())
+	f.c.storage.drop(out...)
 }
 
 // land makes keep, if given, an object of the entry, and lets everybody go on who waits.
@@ -179,7 +197,7 @@ func (f *flight) land(keep *object, now time.Time) {
 		if e.purged.soft > f.seq {
 			keep.stale.Store(true)
 		}
-		out = e.add(keep, f.fields)
+		out = e.add(keep)
 		e.pass = time.Time{}
 	case keep != nil:
 		keep.dropped = true

@@ -76,7 +76,7 @@ func judge(req *http.Request, status int, h http.Header, asked, came time.Time, 
 func unstorable(req *http.Request, status int, h http.Header, d directives, pol *wedge.Caching) string {
 	safe := pol.Profile == wedge.CacheSafe
 	switch {
-	case status < 200 || status == http.StatusNotModified:
+	case status < 200 || status == http.StatusNotModified || status == http.StatusRequestedRangeNotSatisfiable:
 		return "status"
 	case d.noStore && !(d.mustUnderstand && understood[status]):
 		return "no-store"
@@ -169,7 +169,7 @@ func storedFields(h http.Header, strip []string) http.Header {
 	}
 	out := make(http.Header, len(h)+1)
 	for name, values := range h {
-		if !hopByHop[name] && !named[name] && !slices.Contains(strip, name) && name != "Age" && name != "Cache-Status" {
+		if !hopByHop[name] && !named[name] && !slices.Contains(strip, name) && name != "Age" {
 			out[name] = slices.Clone(values)
 		}
 	}

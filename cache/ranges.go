@@ -41,6 +41,9 @@ func parseRange(lines []string) (ranges []byteRange, ok bool) {
 
 func parseRangeSpec(spec string) (r byteRange, ok bool) {
 	first, last, found := strings.Cut(spec, "-")
+	if len(last) > 18 && strings.Trim(last, "0123456789") == "" {
+		last = strings.Repeat("9", 18) // far beyond every end
+	}
 	from, okFrom := parseOffset(first)
 	to, okTo := parseOffset(last)
 	switch {

@@ -43,7 +43,7 @@ func (s *spool) whole() bool {
 // length returns how long the body is, or is said to be; -1: not known.
 func (o *object) length() int64 {
 	o.body.mu.Lock()
-	ended, size := o.body.ended, o.body.size
+	ended, size := o.body.ended && o.body.err == nil, o.body.size
 	o.body.mu.Unlock()
 	if ended {
 		return size

@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/cache"
 )
 
 // cdn answers for a version without a guest: from its backend, through the cache.
@@ -34,7 +35,17 @@ func cachingOf(v *wedge.Version) *wedge.Caching {
 	return &wedge.Caching{Service: v.Service, Profile: v.CacheProfile}
 }
 
-func (c *cdn) ServeHTTP(w http.ResponseWriter, r *http.Request) { c.proxy.ServeHTTP(w, r) }
+// ServeHTTP implements http.Handler. When a body breaks off, what came of the response is sent
+// before the connection is cut, so that the client sees a broken response and not none.
+func (c *cdn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer func() {
+		if p := recover(); p != nil {
+			_ = http.NewResponseController(w).Flush()
+			panic(p)
+		}
+	}()
+	c.proxy.ServeHTTP(w, r)
+}
 
 // Wait and Close have nothing to do: a request is over when ServeHTTP is.
 func (c *cdn) Wait(context.Context) error { return nil }
@@ -78,6 +89,9 @@ func failed(w http.ResponseWriter, r *http.Request, err error) {
 	status, why := http.StatusBadGateway, "connection_terminated"
 	if fe := (*wedge.FetchError)(nil); errors.As(err, &fe) {
 		status, why = fe.Failure.Status(), proxyErrors[fe.Failure]
+	}
+	if stale := (*cache.StaleError)(nil); errors.As(err, &stale) {
+		status = http.StatusGatewayTimeout
 	}
 	if why == "" {
 		why = "proxy_internal_error"

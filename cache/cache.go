@@ -187,6 +187,7 @@ func (x *exchange) attempt() (*http.Response, error) {
 		return nil, context.Cause(x.req.Context())
 	}
 	if leader {
+		defer f.release()
 		return x.land(f, true)
 	}
 	if f.err == nil && (f.obj == nil || !f.obj.matches(x.req.Header)) {
@@ -290,14 +291,23 @@ func (x *exchange) flight(e *entry, o *object) (f *flight, leader bool) {
 // drop closes a response that was for a leader who left, or for nobody.
 func (f *flight) drop() {
 	<-f.landed
+	f.release()
 	if f.rest != nil {
 		f.cancel(errUnwanted)
 		f.rest.Body.Close()
 	}
 }
 
+// release lets the body go on that was to wait for its leader to begin reading.
+func (f *flight) release() {
+	if f.obj != nil {
+		f.obj.body.release()
+	}
+}
+
 // background runs a flight that nobody leads.
 func (f *flight) background() {
+	f.behind = true
 	f.run()
 	f.drop()
 }

@@ -96,7 +96,7 @@ func (e *entry) add(o *object) (out []*object) {
 // supersede takes out what o, which is whole now, replaces: what would have answered its request.
 func (e *entry) supersede(o *object, fields http.Header) (out []*object) {
 	for _, old := range slices.Clone(e.objects) {
-		if old != o && old.matches(fields) && !old.sameParts(o) {
+		if old != o && old.matches(fields) && !old.sameParts(o) && !old.asked.After(o.asked) {
 			e.remove(old)
 			out = append(out, old)
 		}

@@ -24,6 +24,7 @@ type flight struct {
 	seq    uint64
 	base   *object // being validated
 	listed bool    // in entry.flights
+	behind bool    // nobody leads it
 	cancel context.CancelCauseFunc
 
 	landed chan struct{} // closed when what follows is set
@@ -153,6 +154,7 @@ func (f *flight) answered(resp *http.Response, asked, came time.Time) {
 		o.part, _ = parsePart(resp.Header)
 	}
 	o.body = newSpool()
+	o.body.awaited = !f.behind
 	for name := range resp.Trailer {
 		o.trailer = append(o.trailer, name)
 	}
@@ -178,7 +180,12 @@ func (f *flight) answered(resp *http.Response, asked, came time.Time) {
 func (f *flight) supersede(o *object) {
 	e := f.c.entry(f.key)
 	var out []*object
-	if !o.dropped {
+	switch {
+	case o.dropped:
+	case f.c.dead(o, f.pol.Service):
+		e.remove(o)
+		out = append(out, o)
+	default:
 		out = e.supersede(o, f.fields)
 	}
 	e.unlock(f.c.cfg.Now())
@@ -193,7 +200,7 @@ func (f *flight) land(keep *object, now time.Time) {
 	}
 	var out []*object
 	switch {
-	case keep != nil && !(e.purged.hard > f.seq):
+	case keep != nil && e.purged.hard <= f.seq && !f.c.dead(keep, f.pol.Service):
 		if e.purged.soft > f.seq {
 			keep.stale.Store(true)
 		}
@@ -260,6 +267,9 @@ func (c *Cache) fill(o *object, resp *http.Response, keep bool) error {
 
 // keep accounts for a whole object; what has to go for it is taken out.
 func (c *Cache) keep(o *object) bool {
+	if o.entry == nil { // purged on its way
+		return true
+	}
 	out, ok := c.storage.add(o)
 	for _, old := range out {
 		c.discard(old)
@@ -281,6 +291,9 @@ func (c *Cache) keep(o *object) bool {
 
 // discard takes an object out of its entry.
 func (c *Cache) discard(o *object) {
+	if o.entry == nil {
+		return
+	}
 	e := c.entry(o.entry.key)
 	if e == o.entry || slices.Contains(e.objects, o) {
 		e.remove(o)

@@ -20,16 +20,17 @@ var errGone = errors.New("the body is no longer kept from its start")
 // A spool is a body that may be read, from any place and by any number of readers, while it is
 // still being written by one writer.
 type spool struct {
-	mu     sync.Mutex
-	chunks [][]byte // each full but the last
-	first  int64    // offset of the first chunk: 0 unless the body is too large to be kept
-	size   int64    // bytes written
-	ended  bool
-	err    error // why it ended short
-	large  bool  // read bytes are dropped
-	news   chan struct{}
-	eaten  chan struct{} // the writer waits for readers
-	reader map[*spoolReader]struct{}
+	mu      sync.Mutex
+	chunks  [][]byte // each full but the last
+	first   int64    // offset of the first chunk: 0 unless the body is too large to be kept
+	size    int64    // bytes written
+	ended   bool
+	err     error // why it ended short
+	large   bool  // read bytes are dropped
+	awaited bool  // a first reader is about to come
+	news    chan struct{}
+	eaten   chan struct{} // the writer waits for readers
+	reader  map[*spoolReader]struct{}
 
 	trailer http.Header // set before the end
 }
@@ -51,7 +52,7 @@ func (s *spool) write(p []byte) error {
 		s.mu.Lock()
 		if s.large {
 			s.forget()
-			if len(s.reader) == 0 {
+			if len(s.reader) == 0 && !s.awaited {
 				s.mu.Unlock()
 				return errGone
 			}
@@ -85,6 +86,9 @@ func (s *spool) add(p []byte) int {
 
 // forget drops chunks that every reader has passed.
 func (s *spool) forget() {
+	if s.awaited {
+		return
+	}
 	low := s.size
 	for r := range s.reader {
 		low = min(low, r.at)
@@ -161,10 +165,7 @@ func (r *spoolReader) next(limit int) ([]byte, error) {
 				b = b[:min(int64(len(b)), r.end-r.at)]
 			}
 			r.at += int64(len(b))
-			if s.eaten != nil {
-				close(s.eaten)
-				s.eaten = nil
-			}
+			s.wakeWriter()
 			s.mu.Unlock()
 			return b, nil
 		}
@@ -230,11 +231,23 @@ func (r *spoolReader) WriteTo(w io.Writer) (n int64, err error) {
 func (r *spoolReader) Close() error {
 	s := r.s
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	delete(s.reader, r)
+	s.wakeWriter()
+	return nil
+}
+
+func (s *spool) wakeWriter() {
 	if s.eaten != nil {
 		close(s.eaten)
 		s.eaten = nil
 	}
-	s.mu.Unlock()
-	return nil
+}
+
+// release says that who was awaited has come, or will not.
+func (s *spool) release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.awaited = false
+	s.wakeWriter()
 }

@@ -20,6 +20,9 @@ type Host struct {
 	// Health reports what the health checks say of a backend.
 	Health func(*wedge.Backend) wedge.Health
 
+	// Purge makes stored responses of the version's service unusable before it returns. nil: there is no cache.
+	Purge func(wedge.Purge) error
+
 	KV KV // key-value stores
 
 	// Log takes one line, without its newline, for the named log endpoint. It must not block.

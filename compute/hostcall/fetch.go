@@ -81,9 +81,12 @@ func (p *pending) closeBody() {
 
 // fetch sends req with b as its body to backend and returns at once. If streaming, the guest
 // goes on writing b.
-func (e *exec) fetch(req *request, b *body, backend *wedge.Backend, streaming bool) *pending {
+func (e *exec) fetch(req *request, b *body, backend *wedge.Backend, kind sendKind) *pending {
 	ctx, cancel := context.WithCancelCause(e.values())
-	p := &pending{stop: cancel, streaming: streaming}
+	p := &pending{stop: cancel, streaming: kind.streaming}
+	if kind.cached {
+		ctx = wedge.WithCaching(ctx, req.caching(e.host.Version))
+	}
 	var peer netip.AddrPort
 	var peerMu sync.Mutex
 	trace := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
@@ -94,7 +97,7 @@ func (e *exec) fetch(req *request, b *body, backend *wedge.Backend, streaming bo
 		}
 	}}
 	ctx = httptrace.WithClientTrace(wedge.WithBackend(ctx, backend), trace)
-	out := outgoing(ctx, req, b, streaming)
+	out := outgoing(ctx, req, b, kind.streaming)
 	e.holdUpload(out, b)
 	decompress := req.decompress
 	go func() {
@@ -108,6 +111,9 @@ func (e *exec) fetch(req *request, b *body, backend *wedge.Backend, streaming bo
 			p.settle(fetched{}, asFetchError(backend, err))
 			return
 		}
+		if kind.cached {
+			resp.Header.Set("X-Cache", xCache(resp.Header))
+		}
 		f := received(resp, out.Method, decompress, func() { cancel(errClosed) })
 		peerMu.Lock()
 		f.resp.peer = peer
@@ -115,6 +121,15 @@ func (e *exec) fetch(req *request, b *body, backend *wedge.Backend, streaming bo
 		p.settle(f, nil)
 	}()
 	return p
+}
+
+// xCache is the field by which older programs ask whether the cache answered.
+func xCache(h http.Header) string {
+	status := h.Get("Cache-Status") // the last member is that of the cache here
+	if strings.Contains(status[strings.LastIndexByte(status, ',')+1:], "; hit") {
+		return "HIT"
+	}
+	return "MISS"
 }
 
 // values returns a context with the values of the request in hand that never ends.

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/abi"
 	"github.com/wedge-cloud/wedge/compute"
 )
@@ -55,7 +56,7 @@ var httpReq = calls{
 
 	"send":                 send,
 	"send_v2":              sendV2,
-	"send_v3":              sendV2, // never host-cached; the host has no cache of its own here
+	"send_v3":              sendV3,
 	"send_async":           sendAsync,
 	"send_async_v2":        sendAsyncV2,
 	"send_async_streaming": sendAsyncStreaming,
@@ -288,6 +289,24 @@ func (r *request) override(c *compute.Call, o cacheOverride, known uint32) abi.S
 	}
 	return r.change(c, func() { r.cache = o })
 }
+
+// caching says how the cache is to treat the request.
+func (r *request) caching(v *wedge.Version) *wedge.Caching {
+	o := &r.cache
+	c := &wedge.Caching{Service: v.Service, Profile: v.CacheProfile, Pass: o.tag&overridePass != 0,
+		SurrogateKeys: strings.Fields(o.surrogateKeys), Sensitive: o.tag&overridePCI != 0}
+	if o.tag&overrideTTL != 0 {
+		c.TTL = &o.ttl
+	}
+	if o.tag&overrideSWR != 0 {
+		c.SWR = &o.swr
+	}
+	c.Key, _ = r.headers.get(cacheKeyField)
+	return c
+}
+
+// cacheKeyField is how SDKs give a request another cache key than its URL.
+const cacheKeyField = "fastly-xqd-cache-key"
 
 func surrogateKeys(b []byte) (string, abi.Status) {
 	if !validValue(b) || len(b) > maxURI {

@@ -9,9 +9,17 @@ import (
 	"github.com/wedge-cloud/wedge/compute"
 )
 
+// sendKind says what a send does apart from sending.
+type sendKind struct {
+	cached    bool // through the cache, as all but the newest calls do (ABI section 7.3)
+	streaming bool // the guest goes on writing the body
+	detailed  bool // a send error detail is wanted
+}
+
 // dispatch starts the send that words 0 (request), 1 (body) and 2 (backend name) describe. Its
 // handles are used up whatever comes of it; only a streaming body keeps its own.
-func dispatch(c *compute.Call, streaming bool) (*pending, abi.Status) {
+func dispatch(c *compute.Call, kind sendKind) (*pending, abi.Status) {
+	streaming := kind.streaming
 	e := ex(c)
 	name := c.Text(2)
 	req, okReq := takeRequest(c, c.U32(0))
@@ -38,7 +46,7 @@ func dispatch(c *compute.Call, streaming bool) (*pending, abi.Status) {
 	if streaming {
 		b.makeStreaming()
 	}
-	return e.fetch(req, b, backend, streaming), abi.OK
+	return e.fetch(req, b, backend, kind), abi.OK
 }
 
 // mayFetch finds the backend and counts the fetch.
@@ -78,25 +86,30 @@ func refusal(s abi.Status) error {
 	return &wedge.FetchError{Failure: wedge.FailureInternal, Err: errors.New(s.String())}
 }
 
-func send(c *compute.Call) abi.Status { return sendAndWait(c, 4, 0, false) }
+func send(c *compute.Call) abi.Status { return sendAndWait(c, 4, 0, sendKind{cached: true}) }
 
 func sendV2(c *compute.Call) abi.Status {
 	c.Read(c.U32(4), 4)
-	return sendAndWait(c, 5, c.U32(4), true)
+	return sendAndWait(c, 5, c.U32(4), sendKind{cached: true, detailed: true})
+}
+
+func sendV3(c *compute.Call) abi.Status {
+	c.Read(c.U32(4), 4)
+	return sendAndWait(c, 5, c.U32(4), sendKind{detailed: true})
 }
 
 // sendAndWait sends and blocks for the response; its handles go to words i and i+1.
-func sendAndWait(c *compute.Call, i int, detail uint32, detailed bool) abi.Status {
+func sendAndWait(c *compute.Call, i int, detail uint32, kind sendKind) abi.Status {
 	c.Read(c.U32(i), 4)
 	c.Read(c.U32(i+1), 4)
-	p, s := dispatch(c, false)
+	p, s := dispatch(c, kind)
 	if s != abi.OK {
-		if detailed {
+		if kind.detailed {
 			putDetail(c, detail, refusal(s))
 		}
 		return s
 	}
-	return outcome(c, p, i, detail, detailed)
+	return outcome(c, p, i, detail, kind.detailed)
 }
 
 // outcome blocks for p and writes what came of it.
@@ -120,19 +133,21 @@ func outcome(c *compute.Call, p *pending, i int, detail uint32, detailed bool) a
 	return deliver(c, f, i)
 }
 
-func sendAsync(c *compute.Call) abi.Status          { return sendLater(c, false, 4) }
-func sendAsyncStreaming(c *compute.Call) abi.Status { return sendLater(c, true, 4) }
+func sendAsync(c *compute.Call) abi.Status { return sendLater(c, 4, sendKind{cached: true}) }
+func sendAsyncStreaming(c *compute.Call) abi.Status {
+	return sendLater(c, 4, sendKind{cached: true, streaming: true})
+}
 
 func sendAsyncV2(c *compute.Call) abi.Status {
 	if c.U32(4) > 1 {
 		return abi.Inval
 	}
-	return sendLater(c, c.U32(4) == 1, 5)
+	return sendLater(c, 5, sendKind{streaming: c.U32(4) == 1})
 }
 
-func sendLater(c *compute.Call, streaming bool, i int) abi.Status {
+func sendLater(c *compute.Call, i int, kind sendKind) abi.Status {
 	c.Read(c.U32(i), 4)
-	p, s := dispatch(c, streaming)
+	p, s := dispatch(c, kind)
 	if s != abi.OK {
 		return s
 	}

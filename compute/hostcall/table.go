@@ -30,6 +30,7 @@ var modules = map[string]calls{
 	"fastly_http_downstream":  httpDownstream,
 	"fastly_backend":          backendCalls,
 	"fastly_async_io":         asyncIO,
+	"fastly_purge":            purgeCalls,
 }
 
 // Table returns the implementation of each hostcall this package offers.

@@ -113,9 +113,10 @@ type splitter struct {
 	numGlobals uint32
 	mutables   []Global
 	start      uint32
-	entry      uint32 // index of _start
-	parkType   uint32 // type of the hostcall to park at
-	defined    uint32 // functions the module defines
+	entry      uint32   // index of _start
+	parkType   uint32   // type of the hostcall to park at
+	typeOf     []uint32 // the types of those functions
+	defined    uint32   // functions the module defines
 	w          rewriter
 }
 
@@ -356,7 +357,9 @@ func (s *splitter) functionSection(r *reader) []byte {
 	s.w.functions = s.importedFn + s.defined
 	start := r.pos
 	for i := 0; i < n && r.err == nil; i++ {
-		if t := r.u32(); int(t) >= len(s.types) {
+		t := r.u32()
+		s.typeOf = append(s.typeOf, t)
+		if int(t) >= len(s.types) {
 			r.fail("function %d has a type that does not exist", i)
 		}
 	}
@@ -664,12 +667,15 @@ func (s *splitter) codeSection() ([]byte, error) {
 		extra = 2
 	}
 	out = appendU32(out, uint32(n+extra))
+	if r.err == nil && uint32(n) != s.defined {
+		r.fail("%d bodies for %d functions", n, s.defined)
+	}
 	for i := 0; i < n && r.err == nil; i++ {
 		b := r.bytes(uint64(r.u32()))
 		if r.err != nil {
 			break
 		}
-		body := s.w.body(b)
+		body := s.w.body(b, len(s.types[s.typeOf[i]].params))
 		if s.w.r.err != nil {
 			return nil, badSection(10, fmt.Errorf("function %d: %w", i, s.w.r.err))
 		}
@@ -677,9 +683,6 @@ func (s *splitter) codeSection() ([]byte, error) {
 	}
 	if r.err == nil && r.pos != len(r.b) {
 		r.fail("%d bytes too many", len(r.b)-r.pos)
-	}
-	if r.err == nil && uint32(n) != s.defined {
-		r.fail("%d bodies for %d functions", n, s.defined)
 	}
 	if r.err != nil {
 		return nil, badSection(10, r.err)

@@ -190,7 +190,7 @@ func (x *exchange) attempt() (*http.Response, error) {
 		defer f.release()
 		return x.land(f, true)
 	}
-	if f.err == nil && (f.obj == nil || !f.obj.matches(x.req.Header)) {
+	if f.err == nil && (f.obj == nil || f.dead || !f.obj.matches(x.req.Header)) {
 		return nil, nil
 	}
 	x.c.stats.Collapsed.Add(1)
@@ -211,7 +211,7 @@ func (x *exchange) look() (resp *http.Response, f *flight, leader bool, err erro
 	}
 	switch d := decide(x.req, fresh, x.pol); d {
 	case hit, revalidate:
-		if d == revalidate && e.joinable(c, x.pol.Service, x.req.Header) == nil {
+		if d == revalidate && e.joinable(x.req.Header) == nil {
 			go c.newFlight(e, x.validating(e, o), x.req.Header, o, x.pol, true).background()
 		}
 		e.unlock(now)
@@ -271,7 +271,7 @@ func (x *exchange) flight(e *entry, o *object) (f *flight, leader bool) {
 	}
 	pass := e.pass.After(c.cfg.Now()) || o == nil && req.Header["Authorization"] != nil
 	alone := pass || req.Method == http.MethodHead && (o == nil || !o.validator) || len(x.ranges) > 0 && o == nil
-	if f := e.joinable(c, x.pol.Service, req.Header); f != nil && !pass && x.tries < maxTries {
+	if f := e.joinable(req.Header); f != nil && !pass && x.tries < maxTries {
 		return f, false
 	}
 	out := withoutConditions(req)

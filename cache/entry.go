@@ -118,10 +118,11 @@ func (e *entry) remove(o *object) {
 	o.dropped = true
 }
 
-// joinable returns a flight whose response a request with these fields may wait for.
-func (e *entry) joinable(c *Cache, service string, h http.Header) *flight {
+// joinable returns a flight whose response a request with these fields may wait for. Whether it was
+// purged meanwhile by a surrogate key shows when it lands.
+func (e *entry) joinable(h http.Header) *flight {
 	for _, f := range e.flights {
-		if variant(e.vary, f.fields) == variant(e.vary, h) && !c.outdated(f.seq, e, service) {
+		if variant(e.vary, f.fields) == variant(e.vary, h) && e.purged.hard <= f.seq {
 			return f
 		}
 	}

@@ -33,6 +33,7 @@ type flight struct {
 	status int    // the origin's, if obj has another
 	detail string // why nothing was stored
 	stored bool
+	dead   bool           // it was purged while under way: who came later must ask anew
 	rest   *http.Response // for the leader alone: a response that must not be shared
 }
 
@@ -207,7 +208,7 @@ func (f *flight) land(keep *object, now time.Time) {
 		out = e.add(keep)
 		e.pass = time.Time{}
 	case keep != nil:
-		keep.dropped = true
+		keep.dropped, f.dead = true, true
 	case f.rest != nil && f.listed:
 		e.pass = now.Add(passTime)
 		if f.base != nil && f.rest.StatusCode < 500 { // what was stored is no longer what the origin says

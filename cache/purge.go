@@ -54,6 +54,7 @@ func (c *Cache) Purge(p wedge.Purge) error {
 			return &wedge.Error{Op: "purge", What: p.URL, Kind: wedge.Invalid, Err: err, Hint: "Give an absolute URL, as clients ask for it."}
 		}
 		c.purgeKey(keyOf(req, &wedge.Caching{Service: p.Service}), p.Soft)
+		c.purges.name(p.Service, []string{urlKey(req)}, p.Soft)
 		return nil
 	}
 	names := p.Keys
@@ -128,16 +129,17 @@ func (p *purges) since(seq uint64, service string, keys []string) (hard, soft bo
 	return hard, soft
 }
 
-// outdated reports whether what was asked for when seq was current may be purged already, so that
-// nobody who comes now must get it. Its keys are not known yet: any purge of its service counts.
-func (c *Cache) outdated(seq uint64, e *entry, service string) bool {
-	return e.purged.hard > seq || e.purged.soft > seq || c.purges.wide.Load() > seq
-}
+// urlKey is the surrogate key of objects whose own key does not follow from their URL, so that a
+// purge by URL finds them all the same.
+func urlKey(req *http.Request) string { return "\x00url\x00" + resource(req) }
 
 // surrogateKeys returns the keys of a response: those of Surrogate-Key, and the groups of Cache-Groups
 // (RFC 9875), which are an origin's own.
 func surrogateKeys(h http.Header, req *http.Request, pol *wedge.Caching) (keys []string) {
 	keys = append(keys, pol.SurrogateKeys...)
+	if pol.Space != "" || pol.Key != "" {
+		keys = append(keys, urlKey(req))
+	}
 	for _, line := range h["Surrogate-Key"] {
 		keys = append(keys, strings.Fields(line)...)
 	}

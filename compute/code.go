@@ -238,7 +238,8 @@ type instance struct {
 	section api.Function // the start section's, nil if none
 	entry   api.Function
 	ctx     runContext
-	park    *parked   // with snapshot start
+	park    *parked // with snapshot start
+	nap     nap
 	used    time.Time // when it was last given back
 }
 
@@ -321,6 +322,7 @@ func (c *code) instantiate(img *image) (*instance, error) {
 	mem.size = img.size
 	inst.refresh()
 	inst.setGlobals()
+	c.engine.packer.add(inst)
 	if c.parking != nil {
 		inst.entry, inst.section = mod.ExportedFunction(wasm.EnterFunction), nil
 		if err := c.runToPark(inst); err != nil {
@@ -372,6 +374,7 @@ func (i *instance) show(img *image) error {
 
 // reset makes the instance as it was before its first instruction.
 func (i *instance) reset() error {
+	i.nap.vain = false
 	grown := i.mem.size != i.mem.image.size
 	if err := i.mem.reset(); err != nil {
 		return err
@@ -447,6 +450,7 @@ func (c *code) forget() {
 
 func (i *instance) close(c *code) {
 	c.engine.stats.Discarded.Add(1)
+	c.engine.packer.remove(i)
 	i.unpark()
 	_ = i.mod.Close(context.Background()) // frees the memory; the error is the exit code
 }

@@ -371,8 +371,16 @@ func (r *run) block(wait func(context.Context)) {
 
 func (r *run) wait(ctx context.Context, wait func(context.Context)) {
 	r.release()
-	defer r.acquire() // also if wait panics: whoever ends the run gives the slot back
+	r.inst.nap.begin()
+	defer r.resume() // also if wait panics: whoever ends the run gives the slot back
 	wait(ctx)
+}
+
+// resume waits for a slot, has the memory unpacked, and starts the clock.
+func (r *run) resume() {
+	r.slot = r.sched.take(r.queue)
+	r.inst.rise()
+	r.begin()
 }
 
 // runKey finds the runContext in a context that wazero has wrapped.

@@ -11,7 +11,10 @@ type rewriter struct {
 	to    uint32 // go to this function instead, if it is not 0
 	uses  uses
 
-	host   uint32 // 1 + the function that checks call; 0: checks are left out
+	host  uint32 // 1 + the function that checks call; 0: checks are left out
+	fill  uint32 // 1 + the function that fills a place in the table; 0: none
+	spare uint32 // with it: a local that we added to the present function
+
 	checks int
 	marks  []mark // of the present body
 	kept   []mark // those that become checks
@@ -25,6 +28,7 @@ type rewriter struct {
 // uses notes what a program's code does that decides how its instances can be reused.
 type uses struct {
 	lasting    string // an instruction that changes what a reset does not set back, "" if none
+	tables     bool   // does more with tables than call through them
 	memoryInit bool   // refers to data segments by index
 	simd       bool
 	threads    bool
@@ -59,10 +63,10 @@ func (w *rewriter) moved(i uint32) uint32 {
 }
 
 // body rewrites one function body (locals and expression, without its size).
-func (w *rewriter) body(b []byte) []byte {
+func (w *rewriter) body(b []byte, params int) []byte {
 	w.r = reader{b: b}
 	w.out = w.out[:0]
-	w.locals()
+	w.locals(params)
 	entry := mark{out: len(w.out), src: w.r.pos, straight: true}
 	calls := w.expression()
 	if w.r.err != nil || w.host == 0 {
@@ -71,10 +75,12 @@ func (w *rewriter) body(b []byte) []byte {
 	return w.assemble(entry, mark{out: len(w.out), src: w.r.pos, calls: calls})
 }
 
-func (w *rewriter) locals() {
+func (w *rewriter) locals(params int) {
 	r := &w.r
 	total := uint64(0)
-	for n := r.count(2); n > 0 && r.err == nil; n-- {
+	groups := r.count(2)
+	start := r.pos
+	for n := groups; n > 0 && r.err == nil; n-- {
 		total += uint64(r.u32())
 		if t := r.byte(); t == 0x63 || t == 0x64 {
 			r.leb(5)
@@ -83,7 +89,13 @@ func (w *rewriter) locals() {
 			r.fail("%d locals in one function, at most %d", total, maxLocals)
 		}
 	}
-	w.out = append(w.out, r.b[:r.pos]...)
+	if w.fill == 0 {
+		w.out = append(w.out, r.b[:r.pos]...)
+		return
+	}
+	w.spare = uint32(params) + uint32(total)
+	w.out = append(appendU32(w.out, uint32(groups+1)), r.b[start:r.pos]...)
+	w.out = append(w.out, 1, 0x7f)
 }
 
 const maxLocals = 50_000
@@ -137,6 +149,10 @@ func (w *rewriter) expression() (calls int) {
 			calls, straight = calls+1, false
 			r.u32()
 			r.u32()
+			if w.fill != 0 {
+				w.out = w.appendLook(append(w.out, r.b[from:at]...))
+				from = at
+			}
 		case 0x14, 0x15: // call_ref, return_call_ref
 			calls, straight = calls+1, false
 			r.u32()
@@ -172,9 +188,10 @@ func (w *rewriter) immediates(op byte) {
 	case op == 0x0c, op == 0x0d, op == 0xd5, op == 0xd6: // br, br_if, br_on_null, br_on_non_null
 		w.branch(r.u32())
 	case op == 0x25: // table.get
+		w.uses.tables = true
 		r.u32()
 	case op == 0x26:
-		w.uses.lasting = "table.set"
+		w.uses.lasting, w.uses.tables = "table.set", true
 		r.u32()
 	case op >= 0x28 && op <= 0x3e: // loads and stores
 		r.memarg()
@@ -244,6 +261,7 @@ func (w *rewriter) bulk(sub uint32) (slow bool) {
 	if name, ok := lasting[sub]; ok {
 		w.uses.lasting = name
 	}
+	w.uses.tables = w.uses.tables || sub >= 12
 	switch sub {
 	case 0, 1, 2, 3, 4, 5, 6, 7: // saturating truncations
 	case 8:

@@ -2,6 +2,7 @@ package compute
 
 import (
 	"context"
+	"crypto/rand" // nobody reads it; wazero would make a generator of 5 KB for each instance
 	"errors"
 	"fmt"
 	"sort"
@@ -339,7 +340,7 @@ func (c *code) instantiateModule(ctx context.Context) (mod api.Module, err error
 			err = enginePanic("instantiate", r)
 		}
 	}()
-	return c.runtime.InstantiateModule(ctx, c.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	return c.runtime.InstantiateModule(ctx, c.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions().WithRandSource(rand.Reader))
 }
 
 // refresh makes the guest see the memory as it is now: its length may have shrunk, which

@@ -48,7 +48,8 @@ func (n *nap) begin() {
 	}
 }
 
-// end is what the guest's goroutine calls after a wait; it reports whether the memory is packed.
+// end is what the guest's goroutine calls after a wait; it reports whether the memory is packed
+// and must be unpacked.
 func (n *nap) end() (packed bool) {
 	if n.held || n.vain || n.state.CompareAndSwap(n.count, 0) {
 		return false
@@ -148,12 +149,5 @@ func (p *packer) pack(i *instance) {
 	n.failed = !n.packed
 	if n.packed {
 		p.stats.Packed.Add(1)
-	}
-}
-
-// rise ends a wait and makes the memory what it was at the beginning.
-func (i *instance) rise() {
-	if i.nap.end() {
-		i.mem.region.unpack()
 	}
 }

@@ -328,3 +328,25 @@ func TestNotPacked(t *testing.T) {
 		}
 	}
 }
+
+// TestColdTurn: guests that would have to be unpacked give way, but not for ever.
+func TestColdTurn(t *testing.T) {
+	q := &queue{}
+	for i := range 40 {
+		q.add(waiter{since: time.Unix(int64(i), 0)}, i >= 30)
+	}
+	cold := 0
+	for n := 1; !q.empty(); n++ {
+		if w := q.next(); w.since.Unix() >= 30 {
+			cold++
+			if n < 30 && n%coldTurn != 0 {
+				t.Errorf("turn %d is a cold one's", n)
+			}
+		} else if n > 30+30/(coldTurn-1) {
+			t.Errorf("turn %d is not a cold one's", n)
+		}
+	}
+	if cold != 10 {
+		t.Errorf("%d cold ones had their turn", cold)
+	}
+}

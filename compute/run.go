@@ -49,7 +49,39 @@ type scheduler struct {
 }
 
 // queue holds one service's runs that wait for a slot. It is guarded by scheduler.mu.
-type queue struct{ waiters []waiter }
+//
+// Guests whose memory is packed stand in a line of their own, and give way: of thousands that a slow
+// backend answers at once, few should be unpacked before the first have ended. Each
+// coldTurn-th slot is theirs in any case.
+type queue struct {
+	waiters []waiter
+	cold    []waiter
+	turns   int // since one of the cold had its turn
+}
+
+const coldTurn = 8
+
+func (q *queue) empty() bool { return len(q.waiters)+len(q.cold) == 0 }
+
+func (q *queue) add(w waiter, cold bool) {
+	if cold {
+		q.cold = append(q.cold, w)
+		return
+	}
+	q.waiters = append(q.waiters, w)
+}
+
+// next takes out whose turn it is. The queue is not empty.
+func (q *queue) next() (w waiter) {
+	q.turns++
+	line := &q.waiters
+	if len(q.cold) > 0 && (len(q.waiters) == 0 || q.turns >= coldTurn) {
+		line, q.turns = &q.cold, 0
+	}
+	w = (*line)[0]
+	*line = (*line)[1:]
+	return w
+}
 
 type waiter struct {
 	slot  chan int
@@ -70,8 +102,8 @@ func newScheduler(slots int) *scheduler {
 	return s
 }
 
-// take returns a slot, waiting for it in q if there is none.
-func (s *scheduler) take(q *queue) int {
+// take returns a slot, waiting for it in q if there is none; cold: in the line of those that are packed.
+func (s *scheduler) take(q *queue, cold bool) int {
 	s.mu.Lock()
 	if n := len(s.free); n > 0 {
 		slot := s.free[n-1]
@@ -80,10 +112,10 @@ func (s *scheduler) take(q *queue) int {
 		return slot
 	}
 	w := waiter{make(chan int, 1), time.Now()}
-	if len(q.waiters) == 0 {
+	if q.empty() {
 		s.ring = append(s.ring, q)
 	}
-	q.waiters = append(q.waiters, w)
+	q.add(w, cold)
 	s.waiting.Add(1)
 	s.mu.Unlock()
 	return <-w.slot
@@ -98,9 +130,9 @@ func (s *scheduler) give(slot int) {
 		return
 	}
 	q := s.ring[0]
-	w := q.waiters[0]
+	w := q.next()
 	s.ring = append(s.ring[:0], s.ring[1:]...)
-	if q.waiters = q.waiters[1:]; len(q.waiters) > 0 {
+	if !q.empty() {
 		s.ring = append(s.ring, q)
 	}
 	s.waiting.Add(-1)
@@ -208,7 +240,7 @@ func (r *run) began() time.Time { return r.start.Add(time.Duration(r.mark.Load()
 
 // acquire waits for a slot and starts the clock.
 func (r *run) acquire() {
-	r.slot = r.sched.take(r.queue)
+	r.slot = r.sched.take(r.queue, false)
 	r.begin()
 }
 
@@ -376,10 +408,13 @@ func (r *run) wait(ctx context.Context, wait func(context.Context)) {
 	wait(ctx)
 }
 
-// resume waits for a slot, has the memory unpacked, and starts the clock.
+// resume ends a wait: it waits for a slot, unpacks the memory if need be, and starts the clock.
 func (r *run) resume() {
-	r.slot = r.sched.take(r.queue)
-	r.inst.rise()
+	packed := r.inst.nap.end()
+	r.slot = r.sched.take(r.queue, packed)
+	if packed {
+		r.inst.mem.region.unpack()
+	}
 	r.begin()
 }
 

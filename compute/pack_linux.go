@@ -125,7 +125,9 @@ func (r *region) differ(img *image, at uint64, p *packing) bool {
 		return false
 	}
 	p.index[p.count] = uint32(at / page)
-	if at < img.backing.length && bytes.Count(to, zeroPage[:1]) < page/2 {
+	if at >= img.backing.length {
+		p.index[p.count] |= plainPage
+	} else if bytes.Count(to, zeroPage[:1]) < page/2 {
 		copy(to, from)
 		p.index[p.count] |= plainPage
 	}
@@ -135,21 +137,21 @@ func (r *region) differ(img *image, at uint64, p *packing) bool {
 
 var zeroPage [page]byte
 
-// unpack undoes pack. The pages are what the image says, as they were dropped.
-func (r *region) unpack() {
+// unpack undoes pack. It only writes to the pages: to read them first would be a page fault more for each.
+func (r *region) unpack(img *image) {
 	p := packings.Get().(*packing)
 	defer packings.Put(p)
 	defer p.wipe()
 	s := r.mem[r.high:][:r.shelf]
 	for len(s) > 0 {
-		s = r.restore(s, p)
+		s = r.restore(s, img, p)
 	}
 	r.clearShelf(r.shelf)
 	r.shelf = 0
 }
 
 // restore unpacks a batch and returns what follows it.
-func (r *region) restore(s []byte, p *packing) []byte {
+func (r *region) restore(s []byte, img *image, p *packing) []byte {
 	p.count = int(binary.NativeEndian.Uint32(s))
 	index, coded := s[8:8+4*p.count], s[8+4*p.count:][:binary.NativeEndian.Uint32(s[4:])]
 	diff, err := s2.Decode(p.pages[:], coded)
@@ -163,7 +165,7 @@ func (r *region) restore(s []byte, p *packing) []byte {
 			copy(to, diff[i*page:])
 			continue
 		}
-		subtle.XORBytes(to, to, diff[i*page:])
+		subtle.XORBytes(to, img.backing.view[uint64(n)*page:][:page], diff[i*page:])
 	}
 	return s[8+4*p.count+len(coded):]
 }

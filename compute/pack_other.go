@@ -7,4 +7,4 @@ type packing struct{}
 
 func (r *region) pack(*image, *packing) bool { return false }
 
-func (r *region) unpack() {}
+func (r *region) unpack(*image) {}

@@ -413,7 +413,7 @@ func (r *run) resume() {
 	packed := r.inst.nap.end()
 	r.slot = r.sched.take(r.queue, packed)
 	if packed {
-		r.inst.mem.region.unpack()
+		r.inst.mem.region.unpack(r.inst.mem.image)
 	}
 	r.begin()
 }

@@ -56,7 +56,7 @@ func Run(ctx context.Context, cfg Config) error {
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer stop()
-	for _, run := range []func(context.Context) error{n.fetch.Run, n.kv.Run} {
+	for _, run := range []func(context.Context) error{n.fetch.Run, n.kv.Run, pace} {
 		background.Go(func() { _ = run(group) })
 	}
 	served := make(chan error, 1)

@@ -11,7 +11,10 @@ type rewriter struct {
 	to    uint32 // go to this function instead, if it is not 0
 	uses  uses
 
-	host   uint32 // 1 + the function that checks call; 0: checks are left out
+	host  uint32 // 1 + the function that checks call; 0: checks are left out
+	fill  uint32 // 1 + the function that fills a place in the table; 0: none
+	spare uint32 // with it: a local that we added to the present function
+
 	checks int
 	flow   flow
 	copied int    // the source is copied up to there
@@ -25,6 +28,7 @@ type rewriter struct {
 // uses notes what a program's code does that decides how its instances can be reused.
 type uses struct {
 	lasting    string // an instruction that changes what a reset does not set back, "" if none
+	tables     bool   // does more with tables than call through them
 	memoryInit bool   // refers to data segments by index
 	simd       bool
 	threads    bool
@@ -63,7 +67,7 @@ func (w *rewriter) moved(i uint32) uint32 {
 func (w *rewriter) body(b []byte, params int) []byte {
 	w.r = reader{b: b}
 	w.out = w.out[:0]
-	w.left = uint32(params) + w.locals()
+	w.left = uint32(params) + w.locals(params)
 	code := w.r.pos
 	calls := w.expression()
 	if w.r.err != nil || w.host == 0 {
@@ -72,11 +76,13 @@ func (w *rewriter) body(b []byte, params int) []byte {
 	return w.assemble(calls || w.r.pos-code > longFunction)
 }
 
-// locals copies a body's locals and returns how many there are.
-func (w *rewriter) locals() uint32 {
+// locals copies a body's locals, with a spare one if tables are filled late, and returns how many there are then.
+func (w *rewriter) locals(params int) uint32 {
 	r := &w.r
 	total := uint64(0)
-	for n := r.count(2); n > 0 && r.err == nil; n-- {
+	groups := r.count(2)
+	start := r.pos
+	for n := groups; n > 0 && r.err == nil; n-- {
 		total += uint64(r.u32())
 		if t := r.byte(); t == 0x63 || t == 0x64 {
 			r.leb(5)
@@ -85,8 +91,14 @@ func (w *rewriter) locals() uint32 {
 			r.fail("%d locals in one function, at most %d", total, maxLocals)
 		}
 	}
-	w.out = append(w.out, r.b[:r.pos]...)
-	return uint32(total)
+	if w.fill == 0 {
+		w.out = append(w.out, r.b[:r.pos]...)
+		return uint32(total)
+	}
+	w.spare = uint32(params) + uint32(total)
+	w.out = append(appendU32(w.out, uint32(groups+1)), r.b[start:r.pos]...)
+	w.out = append(w.out, 1, 0x7f)
+	return uint32(total) + 1
 }
 
 const maxLocals = 50_000
@@ -184,6 +196,10 @@ func (w *rewriter) call(op byte, at int) {
 		w.index(op, at)
 	} else {
 		w.immediates(op)
+	}
+	if w.fill != 0 && (op == 0x11 || op == 0x13) { // call_indirect, return_call_indirect
+		w.flush(at)
+		w.out = w.appendLook(w.out)
 	}
 	if op == 0x12 || op == 0x13 || op == 0x15 {
 		f.stop()

@@ -23,9 +23,10 @@ func (w *rewriter) immediates(op byte) {
 			w.flow.stop()
 		}
 	case op == 0x25: // table.get
+		w.uses.tables = true
 		r.u32()
 	case op == 0x26:
-		w.uses.lasting = "table.set"
+		w.uses.lasting, w.uses.tables = "table.set", true
 		r.u32()
 	case op >= 0x28 && op <= 0x3e: // loads and stores
 		r.memarg()
@@ -96,6 +97,7 @@ func (w *rewriter) bulk(sub uint32) (slow bool) {
 	if name, ok := lasting[sub]; ok {
 		w.uses.lasting = name
 	}
+	w.uses.tables = w.uses.tables || sub >= 12
 	switch sub {
 	case 0, 1, 2, 3, 4, 5, 6, 7: // saturating truncations
 	case 8:

@@ -37,15 +37,6 @@ type spool struct {
 
 func newSpool() *spool { return &spool{news: make(chan struct{}), reader: map[*spoolReader]struct{}{}} }
 
-// wholeBody returns a spool that holds b, which must not change afterwards.
-func wholeBody(b []byte) *spool {
-	s := &spool{size: int64(len(b)), ended: true}
-	if len(b) > 0 {
-		s.chunks = [][]byte{b}
-	}
-	return s
-}
-
 // write adds p. Of a large body it waits while the slowest reader lags, and fails when nobody reads.
 func (s *spool) write(p []byte) error {
 	for len(p) > 0 {

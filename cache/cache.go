@@ -212,7 +212,9 @@ func (x *exchange) look() (resp *http.Response, f *flight, leader bool, err erro
 	switch d := decide(x.req, fresh, x.pol); d {
 	case hit, revalidate:
 		if d == revalidate && e.joinable(x.req.Header) == nil {
-			go c.newFlight(e, x.validating(e, o), x.req.Header, o, x.pol, true).background()
+			f := c.newFlight(e, x.validating(e, o), x.req.Header, o, x.pol, true)
+			f.asks = true
+			go f.background()
 		}
 		e.unlock(now)
 		resp, err = x.hit(o, now, d == revalidate)
@@ -274,18 +276,20 @@ func (x *exchange) flight(e *entry, o *object) (f *flight, leader bool) {
 	if f := e.joinable(req.Header); f != nil && !pass && x.tries < maxTries {
 		return f, false
 	}
-	out := withoutConditions(req)
+	out, asks := withoutConditions(req), false
 	switch {
 	case o != nil && o.validator && !(req.Method == http.MethodHead && pass):
-		out = x.validating(e, o)
+		out, asks = x.validating(e, o), true
 	case alone:
 		out = req
 	case o == nil && len(e.objects) > 0: // none matches, and yet one may be what this request would get
 		if tags := e.tags(nil); len(tags) > 0 {
-			out = conditional(req, tags, "")
+			out, asks = conditional(req, tags, ""), true
 		}
 	}
-	return c.newFlight(e, out, req.Header, o, x.pol, !alone), true
+	f = c.newFlight(e, out, req.Header, o, x.pol, !alone)
+	f.asks = asks
+	return f, true
 }
 
 // drop closes a response that was for a leader who left, or for nobody.

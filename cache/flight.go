@@ -24,6 +24,7 @@ type flight struct {
 	seq    uint64
 	base   *object // being validated
 	listed bool    // in entry.flights
+	asks   bool    // whether something stored is still good
 	behind bool    // nobody leads it
 	cancel context.CancelCauseFunc
 
@@ -60,7 +61,7 @@ func (f *flight) run() {
 	switch {
 	case err != nil:
 		f.failed(err, came)
-	case resp.StatusCode == http.StatusNotModified && f.listed:
+	case resp.StatusCode == http.StatusNotModified && f.asks:
 		resp.Body.Close()
 		f.validated(resp, asked, came)
 	case f.base != nil && resp.StatusCode >= 500 && forgiving(f.base.freshnessAt(came, false), f.base.sie, 0, true):

@@ -165,7 +165,9 @@ func (r *spoolReader) next(limit int) ([]byte, error) {
 			s.mu.Unlock()
 			if err == nil {
 				err = io.EOF
-				maps.Copy(r.trailer, s.trailer)
+				if r.trailer != nil {
+					maps.Copy(r.trailer, s.trailer)
+				}
 			}
 			return nil, err
 		}

@@ -58,7 +58,7 @@ func New(cfg Config) *Cache {
 	c := &Cache{cfg: cfg, purges: purges{named: map[purgeName]purgeSeqs{}}}
 	c.storage.limit = cfg.Memory
 	for i := range c.shards {
-		c.shards[i].entries = map[key]*entry{}
+		c.shards[i].entries, c.shards[i].storage = map[key]*entry{}, &c.storage
 	}
 	return c
 }
@@ -151,6 +151,7 @@ type exchange struct {
 	ranges []byteRange
 	fwd    string // why it was not answered from storage
 	tries  int
+	plain  bool // ask for all of it, not whether something is still good
 }
 
 // maxTries bounds how often a request waits for a response that then is not for it.
@@ -185,6 +186,10 @@ func (x *exchange) attempt() (*http.Response, error) {
 			go f.drop()
 		}
 		return nil, context.Cause(x.req.Context())
+	}
+	if f.dead && f.obj == nil && f.err == nil { // what was to be validated was purged, or is unknown
+		x.plain = true
+		return nil, nil
 	}
 	if leader {
 		defer f.release()
@@ -258,7 +263,7 @@ func (x *exchange) get() *http.Request {
 
 // validating returns the request that asks whether o is still good.
 func (x *exchange) validating(e *entry, o *object) *http.Request {
-	out := conditional(x.get(), e.tags(o), o.header.Get("Last-Modified"))
+	out := conditional(x.get(), e.tags(x.c, x.pol.Service, o), o.header.Get("Last-Modified"))
 	if o.part != nil {
 		out.Header["Range"] = x.req.Header["Range"]
 	}
@@ -278,12 +283,13 @@ func (x *exchange) flight(e *entry, o *object) (f *flight, leader bool) {
 	}
 	out, asks := withoutConditions(req), false
 	switch {
+	case x.plain:
 	case o != nil && o.validator && !(req.Method == http.MethodHead && pass):
 		out, asks = x.validating(e, o), true
 	case alone:
 		out = req
 	case o == nil && len(e.objects) > 0: // none matches, and yet one may be what this request would get
-		if tags := e.tags(nil); len(tags) > 0 {
+		if tags := e.tags(c, x.pol.Service, nil); len(tags) > 0 {
 			out, asks = conditional(req, tags, ""), true
 		}
 	}

@@ -337,3 +337,16 @@ func (b *trailing) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// TestLying304: an origin that says 304 of what nobody has is asked once more, plainly.
+func TestLying304(t *testing.T) {
+	o := &farOrigin{answer: func(n int64, req *http.Request) (*http.Response, error) {
+		if n > 1 && req.Header.Get("If-None-Match") != "" {
+			return answer(304, "", "Etag: \"other\""), nil
+		}
+		return answer(200, fmt.Sprint("answer ", n), "Cache-Control: max-age=60", "Vary: X", "Etag: \"a\""), nil
+	}}
+	c := newLab(o, Config{})
+	wantBody(t, get(c, context.Background(), page, "X: 1"), "answer 1")
+	wantBody(t, get(c, context.Background(), page, "X: 2"), "answer 3")
+}

@@ -216,7 +216,7 @@ func (x *exchange) look() (resp *http.Response, f *flight, leader bool, err erro
 	}
 	switch d := decide(x.req, fresh, x.pol); d {
 	case hit, revalidate:
-		if d == revalidate && e.joinable(x.req.Header) == nil {
+		if d == revalidate && o.body.whole() && e.joinable(x.req.Header) == nil {
 			f := c.newFlight(e, x.validating(e, o), x.req.Header, o, x.pol, true)
 			f.asks = true
 			go f.background()

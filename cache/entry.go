@@ -13,6 +13,7 @@ type entry struct {
 	key     key
 	objects []*object
 	flights []*flight
+	active  int    // flights, those included that nobody can join
 	vary    string // of the last response: what tells its variants apart, as far as is known
 	pass    time.Time
 	purged  purgeSeqs // by URL
@@ -40,9 +41,10 @@ func (c *Cache) entry(k key) *entry {
 	return e
 }
 
-// unlock releases the entry's shard and forgets the entry if it holds nothing.
+// unlock releases the entry's shard and forgets the entry if it holds nothing. While a flight is under way
+// it must not be forgotten that it was purged.
 func (e *entry) unlock(now time.Time) {
-	if len(e.objects) == 0 && len(e.flights) == 0 && !e.pass.After(now) {
+	if len(e.objects) == 0 && e.active == 0 && !e.pass.After(now) {
 		delete(e.shard.entries, e.key)
 	}
 	out := e.out

@@ -46,6 +46,7 @@ func (c *Cache) newFlight(e *entry, req *http.Request, fields http.Header, base 
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(req.Context()))
 	f := &flight{c: c, pol: pol, entry: e, req: req.WithContext(ctx), fields: fields, key: e.key, seq: c.purges.last.Load(),
 		base: base, listed: listed, cancel: cancel, landed: make(chan struct{})}
+	e.active++
 	if listed {
 		e.flights = append(e.flights, f)
 	}
@@ -206,6 +207,7 @@ func (f *flight) supersede(o *object) {
 // land makes keep, if given, an object of the entry, and lets everybody go on who waits.
 func (f *flight) land(keep *object, now time.Time) {
 	e := f.c.entry(f.key)
+	e.active--
 	if f.listed {
 		e.land(f)
 	}

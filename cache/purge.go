@@ -68,7 +68,8 @@ func (c *Cache) Purge(p wedge.Purge) error {
 func (p *purges) name(service string, keys []string, soft bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n := p.last.Add(1)
+	n := p.last.Load() + 1
+	defer p.last.Store(n) // not before all is set: what begins with this number is younger than the purge
 	if len(p.named)+len(keys) > maxPurgeNames {
 		clear(p.named)
 		p.floor = n
@@ -85,8 +86,11 @@ func (p *purges) name(service string, keys []string, soft bool) {
 func (c *Cache) purgeKey(k key, soft bool) {
 	e := c.entry(k)
 	defer e.unlock(time.Time{})
-	n := c.purges.last.Add(1)
+	c.purges.mu.Lock()
+	n := c.purges.last.Load() + 1
 	e.purged.set(n, soft)
+	c.purges.last.Store(n)
+	c.purges.mu.Unlock()
 	for _, o := range append([]*object(nil), e.objects...) {
 		if soft {
 			o.stale.Store(true)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"time"
@@ -120,6 +121,9 @@ func (f *flight) validated(resp *http.Response, asked, came time.Time) {
 		fresh.header.Set("Date", came.UTC().Format(http.TimeFormat))
 	}
 	fresh.hits.Store(base.hits.Load())
+	base.coded.mu.Lock()
+	fresh.coded.bodies = maps.Clone(base.coded.bodies)
+	base.coded.mu.Unlock()
 	fresh.validators()
 	f.obj, f.status, f.stored = fresh, http.StatusNotModified, v.store
 	if !v.store {

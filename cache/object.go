@@ -33,6 +33,7 @@ type object struct {
 	dropped  bool          // no longer in its entry
 	visited  atomic.Bool   // since storage last looked
 	entry    *entry
+	coded    coded
 	previous *object // storage's list
 	next     *object
 }

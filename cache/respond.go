@@ -71,12 +71,18 @@ func (x *exchange) respond(o *object, out *outcome) (*http.Response, error) {
 		resp.Header["Age"] = []string{strconv.FormatInt(int64(age), 10)}
 	}
 	out.append(resp.Header, x.c.cfg.Name)
+	coded := x.encode(o, resp)
 	switch {
 	case notModified(x.req, o.status, o.header):
 		return x.unmodified(resp), nil
 	case x.req.Method == http.MethodHead:
 		resp.Body = http.NoBody
+		if coded != nil {
+			resp.Header["Content-Length"] = []string{strconv.FormatInt(coded.size, 10)}
+		}
 		return resp, nil
+	case coded != nil:
+		return x.read(coded, resp, 0, -1)
 	case len(x.ranges) > 0 && o.status == http.StatusOK && ifRange(x.req, o.header):
 		return x.partial(o, resp)
 	case o.part != nil && len(x.ranges) == 1:
@@ -103,7 +109,12 @@ func (x *exchange) unmodified(resp *http.Response) *http.Response {
 
 // body adds n bytes of o's body from an offset; n < 0: all that follow.
 func (x *exchange) body(o *object, resp *http.Response, from, n int64) (*http.Response, error) {
-	r, err := o.body.open(x.req.Context(), from, n)
+	return x.read(o.body, resp, from, n)
+}
+
+// read adds n bytes of a body from an offset; n < 0: all that follow.
+func (x *exchange) read(body *spool, resp *http.Response, from, n int64) (*http.Response, error) {
+	r, err := body.open(x.req.Context(), from, n)
 	if err != nil {
 		return nil, err
 	}

@@ -128,6 +128,7 @@ func wedgeCache(parent *table, ver *wedge.Version) {
 			v.fail(`Write "safe" or "rfc-strict".`, "unknown profile %q", s)
 		}
 	}
+	ver.Compress = t.bool("compress", false)
 	t.done()
 }
 

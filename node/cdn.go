@@ -32,7 +32,7 @@ func newCDN(v *wedge.Version, transport http.RoundTripper, b *balancer, log *slo
 
 // cachingOf says how fetches of a version are cached.
 func cachingOf(v *wedge.Version) *wedge.Caching {
-	return &wedge.Caching{Service: v.Service, Profile: v.CacheProfile}
+	return &wedge.Caching{Service: v.Service, Profile: v.CacheProfile, Compress: v.Compress}
 }
 
 type planKey struct{}

@@ -216,6 +216,8 @@ func (f *flight) land(keep *object, now time.Time) {
 		e.land(f)
 	}
 	switch {
+	case keep == nil && f.obj != nil:
+		f.dead = e.purgedSince(f.c, f.obj, f.pol.Service)
 	case keep != nil && e.purged.hard <= f.seq && !f.c.dead(keep, f.pol.Service):
 		if e.purged.soft > f.seq {
 			keep.stale.Store(true)

@@ -108,7 +108,7 @@ func open(cfg Config) (*Node, error) {
 		CacheDir: cfg.CacheDir, MaxSandboxes: cfg.MaxSandboxes, Log: cfg.Log,
 	})
 	n.fetch = backend.New(backend.Config{MaxHeaderBytes: maxHeaderBytes, MaxConnections: maxBackendConns, MaxPerBackend: maxBackendConns, Log: cfg.Log})
-	n.cache = cache.New(cache.Config{Next: &files{next: n.fetch}})
+	n.cache = cache.New(cache.Config{Next: &files{next: &shielded{next: n.fetch, now: time.Now}}})
 	n.front = front.New(front.Config{
 		HTTP: cfg.HTTP, HTTPS: cfg.HTTPS, Certificates: cfg.Certificates,
 		MaxRequests: cfg.MaxSandboxes, MaxHeaderBytes: maxHeaderBytes, DrainTimeout: cfg.DrainTimeout, Log: cfg.Log, Done: n.console.access,

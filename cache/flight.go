@@ -167,7 +167,7 @@ func (f *flight) answered(resp *http.Response, asked, came time.Time) {
 		return
 	}
 	o := newObject(f.req, resp, &v, asked, came)
-	o.variant = variant(o.vary, f.fields)
+	o.variant, o.ahead = variant(o.vary, f.fields), f.pol.Ahead
 	o.keys, o.seq = surrogateKeys(resp.Header, f.req, f.pol), f.seq
 	if resp.StatusCode == http.StatusPartialContent {
 		o.part, _ = parsePart(resp.Header)

@@ -34,6 +34,7 @@ type object struct {
 	visited  atomic.Bool   // since storage last looked
 	entry    *entry
 	coded    coded
+	ahead    bool    // fetched before anybody asked
 	previous *object // storage's list
 	next     *object
 }

@@ -21,6 +21,9 @@ func (x *exchange) hit(o *object, now time.Time, stale bool) (*http.Response, er
 	}
 	ttl := o.lifetime - o.ageAt(now)
 	out := outcome{hit: true, ttl: &ttl}
+	if o.ahead {
+		out.detail = "prefetched"
+	}
 	if stale {
 		x.c.stats.Stale.Add(1)
 	} else {

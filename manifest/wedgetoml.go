@@ -129,6 +129,7 @@ func wedgeCache(parent *table, ver *wedge.Version) {
 		}
 	}
 	ver.Compress = t.bool("compress", false)
+	ver.Prefetch = t.bool("prefetch", false)
 	t.done()
 }
 

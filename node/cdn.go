@@ -18,11 +18,13 @@ type cdn struct {
 	version *wedge.Version
 	proxy   httputil.ReverseProxy
 	balance *balancer
+
+	prefetching chan struct{} // has room for as many as may be under way
 }
 
 // newCDN returns the handler of a version that has no guest.
 func newCDN(v *wedge.Version, transport http.RoundTripper, b *balancer, log *slog.Logger) *cdn {
-	c := &cdn{version: v, balance: b}
+	c := &cdn{version: v, balance: b, prefetching: make(chan struct{}, prefetchers)}
 	c.proxy = httputil.ReverseProxy{
 		Transport: transport, Rewrite: c.rewrite, ModifyResponse: c.edge, ErrorHandler: c.failed,
 		FlushInterval: -1, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
@@ -59,6 +61,7 @@ func (c *cdn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ctx, h := withHop(r.Context(), c.version, r)
+	p.caching.Ahead = ctx.Value(aheadKey{}) != nil
 	if p.inside = h.marked; p.inside {
 		p.response, p.caching.Compress = nil, false // the PoP that asks does that
 	}
@@ -112,6 +115,9 @@ func (c *cdn) edge(resp *http.Response) error {
 	p, ok := resp.Request.Context().Value(planKey{}).(*plan)
 	if ok && p.inside {
 		return nil
+	}
+	if c.version.Prefetch {
+		c.prefetch(resp.Request, resp.Header)
 	}
 	delete(resp.Header, "Surrogate-Control")
 	delete(resp.Header, "Surrogate-Key")

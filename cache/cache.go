@@ -282,6 +282,7 @@ func (x *exchange) flight(e *entry, o *object) (f *flight, leader bool) {
 		return f, false
 	}
 	out, asks := withoutConditions(req), false
+	var prefix *object
 	switch {
 	case x.plain:
 	case o != nil && o.validator && !(req.Method == http.MethodHead && pass):
@@ -289,12 +290,14 @@ func (x *exchange) flight(e *entry, o *object) (f *flight, leader bool) {
 	case alone:
 		out = req
 	case o == nil && len(e.objects) > 0: // none matches, and yet one may be what this request would get
-		if tags := e.tags(c, x.pol.Service, nil); len(tags) > 0 {
+		if prefix = e.beginning(c, x.pol.Service, req.Header); prefix != nil {
+			out = theRest(req, prefix)
+		} else if tags := e.tags(c, x.pol.Service, nil); len(tags) > 0 {
 			out, asks = conditional(req, tags, ""), true
 		}
 	}
 	f = c.newFlight(e, out, req.Header, o, x.pol, !alone)
-	f.asks = asks
+	f.asks, f.prefix = asks, prefix
 	return f, true
 }
 

@@ -24,6 +24,7 @@ type flight struct {
 	key    key
 	seq    uint64
 	base   *object // being validated
+	prefix *object // of which only the rest was asked for
 	listed bool    // in entry.flights
 	asks   bool    // whether something stored is still good
 	behind bool    // nobody leads it
@@ -60,6 +61,15 @@ func (f *flight) run() {
 	resp, err := f.c.cfg.Next.RoundTrip(f.req)
 	came := f.c.cfg.Now()
 	f.c.stats.Fetches.Add(1)
+	if err == nil && f.prefix != nil {
+		resp = f.completed(resp)
+		if resp.StatusCode == http.StatusPartialContent || resp.StatusCode == http.StatusRequestedRangeNotSatisfiable {
+			resp.Body.Close() // a part that does not fit, of something nobody asked a part of
+			f.dead = true
+			f.land(nil, came)
+			return
+		}
+	}
 	switch {
 	case err != nil:
 		f.failed(err, came)
@@ -193,6 +203,7 @@ func (f *flight) answered(resp *http.Response, asked, came time.Time) {
 		return
 	}
 	f.supersede(o)
+	f.combine(o)
 }
 
 // supersede takes out of the entry what o replaces.

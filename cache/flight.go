@@ -28,6 +28,7 @@ type flight struct {
 	listed bool    // in entry.flights
 	asks   bool    // whether something stored is still good
 	behind bool    // nobody leads it
+	guest  bool    // a guest leads it, see Transaction; nobody's fetch waits for it
 	cancel context.CancelCauseFunc
 
 	landed chan struct{} // closed when what follows is set
@@ -125,7 +126,7 @@ func (f *flight) validated(resp *http.Response, asked, came time.Time) {
 	fresh := &object{
 		vary: base.vary, variant: variant(base.vary, f.fields), status: base.status, header: header, body: base.body, part: base.part, trailer: base.trailer,
 		asked: asked, came: came, age: v.age, lifetime: v.lifetime, swr: v.swr, sie: v.sie, noStale: v.noStale, noCache: v.noCache,
-		keys: surrogateKeys(header, f.req, f.pol), seq: f.seq, bytes: base.bytes,
+		keys: surrogateKeys(header, f.req, f.pol), seq: f.seq, bytes: base.bytes, sensitive: base.sensitive,
 	}
 	if ds := resp.Header["Date"]; ds == nil {
 		fresh.header.Set("Date", came.UTC().Format(http.TimeFormat))
@@ -178,7 +179,7 @@ func (f *flight) answered(resp *http.Response, asked, came time.Time) {
 	}
 	o := newObject(f.req, resp, &v, asked, came)
 	o.variant, o.ahead = variant(o.vary, f.fields), f.pol.Ahead
-	o.keys, o.seq = surrogateKeys(resp.Header, f.req, f.pol), f.seq
+	o.keys, o.seq, o.sensitive = surrogateKeys(resp.Header, f.req, f.pol), f.seq, f.pol.Sensitive
 	if resp.StatusCode == http.StatusPartialContent {
 		o.part, _ = parsePart(resp.Header)
 	}
@@ -277,7 +278,7 @@ func (c *Cache) fill(o *object, resp *http.Response, keep bool) error {
 		}
 		if err == io.EOF {
 			o.body.shrink()
-			o.bytes = size + headerBytes(o.header) + overhead
+			o.bytes = size + headerBytes(o.header) + int64(len(o.metadata)) + overhead
 			o.body.trailer = resp.Trailer
 			o.body.end(nil)
 			if !keep {

@@ -17,6 +17,9 @@ type object struct {
 	part    *part    // which bytes of the representation the body is; nil: all
 	trailer []string // names of trailer fields to come
 
+	metadata  []byte // a guest's own, of an item
+	sensitive bool   // must not lie on disk
+
 	asked, came       time.Time // when the request went out and the response came
 	age               time.Duration
 	lifetime          time.Duration

@@ -1,8 +1,6 @@
 package hostcall
 
 import (
-	"context"
-
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/abi"
 	"github.com/wedge-cloud/wedge/compute"
@@ -14,14 +12,14 @@ var cacheCalls = calls{
 	"transaction_lookup":       cacheLookup(wedge.CacheCollapse),
 	"transaction_lookup_async": cacheLookupAsync,
 	"cache_busy_handle_wait":   cacheBusyWait,
-	"close_busy":               cacheCloseBusy,
+	"close_busy":               closeCached(busyHandle),
 
 	"insert":                             cacheInsert,
 	"transaction_insert":                 itemEntry(cacheTransactionInsert),
 	"transaction_insert_and_stream_back": itemEntry(cacheInsertAndStreamBack),
 	"transaction_update":                 itemEntry(cacheUpdate),
 	"transaction_cancel":                 itemEntry(cachedCancel),
-	"close":                              closeCached(itemTable),
+	"close":                              closeCached(itemHandle),
 
 	"get_state":                     itemEntry(cachedState),
 	"get_user_metadata":             itemEntry(cachedMetadata),
@@ -100,103 +98,31 @@ func (l *lookup) options(c *compute.Call, mask, at uint32) {
 }
 
 func cacheLookup(mode wedge.CacheMode) compute.Func {
-	return func(c *compute.Call) abi.Status {
-		l := lookupArgs(c, mode)
-		l.options(c, c.U32(2), c.U32(3))
-		c.Read(c.U32(4), 4)
-		return putCached(c, itemTable, 4, look(c, &l), &l)
-	}
-}
-
-// look looks, and blocks while another inserts what is looked for.
-func look(c *compute.Call, l *lookup) compute.CacheEntry {
-	e, cache := ex(c), cacheOf(c)
-	now := l.CacheLookup
-	now.NoWait = true
-	entry, err := cache.Look(e.ctx, now)
-	if entry == nil && err == nil {
-		c.Block(func(ctx context.Context) { e.cache.looked, err = cache.Look(ctx, l.CacheLookup) })
-		entry, e.cache.looked = e.cache.looked, nil
-	}
-	if err != nil || entry == nil {
-		c.Fail(abi.Error) // only when the sandbox ends
-	}
-	return entry
-}
-
-// A busy is a lookup that waits.
-type busy struct {
-	future[compute.CacheEntry]
-	lookup
-	account *account
-	dropped bool // mu guards it
-}
-
-// settle delivers the entry, or gives it up if nobody wants it any more.
-func (b *busy) settle(entry compute.CacheEntry, err error) {
-	b.resolve(entry, err)
-	b.mu.Lock()
-	dropped := b.dropped
-	b.mu.Unlock()
-	if dropped && entry != nil {
-		entry.Close()
-	}
-}
-
-func (b *busy) drop() {
-	b.future.drop()
-	b.account.release(b.size)
-	b.mu.Lock()
-	b.dropped = true
-	done, entry := b.done, b.val
-	b.mu.Unlock()
-	if done && entry != nil {
-		entry.Close()
-	}
+	return func(c *compute.Call) abi.Status { return lookItem(c, mode, itemHandle) }
 }
 
 func cacheLookupAsync(c *compute.Call) abi.Status {
-	e := ex(c)
-	l := lookupArgs(c, wedge.CacheCollapse)
+	return lookItem(c, wedge.CacheCollapse, busyHandle)
+}
+
+func lookItem(c *compute.Call, mode wedge.CacheMode, kind cacheKind) abi.Status {
+	l := lookupArgs(c, mode)
 	l.options(c, c.U32(2), c.U32(3))
 	c.Read(c.U32(4), 4)
-	hold(c, l.size)
-	b := &busy{lookup: l, account: &e.account}
-	now := l.CacheLookup
-	now.NoWait = true
-	if entry, err := e.host.Cache.Look(e.ctx, now); entry != nil || err != nil {
-		b.settle(entry, err)
-	} else {
-		b.begin(e)
-	}
-	c.PutU32(c.U32(4), putItem(c, b))
+	c.PutU32(c.U32(4), look(c, &l, kind, nil))
 	return abi.OK
 }
 
-// begin waits in a goroutine of its own.
-func (b *busy) begin(e *exec) {
-	ctx, cancel := context.WithCancel(e.ctx)
-	b.cancel = cancel
-	go func() {
-		defer cancel()
-		b.settle(e.host.Cache.Look(ctx, b.CacheLookup))
-	}()
-}
-
+// cacheBusyWait blocks for a lookup and gives it another handle.
 func cacheBusyWait(c *compute.Call) abi.Status {
-	b := getItem[*busy](c, c.U32(0))
+	d := getCached(c, busyHandle)
 	c.Read(c.U32(1), 4)
-	entry, err := b.wait(c)
-	ex(c).items.take(c.U32(0))
-	b.account.release(b.size) // the handle counts it from here on
-	if err != nil || entry == nil {
+	if _, err := d.wait(c); err != nil {
 		return abi.Error
 	}
-	return putCached(c, itemTable, 1, entry, &b.lookup)
-}
-
-func cacheCloseBusy(c *compute.Call) abi.Status {
-	takeItem[*busy](c, c.U32(0)).drop()
+	ex(c).items.take(c.U32(0))
+	d.kind = itemHandle
+	c.PutU32(c.U32(1), putItem(c, d))
 	return abi.OK
 }
 
@@ -228,5 +154,6 @@ func cacheReplace(c *compute.Call) abi.Status {
 	}
 	l.always = mask&replaceAlways != 0
 	c.Read(c.U32(4), 4)
-	return putCached(c, replaceTable, 4, look(c, &l), &l)
+	c.PutU32(c.U32(4), look(c, &l, replaceHandle, nil))
+	return abi.OK
 }

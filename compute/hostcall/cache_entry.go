@@ -10,85 +10,127 @@ import (
 	"github.com/wedge-cloud/wedge/compute"
 )
 
-// cacheHandles are a sandbox's lookups in the cache: each kind has numbers of its own.
-type cacheHandles struct {
-	items, replaces, responses table[*cached]
+// cacheKind is what a handle of a lookup is for.
+type cacheKind uint8
 
-	looked compute.CacheEntry // came while the guest was blocked, which perhaps must end
-	passes int                // recorded for the request in hand
-}
+const (
+	itemHandle cacheKind = iota
+	busyHandle
+	replaceHandle
+	responseHandle
+)
 
-// end gives up what is open, obligations first of all.
-func (h *cacheHandles) end() {
-	for _, t := range []*table[*cached]{&h.items, &h.replaces, &h.responses} {
-		t.drain(func(d *cached) { d.entry.Close() })
-	}
-	if h.looked != nil {
-		h.looked.Close()
-	}
-}
-
-// A cached is a lookup that a guest has a handle for.
+// A cached is a lookup that a guest has a handle for. It may still have to wait for what another
+// inserts; SDKs then wait for the handle as they do for other items.
 type cached struct {
-	entry  compute.CacheEntry
-	always bool     // ranges are heeded though the length is not known
-	req    *request // whose response it is about; nil: it is about an item
-	size   int      // what it counts
+	future[compute.CacheEntry]
+	kind    cacheKind
+	entry   compute.CacheEntry // val, once it was waited for
+	always  bool               // ranges are heeded though the length is not known
+	req     *request           // whose response it is about; nil: it is about an item
+	size    int                // what it counts
+	account *account
+	dropped bool // mu guards it
 
 	body *body // the last one opened
 	num  uint32
 }
 
-func itemTable(e *exec) *table[*cached]     { return &e.cache.items }
-func replaceTable(e *exec) *table[*cached]  { return &e.cache.replaces }
-func responseTable(e *exec) *table[*cached] { return &e.cache.responses }
+// look begins to look, and returns a handle.
+func look(c *compute.Call, l *lookup, kind cacheKind, req *request) uint32 {
+	e := ex(c)
+	d := &cached{kind: kind, always: l.always, req: req}
+	d.hold(c, l.size)
+	now := l.CacheLookup
+	now.NoWait = true
+	if entry, err := e.host.Cache.Look(e.ctx, now); entry != nil || err != nil {
+		d.settle(entry, err)
+		return putItem(c, d)
+	}
+	ctx, cancel := context.WithCancel(e.ctx)
+	d.cancel = cancel
+	go func() {
+		defer cancel()
+		d.settle(e.host.Cache.Look(ctx, l.CacheLookup))
+	}()
+	return putItem(c, d)
+}
 
-// on makes a call about the lookup that word 0 names.
-func on(in func(*exec) *table[*cached], f func(*compute.Call, *cached) abi.Status) compute.Func {
-	return func(c *compute.Call) abi.Status {
-		cacheOf(c)
-		d, ok := in(ex(c)).get(c.U32(0))
-		if !ok {
-			return abi.BadHandle
+// openFresh opens a handle for what was inserted or updated.
+func openFresh(c *compute.Call, entry compute.CacheEntry, of *cached) uint32 {
+	d := &cached{kind: of.kind, always: true, req: of.req}
+	d.val, d.done = entry, true
+	defer func() {
+		if d.account == nil { // there was no room
+			entry.Close()
+		}
+	}()
+	d.hold(c, lookSize)
+	return putItem(c, d)
+}
+
+func (d *cached) hold(c *compute.Call, n int) {
+	hold(c, n)
+	d.size, d.account = n, &ex(c).account
+}
+
+// settle delivers the entry, or gives it up if nobody wants it any more.
+func (d *cached) settle(entry compute.CacheEntry, err error) {
+	d.resolve(entry, err)
+	d.mu.Lock()
+	dropped := d.dropped
+	d.mu.Unlock()
+	if dropped && entry != nil {
+		entry.Close()
+	}
+}
+
+// drop gives up the entry, there or to come, with the obligation that it may have.
+func (d *cached) drop() {
+	d.future.drop()
+	d.account.release(d.size)
+	d.mu.Lock()
+	d.dropped = true
+	done, entry := d.done, d.val
+	d.mu.Unlock()
+	if done && entry != nil {
+		entry.Close()
+	}
+}
+
+// getCached returns the lookup that word 0 names; a handle of another kind ends the call with badf.
+func getCached(c *compute.Call, kind cacheKind) *cached {
+	cacheOf(c)
+	d := getItem[*cached](c, c.U32(0))
+	if d.kind != kind {
+		c.Fail(abi.BadHandle)
+	}
+	return d
+}
+
+// on makes a call about the lookup that word 0 names, once it is done.
+func on(kind cacheKind, f func(*compute.Call, *cached) abi.Status) compute.Func {
+	return func(c *compute.Call) (s abi.Status) {
+		d := getCached(c, kind)
+		var err error
+		if d.entry, err = d.wait(c); err != nil || d.entry == nil {
+			return abi.Error // only when the sandbox ends
 		}
 		return f(c, d)
 	}
 }
 
-func itemEntry(f func(*compute.Call, *cached) abi.Status) compute.Func { return on(itemTable, f) }
+func itemEntry(f func(*compute.Call, *cached) abi.Status) compute.Func { return on(itemHandle, f) }
 
-func replaceEntry(f func(*compute.Call, *cached) abi.Status) compute.Func { return on(replaceTable, f) }
-
-// putCached opens a handle for what l found and writes it to word i.
-func putCached(c *compute.Call, in func(*exec) *table[*cached], i int, entry compute.CacheEntry, l *lookup) abi.Status {
-	return openCached(c, in, i, &cached{entry: entry, always: l.always, size: l.size})
+func replaceEntry(f func(*compute.Call, *cached) abi.Status) compute.Func {
+	return on(replaceHandle, f)
 }
 
-func openCached(c *compute.Call, in func(*exec) *table[*cached], i int, d *cached) abi.Status {
-	e := ex(c)
-	if !e.account.hold(d.size) {
-		d.entry.Close()
-		return abi.LimitExceeded
-	}
-	h, ok := in(e).put(d)
-	if !ok {
-		d.entry.Close()
-		e.account.release(d.size)
-		return abi.LimitExceeded
-	}
-	c.PutU32(c.U32(i), h)
-	return abi.OK
-}
-
-func closeCached(in func(*exec) *table[*cached]) compute.Func {
+func closeCached(kind cacheKind) compute.Func {
 	return func(c *compute.Call) abi.Status {
-		cacheOf(c)
-		d, ok := in(ex(c)).take(c.U32(0))
-		if !ok {
-			return abi.BadHandle
-		}
-		d.entry.Close()
-		ex(c).account.release(d.size)
+		d := getCached(c, kind)
+		ex(c).items.take(c.U32(0))
+		d.drop()
 		return abi.OK
 	}
 }

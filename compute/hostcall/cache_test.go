@@ -367,7 +367,7 @@ func TestCacheReadsItself(t *testing.T) {
 		g.ok("fastly_http_body.close", body)
 		e := g.sb.State.(*exec)
 		e.end(nil)
-		time.Sleep(2 * patience) // synctest fails if a goroutine stays
+		time.Sleep(2 * patience)                              // synctest fails if a goroutine stays
 		if used := e.account.used.Load(); used > 2*lookSize { // the lookup itself is open
 			t.Errorf("%d bytes still count", used)
 		}

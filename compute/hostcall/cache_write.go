@@ -122,21 +122,24 @@ func cacheInsert(c *compute.Call) abi.Status {
 	w := writeArgs(c, 2, false)
 	c.Read(c.U32(4), 4)
 	l.Header = w.Header
-	d := &cached{entry: look(c, &l)}
-	defer d.entry.Close()
-	return d.insert(c, w, 4, -1, nil)
+	entry, err := cacheOf(c).Look(ex(c).ctx, l.CacheLookup) // there is nobody to wait for
+	if err != nil {
+		return abi.Error
+	}
+	defer entry.Close()
+	return (&cached{entry: entry}).insert(c, w, 4, -1)
 }
 
 func cacheTransactionInsert(c *compute.Call, d *cached) abi.Status {
-	return d.insert(c, writeArgs(c, 1, true), 3, -1, nil)
+	return d.insert(c, writeArgs(c, 1, true), 3, -1)
 }
 
 func cacheInsertAndStreamBack(c *compute.Call, d *cached) abi.Status {
-	return d.insert(c, writeArgs(c, 1, true), 3, 4, itemTable)
+	return d.insert(c, writeArgs(c, 1, true), 3, 4)
 }
 
 func cacheReplaceInsert(c *compute.Call, d *cached) abi.Status {
-	return d.insert(c, writeArgs(c, 1, false), 3, -1, nil)
+	return d.insert(c, writeArgs(c, 1, false), 3, -1)
 }
 
 func cacheUpdate(c *compute.Call, d *cached) abi.Status {
@@ -144,8 +147,8 @@ func cacheUpdate(c *compute.Call, d *cached) abi.Status {
 }
 
 // insert begins to keep what the guest will write into a streaming body, whose handle goes to word
-// out. If back is a word it gets the handle, in a table, of a lookup that reads it.
-func (d *cached) insert(c *compute.Call, w wedge.CacheWrite, out, back int, in func(*exec) *table[*cached]) abi.Status {
+// out. If back is a word it gets the handle of a lookup that reads it.
+func (d *cached) insert(c *compute.Call, w wedge.CacheWrite, out, back int) abi.Status {
 	e := ex(c)
 	c.Read(c.U32(out), 4)
 	if back >= 0 {
@@ -154,27 +157,19 @@ func (d *cached) insert(c *compute.Call, w wedge.CacheWrite, out, back int, in f
 	hold(c, len(w.Metadata))
 	b := newBody(nil)
 	b.makeStreaming()
-	src := newInserting(e, b, len(w.Metadata))
 	b.account = &e.account
-	h, ok := e.items.put(b)
-	if !ok {
-		src.Close()
-		return abi.LimitExceeded
-	}
+	src := newInserting(e, b, len(w.Metadata))
 	fresh, err := d.entry.Insert(w, src, back >= 0)
 	if err != nil {
-		e.items.take(h)
 		src.Close()
 		return cacheStatus(err)
 	}
+	c.PutU32(c.U32(out), putItem(c, b)) // without room it is dropped, and nothing is kept
 	if back < 0 {
 		fresh.Close()
-	} else if s := openCached(c, in, back, &cached{entry: fresh, always: true, req: d.req, size: lookSize}); s != abi.OK {
-		e.items.take(h)
-		b.drop()
-		return s
+		return abi.OK
 	}
-	c.PutU32(c.U32(out), h)
+	c.PutU32(c.U32(back), openFresh(c, fresh, d))
 	return abi.OK
 }
 
@@ -191,7 +186,8 @@ func (d *cached) update(c *compute.Call, w wedge.CacheWrite, back int) abi.Statu
 		fresh.Close()
 		return abi.OK
 	}
-	return openCached(c, responseTable, back, &cached{entry: fresh, req: d.req, size: lookSize})
+	c.PutU32(c.U32(back), openFresh(c, fresh, d))
+	return abi.OK
 }
 
 // patience is how long a body that a guest left behind may give nothing before it is given up.

@@ -19,7 +19,7 @@ type exec struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	items    table[item] // bodies, pending requests, pending KV operations, busy lookups, promises
+	items    table[item] // bodies, pending requests, pending KV operations, lookups in the cache, promises
 	requests table[*request]
 	answers  table[*response]
 
@@ -29,12 +29,12 @@ type exec struct {
 	down     handles   // of the first request
 	served   int       // requests taken
 	fetches  int       // started for the request in hand
+	passes   int       // recorded in the cache for the request in hand
 	promise  *promise  // outstanding
 	pool     *pool     // where the sandbox waits for more requests; nil: nowhere
 	backends map[string]*wedge.Backend
 
 	kvOrder kvOrder
-	cache   cacheHandles
 	output  output        // lines not whole yet
 	wake    chan struct{} // the guest waits on it for items
 	account account
@@ -49,7 +49,7 @@ type handles struct {
 // begin gives the sandbox a request to serve.
 func (e *exec) begin(in *incoming) {
 	e.in = in
-	e.fetches, e.cache.passes = 0, 0
+	e.fetches, e.passes = 0, 0
 	e.served++
 	if e.first == nil {
 		e.first = in
@@ -68,7 +68,6 @@ func (e *exec) end(err error) {
 		e.in.say(context.Background(), lastWords(err))
 	}
 	e.items.drain(func(it item) { e.letGo(it, err == nil) })
-	e.cache.end()
 	if err == nil && len(e.kvOrder) > 0 {
 		ctx, stop := context.WithTimeout(e.ctx, lastWish)
 		e.kvOrder.finish(ctx)

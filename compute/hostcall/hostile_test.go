@@ -139,7 +139,35 @@ type impatient struct{ guestCache }
 func (c impatient) Look(ctx context.Context, l wedge.CacheLookup) (compute.CacheEntry, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	return c.guestCache.Look(ctx, l)
+	entry, err := c.guestCache.Look(ctx, l)
+	if entry != nil {
+		entry = impatientEntry{entry}
+	}
+	return entry, err
+}
+
+type impatientEntry struct{ compute.CacheEntry }
+
+func (e impatientEntry) Open(ctx context.Context, from, n int64) (io.ReadCloser, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	time.AfterFunc(time.Second, cancel)
+	return e.CacheEntry.Open(ctx, from, n)
+}
+
+func (e impatientEntry) Response(ctx context.Context, asked bool) (*http.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	time.AfterFunc(time.Second, cancel)
+	return e.CacheEntry.Response(ctx, asked)
+}
+
+func (e impatientEntry) Insert(w wedge.CacheWrite, body io.ReadCloser, awaited bool) (compute.CacheEntry, error) {
+	entry, err := e.CacheEntry.Insert(w, body, awaited)
+	return impatientEntry{entry}, err
+}
+
+func (e impatientEntry) Update(w wedge.CacheWrite) (compute.CacheEntry, error) {
+	entry, err := e.CacheEntry.Update(w)
+	return impatientEntry{entry}, err
 }
 
 // run makes the calls that data describes: two bytes choose the call, one whether its words
@@ -188,8 +216,8 @@ func (x *hostile) value(name string, v uint64) uint64 {
 	e := x.sb.State.(*exec)
 	switch name {
 	case "h", "b", "handle", "dest", "src", "req", "body_handle", "pending_objstr_handle", "req_handle", "resp_handle", "response", "busy_handle":
-		last := []uint32{e.items.next, e.requests.next, e.answers.next, e.cache.items.next, e.cache.replaces.next, e.cache.responses.next}[v%6]
-		return uint64(last) - 1 - v/6%6
+		last := []uint32{e.items.next, e.requests.next, e.answers.next}[v%3]
+		return uint64(last) - 1 - v/3%6
 	}
 	return v % 4
 }

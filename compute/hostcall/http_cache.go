@@ -32,7 +32,7 @@ var httpCache = calls{
 	"transaction_choose_stale":            responseEntry(httpChooseStale),
 	"transaction_record_not_cacheable":    responseEntry(httpRecordPass),
 	"transaction_abandon":                 responseEntry(cachedCancel),
-	"close":                               closeCached(responseTable),
+	"close":                               closeCached(responseHandle),
 
 	"get_found_response":            responseEntry(httpFoundResponse),
 	"get_state":                     responseEntry(cachedState),
@@ -48,7 +48,7 @@ var httpCache = calls{
 }
 
 func responseEntry(f func(*compute.Call, *cached) abi.Status) compute.Func {
-	return on(responseTable, f)
+	return on(responseHandle, f)
 }
 
 // lookedUp returns the request as the cache is asked for its response.
@@ -96,7 +96,8 @@ func httpLookup(mode wedge.CacheMode) compute.Func {
 		l := lookup{CacheLookup: wedge.CacheLookup{Request: req, Mode: mode}, size: lookSize + 3*r.headers.size + 3*len(r.uri)}
 		kept := &request{method: r.method, uri: r.uri, url: r.url, version: r.version, headers: r.headers.clone(),
 			manual: r.manual, decompress: r.decompress, cache: r.cache}
-		return openCached(c, responseTable, 3, &cached{entry: look(c, &l), req: kept, size: l.size})
+		c.PutU32(c.U32(3), look(c, &l, responseHandle, kept))
+		return abi.OK
 	}
 }
 

@@ -48,28 +48,23 @@ func httpWriteArgs(c *compute.Call) wedge.CacheWrite {
 	return w
 }
 
-// consume closes the response that word 1 names once it is stored.
-func consume(c *compute.Call, s abi.Status) abi.Status {
-	if s == abi.OK {
-		takeResponse(c, c.U32(1))
-	}
-	return s
-}
+// The response stays open though witx says that it is used up: the JavaScript SDK goes on with it
+// when a guest transforms the body.
 
 func httpInsert(c *compute.Call, d *cached) abi.Status {
-	return consume(c, d.insert(c, httpWriteArgs(c), 4, -1, nil))
+	return d.insert(c, httpWriteArgs(c), 4, -1)
 }
 
 func httpInsertAndStreamBack(c *compute.Call, d *cached) abi.Status {
-	return consume(c, d.insert(c, httpWriteArgs(c), 4, 5, responseTable))
+	return d.insert(c, httpWriteArgs(c), 4, 5)
 }
 
 func httpUpdate(c *compute.Call, d *cached) abi.Status {
-	return consume(c, d.update(c, httpWriteArgs(c), -1))
+	return d.update(c, httpWriteArgs(c), -1)
 }
 
 func httpUpdateAndReturnFresh(c *compute.Call, d *cached) abi.Status {
-	return consume(c, d.update(c, httpWriteArgs(c), 4))
+	return d.update(c, httpWriteArgs(c), 4)
 }
 
 // httpRecordPass lets nobody wait for such a response. Of the options only max_age counts. What it
@@ -80,10 +75,10 @@ func httpRecordPass(c *compute.Call, d *cached) abi.Status {
 	if mask != 0 || at != 0 {
 		maxAge = record{c, mask, at}.duration(0)
 	}
-	if e.cache.passes >= e.limits.Fetches {
+	if e.passes >= e.limits.Fetches {
 		return abi.LimitExceeded
 	}
-	e.cache.passes++
+	e.passes++
 	return cacheStatus(d.entry.Pass(maxAge))
 }
 
@@ -105,9 +100,8 @@ func httpSuggestedOptions(c *compute.Call, d *cached) abi.Status {
 	}
 	text := func(bit, off uint32, words []string) {
 		if want.has(bit) {
-			s := strings.Join(words, " ")
-			short = !want.putText(out, off, s) || short
-			if s != "" {
+			short = !want.putText(out, off, strings.Join(words, " ")) || short
+			if len(words) > 0 {
 				there |= bit
 			}
 		}

@@ -17,7 +17,7 @@ type object struct {
 	part    *part    // which bytes of the representation the body is; nil: all
 	trailer []string // names of trailer fields to come
 
-	metadata  []byte // a guest's own, of an item
+	metadata  []byte // a guest's own
 	sensitive bool   // must not lie on disk
 
 	asked, came       time.Time // when the request went out and the response came

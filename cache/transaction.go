@@ -9,7 +9,7 @@ import (
 	"github.com/wedge-cloud/wedge"
 )
 
-// A Transaction is one lookup of a guest that keeps things in the cache itself, items under keys of
+// A Transaction is one lookup of a guest that keeps things in the cache itself, bytes under keys of
 // its own or responses by the rules of HTTP: what it found, and perhaps the obligation to insert
 // what is missing. The obligation is a flight that the guest leads: others wait for it to land, with
 // an object or empty-handed, and of the latter one gets the obligation. A Transaction is for one
@@ -17,7 +17,7 @@ import (
 type Transaction struct {
 	c      *Cache
 	pol    *wedge.Caching
-	req    *http.Request // nil: it is about an item
+	req    *http.Request // nil: it is about an object under a key of its own
 	fields http.Header
 	key    key
 	mode   wedge.CacheMode
@@ -29,8 +29,8 @@ type Transaction struct {
 	awaited *spool  // waits for this one to begin reading
 }
 
-// itemKey returns the key of an item. No request's key is the same.
-func itemKey(service, name string) key {
+// ownKey returns the key of what a guest keeps under a name of its own. No request's key is the same.
+func ownKey(service, name string) key {
 	h := append(append(make([]byte, 0, 256), service...), 0, 0, 'c', 0)
 	return sha256.Sum256(append(h, name...))
 }
@@ -61,7 +61,7 @@ func (c *Cache) Look(ctx context.Context, l wedge.CacheLookup) (*Transaction, er
 func (c *Cache) transaction(l *wedge.CacheLookup) *Transaction {
 	t := &Transaction{c: c, req: l.Request, fields: l.Header, mode: l.Mode, asked: c.cfg.Now()}
 	if t.req == nil {
-		t.pol, t.key = &wedge.Caching{Service: l.Service}, itemKey(l.Service, l.Key)
+		t.pol, t.key = &wedge.Caching{Service: l.Service}, ownKey(l.Service, l.Key)
 		return t
 	}
 	t.pol, t.fields = policy(t.req), t.req.Header

@@ -14,24 +14,24 @@ type guestCache struct{ *cache.Cache }
 
 var _ compute.Cache = guestCache{}
 
-func (c guestCache) Look(ctx context.Context, l wedge.CacheLookup) (compute.CacheEntry, error) {
-	return entryOf(c.Cache.Look(ctx, l))
+func (c guestCache) Look(ctx context.Context, l wedge.CacheLookup) (compute.CacheTransaction, error) {
+	return transactionOf(c.Cache.Look(ctx, l))
 }
 
-type cacheEntry struct{ *cache.Transaction }
+type transaction struct{ *cache.Transaction }
 
-func (e cacheEntry) Insert(w wedge.CacheWrite, body io.ReadCloser, awaited bool) (compute.CacheEntry, error) {
-	return entryOf(e.Transaction.Insert(w, body, awaited))
+func (e transaction) Insert(w wedge.CacheWrite, body io.ReadCloser, awaited bool) (compute.CacheTransaction, error) {
+	return transactionOf(e.Transaction.Insert(w, body, awaited))
 }
 
-func (e cacheEntry) Update(w wedge.CacheWrite) (compute.CacheEntry, error) {
-	return entryOf(e.Transaction.Update(w))
+func (e transaction) Update(w wedge.CacheWrite) (compute.CacheTransaction, error) {
+	return transactionOf(e.Transaction.Update(w))
 }
 
-// entryOf keeps none none.
-func entryOf(t *cache.Transaction, err error) (compute.CacheEntry, error) {
+// transactionOf keeps none none.
+func transactionOf(t *cache.Transaction, err error) (compute.CacheTransaction, error) {
 	if t == nil {
 		return nil, err
 	}
-	return cacheEntry{t}, err
+	return transaction{t}, err
 }

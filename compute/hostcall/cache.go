@@ -15,31 +15,31 @@ var cacheCalls = calls{
 	"close_busy":               closeCached(busyHandle),
 
 	"insert":                             cacheInsert,
-	"transaction_insert":                 itemEntry(cacheTransactionInsert),
-	"transaction_insert_and_stream_back": itemEntry(cacheInsertAndStreamBack),
-	"transaction_update":                 itemEntry(cacheUpdate),
-	"transaction_cancel":                 itemEntry(cachedCancel),
-	"close":                              closeCached(itemHandle),
+	"transaction_insert":                 onKept(cacheTransactionInsert),
+	"transaction_insert_and_stream_back": onKept(cacheInsertAndStreamBack),
+	"transaction_update":                 onKept(cacheUpdate),
+	"transaction_cancel":                 onKept(cachedCancel),
+	"close":                              closeCached(objectHandle),
 
-	"get_state":                     itemEntry(cachedState),
-	"get_user_metadata":             itemEntry(cachedMetadata),
-	"get_body":                      itemEntry(cachedBody),
-	"get_length":                    itemEntry(cachedLength),
-	"get_max_age_ns":                itemEntry(cachedMaxAge),
-	"get_stale_while_revalidate_ns": itemEntry(cachedSWR),
-	"get_age_ns":                    itemEntry(cachedAge),
-	"get_hits":                      itemEntry(cachedHits),
+	"get_state":                     onKept(cachedState),
+	"get_user_metadata":             onKept(cachedMetadata),
+	"get_body":                      onKept(cachedBody),
+	"get_length":                    onKept(cachedLength),
+	"get_max_age_ns":                onKept(cachedMaxAge),
+	"get_stale_while_revalidate_ns": onKept(cachedSWR),
+	"get_age_ns":                    onKept(cachedAge),
+	"get_hits":                      onKept(cachedHits),
 
 	"replace":                               cacheReplace,
-	"replace_insert":                        replaceEntry(cacheReplaceInsert),
-	"replace_get_age_ns":                    replaceEntry(cachedAge),
-	"replace_get_body":                      replaceEntry(cachedBody),
-	"replace_get_hits":                      replaceEntry(cachedHits),
-	"replace_get_length":                    replaceEntry(cachedLength),
-	"replace_get_max_age_ns":                replaceEntry(cachedMaxAge),
-	"replace_get_stale_while_revalidate_ns": replaceEntry(cachedSWR),
-	"replace_get_state":                     replaceEntry(cachedState),
-	"replace_get_user_metadata":             replaceEntry(cachedMetadata),
+	"replace_insert":                        onReplaced(cacheReplaceInsert),
+	"replace_get_age_ns":                    onReplaced(cachedAge),
+	"replace_get_body":                      onReplaced(cachedBody),
+	"replace_get_hits":                      onReplaced(cachedHits),
+	"replace_get_length":                    onReplaced(cachedLength),
+	"replace_get_max_age_ns":                onReplaced(cachedMaxAge),
+	"replace_get_stale_while_revalidate_ns": onReplaced(cachedSWR),
+	"replace_get_state":                     onReplaced(cachedState),
+	"replace_get_user_metadata":             onReplaced(cachedMetadata),
 }
 
 // lookSize is what an open lookup counts against the account, without its key and fields.
@@ -98,14 +98,14 @@ func (l *lookup) options(c *compute.Call, mask, at uint32) {
 }
 
 func cacheLookup(mode wedge.CacheMode) compute.Func {
-	return func(c *compute.Call) abi.Status { return lookItem(c, mode, itemHandle) }
+	return func(c *compute.Call) abi.Status { return lookByKey(c, mode, objectHandle) }
 }
 
 func cacheLookupAsync(c *compute.Call) abi.Status {
-	return lookItem(c, wedge.CacheCollapse, busyHandle)
+	return lookByKey(c, wedge.CacheCollapse, busyHandle)
 }
 
-func lookItem(c *compute.Call, mode wedge.CacheMode, kind cacheKind) abi.Status {
+func lookByKey(c *compute.Call, mode wedge.CacheMode, kind cacheKind) abi.Status {
 	l := lookupArgs(c, mode)
 	l.options(c, c.U32(2), c.U32(3))
 	c.Read(c.U32(4), 4)
@@ -121,7 +121,7 @@ func cacheBusyWait(c *compute.Call) abi.Status {
 		return abi.Error
 	}
 	ex(c).items.take(c.U32(0))
-	d.kind = itemHandle
+	d.kind = objectHandle
 	c.PutU32(c.U32(1), putItem(c, d))
 	return abi.OK
 }

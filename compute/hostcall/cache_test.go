@@ -21,25 +21,25 @@ import (
 // guestCache is what package node gives guests.
 type guestCache struct{ *cache.Cache }
 
-func (c guestCache) Look(ctx context.Context, l wedge.CacheLookup) (compute.CacheEntry, error) {
-	return entryOf(c.Cache.Look(ctx, l))
+func (c guestCache) Look(ctx context.Context, l wedge.CacheLookup) (compute.CacheTransaction, error) {
+	return transactionOf(c.Cache.Look(ctx, l))
 }
 
-type cacheEntry struct{ *cache.Transaction }
+type transaction struct{ *cache.Transaction }
 
-func (e cacheEntry) Insert(w wedge.CacheWrite, body io.ReadCloser, awaited bool) (compute.CacheEntry, error) {
-	return entryOf(e.Transaction.Insert(w, body, awaited))
+func (e transaction) Insert(w wedge.CacheWrite, body io.ReadCloser, awaited bool) (compute.CacheTransaction, error) {
+	return transactionOf(e.Transaction.Insert(w, body, awaited))
 }
 
-func (e cacheEntry) Update(w wedge.CacheWrite) (compute.CacheEntry, error) {
-	return entryOf(e.Transaction.Update(w))
+func (e transaction) Update(w wedge.CacheWrite) (compute.CacheTransaction, error) {
+	return transactionOf(e.Transaction.Update(w))
 }
 
-func entryOf(t *cache.Transaction, err error) (compute.CacheEntry, error) {
+func transactionOf(t *cache.Transaction, err error) (compute.CacheTransaction, error) {
 	if t == nil {
 		return nil, err
 	}
-	return cacheEntry{t}, err
+	return transaction{t}, err
 }
 
 // cacheHost is a host with a cache, of which several guests may be made.
@@ -136,7 +136,7 @@ func TestCacheWithout(t *testing.T) {
 	g.is(abi.Unsupported, "fastly_http_cache.is_request_cacheable", g.newRequest(), &out)
 }
 
-func TestCacheItem(t *testing.T) {
+func TestCacheObject(t *testing.T) {
 	caching(t, func(t *testing.T, g *guest) {
 		h := g.lookup("lookup", "k")
 		g.state(0, "fastly_cache.get_state", h)

@@ -122,12 +122,12 @@ func cacheInsert(c *compute.Call) abi.Status {
 	w := writeArgs(c, 2, false)
 	c.Read(c.U32(4), 4)
 	l.Header = w.Header
-	entry, err := cacheOf(c).Look(ex(c).ctx, l.CacheLookup) // there is nobody to wait for
+	tx, err := cacheOf(c).Look(ex(c).ctx, l.CacheLookup) // there is nobody to wait for
 	if err != nil {
 		return abi.Error
 	}
-	defer entry.Close()
-	return (&cached{entry: entry}).insert(c, w, 4, -1)
+	defer tx.Close()
+	return (&cached{tx: tx}).insert(c, w, 4, -1)
 }
 
 func cacheTransactionInsert(c *compute.Call, d *cached) abi.Status {
@@ -159,7 +159,7 @@ func (d *cached) insert(c *compute.Call, w wedge.CacheWrite, out, back int) abi.
 	b.makeStreaming()
 	b.account = &e.account
 	src := newInserting(e, b, len(w.Metadata))
-	fresh, err := d.entry.Insert(w, src, back >= 0)
+	fresh, err := d.tx.Insert(w, src, back >= 0)
 	if err != nil {
 		src.Close()
 		return cacheStatus(err)
@@ -178,7 +178,7 @@ func (d *cached) update(c *compute.Call, w wedge.CacheWrite, back int) abi.Statu
 	if back >= 0 {
 		c.Read(c.U32(back), 4)
 	}
-	fresh, err := d.entry.Update(w)
+	fresh, err := d.tx.Update(w)
 	if err != nil {
 		return cacheStatus(err)
 	}

@@ -136,38 +136,38 @@ func (emptyKV) List(context.Context, string, wedge.KVList) ([]string, bool, erro
 // impatient waits a second for what may never come: that a guest waits for itself.
 type impatient struct{ guestCache }
 
-func (c impatient) Look(ctx context.Context, l wedge.CacheLookup) (compute.CacheEntry, error) {
+func (c impatient) Look(ctx context.Context, l wedge.CacheLookup) (compute.CacheTransaction, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	entry, err := c.guestCache.Look(ctx, l)
 	if entry != nil {
-		entry = impatientEntry{entry}
+		entry = impatientTransaction{entry}
 	}
 	return entry, err
 }
 
-type impatientEntry struct{ compute.CacheEntry }
+type impatientTransaction struct{ compute.CacheTransaction }
 
-func (e impatientEntry) Open(ctx context.Context, from, n int64) (io.ReadCloser, error) {
+func (e impatientTransaction) Open(ctx context.Context, from, n int64) (io.ReadCloser, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	time.AfterFunc(time.Second, cancel)
-	return e.CacheEntry.Open(ctx, from, n)
+	return e.CacheTransaction.Open(ctx, from, n)
 }
 
-func (e impatientEntry) Response(ctx context.Context, asked bool) (*http.Response, error) {
+func (e impatientTransaction) Response(ctx context.Context, asked bool) (*http.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	time.AfterFunc(time.Second, cancel)
-	return e.CacheEntry.Response(ctx, asked)
+	return e.CacheTransaction.Response(ctx, asked)
 }
 
-func (e impatientEntry) Insert(w wedge.CacheWrite, body io.ReadCloser, awaited bool) (compute.CacheEntry, error) {
-	entry, err := e.CacheEntry.Insert(w, body, awaited)
-	return impatientEntry{entry}, err
+func (e impatientTransaction) Insert(w wedge.CacheWrite, body io.ReadCloser, awaited bool) (compute.CacheTransaction, error) {
+	entry, err := e.CacheTransaction.Insert(w, body, awaited)
+	return impatientTransaction{entry}, err
 }
 
-func (e impatientEntry) Update(w wedge.CacheWrite) (compute.CacheEntry, error) {
-	entry, err := e.CacheEntry.Update(w)
-	return impatientEntry{entry}, err
+func (e impatientTransaction) Update(w wedge.CacheWrite) (compute.CacheTransaction, error) {
+	entry, err := e.CacheTransaction.Update(w)
+	return impatientTransaction{entry}, err
 }
 
 // run makes the calls that data describes: two bytes choose the call, one whether its words

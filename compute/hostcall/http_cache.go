@@ -21,33 +21,33 @@ var httpCache = calls{
 	"lookup":                  httpLookup(wedge.CacheRead),
 	"transaction_lookup":      httpLookup(wedge.CacheCollapse),
 
-	"get_suggested_backend_request": responseEntry(httpBackendRequest),
-	"prepare_response_for_storage":  responseEntry(httpPrepare),
-	"get_suggested_cache_options":   responseEntry(httpSuggestedOptions),
+	"get_suggested_backend_request": onFetched(httpBackendRequest),
+	"prepare_response_for_storage":  onFetched(httpPrepare),
+	"get_suggested_cache_options":   onFetched(httpSuggestedOptions),
 
-	"transaction_insert":                  responseEntry(httpInsert),
-	"transaction_insert_and_stream_back":  responseEntry(httpInsertAndStreamBack),
-	"transaction_update":                  responseEntry(httpUpdate),
-	"transaction_update_and_return_fresh": responseEntry(httpUpdateAndReturnFresh),
-	"transaction_choose_stale":            responseEntry(httpChooseStale),
-	"transaction_record_not_cacheable":    responseEntry(httpRecordPass),
-	"transaction_abandon":                 responseEntry(cachedCancel),
+	"transaction_insert":                  onFetched(httpInsert),
+	"transaction_insert_and_stream_back":  onFetched(httpInsertAndStreamBack),
+	"transaction_update":                  onFetched(httpUpdate),
+	"transaction_update_and_return_fresh": onFetched(httpUpdateAndReturnFresh),
+	"transaction_choose_stale":            onFetched(httpChooseStale),
+	"transaction_record_not_cacheable":    onFetched(httpRecordPass),
+	"transaction_abandon":                 onFetched(cachedCancel),
 	"close":                               closeCached(responseHandle),
 
-	"get_found_response":            responseEntry(httpFoundResponse),
-	"get_state":                     responseEntry(cachedState),
-	"get_length":                    responseEntry(cachedLength),
-	"get_max_age_ns":                responseEntry(cachedMaxAge),
-	"get_stale_while_revalidate_ns": responseEntry(cachedSWR),
-	"get_stale_if_error_ns":         responseEntry(cachedSIE),
-	"get_age_ns":                    responseEntry(cachedAge),
-	"get_hits":                      responseEntry(cachedHits),
-	"get_sensitive_data":            responseEntry(httpSensitive),
-	"get_surrogate_keys":            responseEntry(httpSurrogateKeys),
-	"get_vary_rule":                 responseEntry(httpVaryRule),
+	"get_found_response":            onFetched(httpFoundResponse),
+	"get_state":                     onFetched(cachedState),
+	"get_length":                    onFetched(cachedLength),
+	"get_max_age_ns":                onFetched(cachedMaxAge),
+	"get_stale_while_revalidate_ns": onFetched(cachedSWR),
+	"get_stale_if_error_ns":         onFetched(cachedSIE),
+	"get_age_ns":                    onFetched(cachedAge),
+	"get_hits":                      onFetched(cachedHits),
+	"get_sensitive_data":            onFetched(httpSensitive),
+	"get_surrogate_keys":            onFetched(httpSurrogateKeys),
+	"get_vary_rule":                 onFetched(httpVaryRule),
 }
 
-func responseEntry(f func(*compute.Call, *cached) abi.Status) compute.Func {
+func onFetched(f func(*compute.Call, *cached) abi.Status) compute.Func {
 	return on(responseHandle, f)
 }
 
@@ -112,7 +112,7 @@ func overrideKey(c *compute.Call, at uint32) []byte {
 // the cache wants otherwise.
 func httpBackendRequest(c *compute.Call, d *cached) abi.Status {
 	c.Read(c.U32(1), 4)
-	want := d.entry.BackendRequest()
+	want := d.tx.BackendRequest()
 	have := d.req.plain(context.Background()).Header
 	r := *d.req
 	r.headers, r.method = d.req.headers.clone(), want.Method
@@ -136,7 +136,7 @@ func httpPrepare(c *compute.Call, d *cached) abi.Status {
 	resp := getResponse(c, c.U32(1))
 	c.Read(c.U32(2), 4)
 	c.Read(c.U32(3), 4)
-	action, status, h := d.entry.Prepare(resp.status, resp.headers.toHTTP(nil))
+	action, status, h := d.tx.Prepare(resp.status, resp.headers.toHTTP(nil))
 	out := &response{status: status, version: resp.version, headers: fromHTTP(h), peer: resp.peer}
 	c.PutU32(c.U32(3), putResponse(c, out))
 	c.PutU32(c.U32(2), uint32(action))
@@ -149,7 +149,7 @@ func httpFoundResponse(c *compute.Call, d *cached) abi.Status {
 	c.Read(c.U32(2), 4)
 	c.Read(c.U32(3), 4)
 	ctx, cancel := context.WithCancel(context.Background()) // it may go on when the guest has ended
-	resp, err := d.entry.Response(ctx, asked)
+	resp, err := d.tx.Response(ctx, asked)
 	if err != nil {
 		cancel()
 		return abi.None
@@ -160,14 +160,14 @@ func httpFoundResponse(c *compute.Call, d *cached) abi.Status {
 	}
 	f := received(resp, method, false, cancel)
 	if n := resp.ContentLength; !f.body.whole(0) && n >= 0 && n <= chunkSize {
-		item, _ := d.entry.Item()
-		f.body = storedBody(resp.Body, n, item.Whole, cancel)
+		o, _ := d.tx.Object()
+		f.body = storedBody(resp.Body, n, o.Whole, cancel)
 	}
 	return deliver(c, f, 2)
 }
 
 func httpChooseStale(_ *compute.Call, d *cached) abi.Status {
-	return cacheStatus(d.entry.ChooseStale())
+	return cacheStatus(d.tx.ChooseStale())
 }
 
 func httpSensitive(c *compute.Call, d *cached) abi.Status {

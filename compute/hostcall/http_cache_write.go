@@ -79,7 +79,7 @@ func httpRecordPass(c *compute.Call, d *cached) abi.Status {
 		return abi.LimitExceeded
 	}
 	e.passes++
-	return cacheStatus(d.entry.Pass(maxAge))
+	return cacheStatus(d.tx.Pass(maxAge))
 }
 
 // httpSuggestedOptions writes what the fields of a response say about keeping it: max_age, and what else
@@ -90,7 +90,7 @@ func httpSuggestedOptions(c *compute.Call, d *cached) abi.Status {
 	want := record{c, maskArg(c, 2, httpWriteMask), c.U32(3)}
 	maskOut, out := c.U32(4), c.U32(5)
 	c.Read(maskOut, 4)
-	w := d.entry.Suggest(resp.status, resp.headers.toHTTP(nil))
+	w := d.tx.Suggest(resp.status, resp.headers.toHTTP(nil))
 	there, short := uint32(0), false
 	put := func(bit, off uint32, v int64, is bool) {
 		if want.has(bit) && is {

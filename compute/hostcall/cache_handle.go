@@ -14,7 +14,7 @@ import (
 type cacheKind uint8
 
 const (
-	itemHandle cacheKind = iota
+	objectHandle cacheKind = iota
 	busyHandle
 	replaceHandle
 	responseHandle
@@ -23,12 +23,12 @@ const (
 // A cached is a lookup that a guest has a handle for. It may still have to wait for what another
 // inserts; SDKs then wait for the handle as they do for other items.
 type cached struct {
-	future[compute.CacheEntry]
+	future[compute.CacheTransaction]
 	kind    cacheKind
-	entry   compute.CacheEntry // val, once it was waited for
-	always  bool               // ranges are heeded though the length is not known
-	req     *request           // whose response it is about; nil: it is about an item
-	size    int                // what it counts
+	tx      compute.CacheTransaction // val, once it was waited for
+	always  bool                     // ranges are heeded though the length is not known
+	req     *request                 // whose response it is about; nil: it is about an object under a key
+	size    int                      // what it counts
 	account *account
 	dropped bool // mu guards it
 
@@ -43,8 +43,8 @@ func look(c *compute.Call, l *lookup, kind cacheKind, req *request) uint32 {
 	d.hold(c, l.size)
 	now := l.CacheLookup
 	now.NoWait = true
-	if entry, err := e.host.Cache.Look(e.ctx, now); entry != nil || err != nil {
-		d.settle(entry, err)
+	if tx, err := e.host.Cache.Look(e.ctx, now); tx != nil || err != nil {
+		d.settle(tx, err)
 		return putItem(c, d)
 	}
 	ctx, cancel := context.WithCancel(e.ctx)
@@ -57,12 +57,12 @@ func look(c *compute.Call, l *lookup, kind cacheKind, req *request) uint32 {
 }
 
 // openFresh opens a handle for what was inserted or updated.
-func openFresh(c *compute.Call, entry compute.CacheEntry, of *cached) uint32 {
+func openFresh(c *compute.Call, tx compute.CacheTransaction, of *cached) uint32 {
 	d := &cached{kind: of.kind, always: true, req: of.req}
-	d.val, d.done = entry, true
+	d.val, d.done = tx, true
 	defer func() {
 		if d.account == nil { // there was no room
-			entry.Close()
+			tx.Close()
 		}
 	}()
 	d.hold(c, lookSize)
@@ -74,27 +74,27 @@ func (d *cached) hold(c *compute.Call, n int) {
 	d.size, d.account = n, &ex(c).account
 }
 
-// settle delivers the entry, or gives it up if nobody wants it any more.
-func (d *cached) settle(entry compute.CacheEntry, err error) {
-	d.resolve(entry, err)
+// settle delivers the transaction, or gives it up if nobody wants it any more.
+func (d *cached) settle(tx compute.CacheTransaction, err error) {
+	d.resolve(tx, err)
 	d.mu.Lock()
 	dropped := d.dropped
 	d.mu.Unlock()
-	if dropped && entry != nil {
-		entry.Close()
+	if dropped && tx != nil {
+		tx.Close()
 	}
 }
 
-// drop gives up the entry, there or to come, with the obligation that it may have.
+// drop gives up the transaction, there or to come, with the obligation that it may have.
 func (d *cached) drop() {
 	d.future.drop()
 	d.account.release(d.size)
 	d.mu.Lock()
 	d.dropped = true
-	done, entry := d.done, d.val
+	done, tx := d.done, d.val
 	d.mu.Unlock()
-	if done && entry != nil {
-		entry.Close()
+	if done && tx != nil {
+		tx.Close()
 	}
 }
 
@@ -113,16 +113,16 @@ func on(kind cacheKind, f func(*compute.Call, *cached) abi.Status) compute.Func 
 	return func(c *compute.Call) (s abi.Status) {
 		d := getCached(c, kind)
 		var err error
-		if d.entry, err = d.wait(c); err != nil || d.entry == nil {
+		if d.tx, err = d.wait(c); err != nil || d.tx == nil {
 			return abi.Error // only when the sandbox ends
 		}
 		return f(c, d)
 	}
 }
 
-func itemEntry(f func(*compute.Call, *cached) abi.Status) compute.Func { return on(itemHandle, f) }
+func onKept(f func(*compute.Call, *cached) abi.Status) compute.Func { return on(objectHandle, f) }
 
-func replaceEntry(f func(*compute.Call, *cached) abi.Status) compute.Func {
+func onReplaced(f func(*compute.Call, *cached) abi.Status) compute.Func {
 	return on(replaceHandle, f)
 }
 
@@ -146,20 +146,20 @@ func cacheStatus(err error) abi.Status {
 	return abi.Error
 }
 
-func cachedCancel(_ *compute.Call, d *cached) abi.Status { return cacheStatus(d.entry.Cancel()) }
+func cachedCancel(_ *compute.Call, d *cached) abi.Status { return cacheStatus(d.tx.Cancel()) }
 
 func cachedState(c *compute.Call, d *cached) abi.Status {
-	c.PutU32(c.U32(1), uint32(d.entry.State()))
+	c.PutU32(c.U32(1), uint32(d.tx.State()))
 	return abi.OK
 }
 
 // found returns what was found; otherwise the call ends with none.
-func (d *cached) found(c *compute.Call) wedge.CacheItem {
-	item, ok := d.entry.Item()
+func (d *cached) found(c *compute.Call) wedge.CacheObject {
+	o, ok := d.tx.Object()
 	if !ok {
 		c.Fail(abi.None)
 	}
-	return item
+	return o
 }
 
 func cachedMetadata(c *compute.Call, d *cached) abi.Status {
@@ -206,7 +206,7 @@ func cachedBody(c *compute.Call, d *cached) abi.Status {
 	}
 	found := d.found(c)
 	ctx, cancel := context.WithCancel(context.Background()) // it may go on when the guest has ended
-	src, err := d.entry.Open(ctx, from, n)
+	src, err := d.tx.Open(ctx, from, n)
 	if err != nil {
 		cancel()
 		return abi.None // it is too large to be kept, and its beginning is gone

@@ -42,8 +42,8 @@ const (
 	CacheUsableIfError            // may stand in for an origin that fails
 )
 
-// CacheItem is what the cache knows of a thing it keeps.
-type CacheItem struct {
+// CacheObject is what the cache knows of a thing it keeps.
+type CacheObject struct {
 	MaxAge, SWR, SIE time.Duration // fresh until that old, and how much longer usable meanwhile, or after an error
 	Age              time.Duration
 	Hits             uint64

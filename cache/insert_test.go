@@ -56,7 +56,7 @@ func insert(t *testing.T, x *Transaction, body io.Reader, w wedge.CacheWrite) *T
 	return y
 }
 
-// put inserts a whole item that is fresh for a minute and may be stale for another.
+// put inserts a whole object that is fresh for a minute and may be stale for another.
 func put(t *testing.T, c *Cache, key, body string, change ...func(*wedge.CacheWrite)) {
 	t.Helper()
 	w := wedge.CacheWrite{MaxAge: time.Minute, SWR: time.Minute, Length: -1}
@@ -67,7 +67,7 @@ func put(t *testing.T, c *Cache, key, body string, change ...func(*wedge.CacheWr
 	synctest.Wait()
 }
 
-func readItem(x *Transaction, from, n int64) (string, error) {
+func readObject(x *Transaction, from, n int64) (string, error) {
 	r, err := x.Open(context.Background(), from, n)
 	if err != nil {
 		return "", err
@@ -77,14 +77,14 @@ func readItem(x *Transaction, from, n int64) (string, error) {
 	return string(b), err
 }
 
-func wantItem(t *testing.T, x *Transaction, body string) {
+func wantObject(t *testing.T, x *Transaction, body string) {
 	t.Helper()
-	if got, err := readItem(x, 0, -1); got != body || err != nil {
+	if got, err := readObject(x, 0, -1); got != body || err != nil {
 		t.Fatalf("read %q, %v; want %q", got, err, body)
 	}
 }
 
-func TestItem(t *testing.T) {
+func TestObject(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newLab(&farOrigin{}, Config{})
 		wantState(t, look(t, c, wedge.CacheRead, "k"), 0)
@@ -94,11 +94,11 @@ func TestItem(t *testing.T) {
 		time.Sleep(time.Second)
 		x := look(t, c, wedge.CacheRead, "k")
 		wantState(t, x, fresh)
-		wantItem(t, x, "value")
-		if b, err := readItem(x, 1, 2); b != "al" || err != nil {
+		wantObject(t, x, "value")
+		if b, err := readObject(x, 1, 2); b != "al" || err != nil {
 			t.Errorf("a range is %q, %v", b, err)
 		}
-		i, ok := x.Item()
+		i, ok := x.Object()
 		if !ok || i.MaxAge != time.Minute || i.SWR != time.Minute || i.Age != 11*time.Second || i.Hits != 1 || i.Length != 5 || !i.Whole ||
 			string(i.Metadata) != "meta" || len(i.Vary) != 0 || i.SurrogateKeys[0] != "a" || !i.Sensitive {
 			t.Errorf("%+v", i)
@@ -116,15 +116,15 @@ func TestItem(t *testing.T) {
 	})
 }
 
-// TestItemVary: variants differ in the fields that the item names.
-func TestItemVary(t *testing.T) {
+// TestObjectVary: variants differ in the fields that the guest names.
+func TestObjectVary(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newLab(&farOrigin{}, Config{})
 		for _, color := range []string{"red", "blue"} {
 			put(t, c, "k", color, func(w *wedge.CacheWrite) { w.Vary, w.Header = []string{"color"}, http.Header{"Color": {color}} })
 		}
 		for _, color := range []string{"red", "blue"} {
-			wantItem(t, look(t, c, wedge.CacheRead, "k", "Color: "+color), color)
+			wantObject(t, look(t, c, wedge.CacheRead, "k", "Color: "+color), color)
 		}
 		wantState(t, look(t, c, wedge.CacheCollapse, "k", "Color: green"), chore)
 		wantState(t, look(t, c, wedge.CacheRead, "k"), 0)
@@ -152,7 +152,7 @@ func TestObligation(t *testing.T) {
 				if x.State() != fresh {
 					t.Errorf("a follower's state is %d", x.State())
 				}
-				if b, err := readItem(x, 0, -1); b != "onetwo" || err != nil {
+				if b, err := readObject(x, 0, -1); b != "onetwo" || err != nil {
 					t.Errorf("a follower reads %q, %v", b, err)
 				}
 			})
@@ -161,10 +161,10 @@ func TestObligation(t *testing.T) {
 		back := insert(t, leader, &pieces{all: []string{"one", "two"}, pause: time.Second}, wedge.CacheWrite{MaxAge: time.Minute, Length: 6})
 		wantState(t, back, fresh)
 		wantState(t, leader, 0)
-		if i, _ := back.Item(); i.Length != 6 || i.Whole {
+		if i, _ := back.Object(); i.Length != 6 || i.Whole {
 			t.Errorf("while it comes: %+v", i)
 		}
-		wantItem(t, back, "onetwo")
+		wantObject(t, back, "onetwo")
 		w.Wait()
 		for what, err := range map[string]error{"cancel": leader.Cancel(), "again": func() error { _, err := leader.Insert(wedge.CacheWrite{}, nil, false); return err }()} {
 			if wedge.KindOf(err) != wedge.Conflict {
@@ -207,8 +207,8 @@ func TestObligationPassesOn(t *testing.T) {
 	})
 }
 
-// TestItemStale: one of all who find an item stale has to refresh it.
-func TestItemStale(t *testing.T) {
+// TestObjectStale: one of all who find an object stale has to refresh it.
+func TestObjectStale(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newLab(&farOrigin{}, Config{})
 		put(t, c, "k", "value", func(w *wedge.CacheWrite) { w.Metadata, w.SurrogateKeys = []byte("meta"), []string{"a"} })
@@ -226,20 +226,20 @@ func TestItemStale(t *testing.T) {
 		wantState(t, y, fresh)
 		x := look(t, c, wedge.CacheCollapse, "k")
 		wantState(t, x, fresh)
-		wantItem(t, x, "value")
-		if i, _ := x.Item(); string(i.Metadata) != "meta" || i.Age != 0 || i.SurrogateKeys[0] != "b" || i.Length != 5 {
+		wantObject(t, x, "value")
+		if i, _ := x.Object(); string(i.Metadata) != "meta" || i.Age != 0 || i.SurrogateKeys[0] != "b" || i.Length != 5 {
 			t.Errorf("%+v", i)
 		}
-		wantItem(t, chosen, "value")
+		wantObject(t, chosen, "value")
 		if _, n := c.Used(); n != 1 {
 			t.Errorf("%d objects", n)
 		}
 	})
 }
 
-// TestItemIncomplete: a body that is given up, or has not the length announced, reaches its readers
+// TestObjectIncomplete: a body that is given up, or has not the length announced, reaches its readers
 // as what it is and is not kept; what was there before stays.
-func TestItemIncomplete(t *testing.T) {
+func TestObjectIncomplete(t *testing.T) {
 	for what, body := range map[string]io.Reader{
 		"abandoned": &pieces{all: []string{"half"}, pause: time.Second, err: errBroken},
 		"short":     &pieces{all: []string{"half"}, pause: time.Second},
@@ -249,11 +249,11 @@ func TestItemIncomplete(t *testing.T) {
 			c := newLab(&farOrigin{}, Config{})
 			put(t, c, "k", "older")
 			x := insert(t, look(t, c, wedge.CacheReplace, "k"), body, wedge.CacheWrite{MaxAge: time.Minute, Length: 10})
-			if got, err := readItem(x, 0, -1); err == nil || !strings.HasPrefix(got, "half") {
+			if got, err := readObject(x, 0, -1); err == nil || !strings.HasPrefix(got, "half") {
 				t.Errorf("%s: read %q, %v", what, got, err)
 			}
 			synctest.Wait()
-			wantItem(t, look(t, c, wedge.CacheRead, "k"), "older")
+			wantObject(t, look(t, c, wedge.CacheRead, "k"), "older")
 			if _, n := c.Used(); n != 1 {
 				t.Errorf("%s: %d objects", what, n)
 			}
@@ -261,7 +261,7 @@ func TestItemIncomplete(t *testing.T) {
 	}
 }
 
-func TestItemPurge(t *testing.T) {
+func TestObjectPurge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newLab(&farOrigin{}, Config{})
 		keyed := func(w *wedge.CacheWrite) { w.SurrogateKeys = []string{"news"} }
@@ -279,7 +279,7 @@ func TestItemPurge(t *testing.T) {
 		purge("shop", false)
 		wantState(t, look(t, c, wedge.CacheRead, "k"), 0)
 		back := insert(t, leader, strings.NewReader("older than the purge"), wedge.CacheWrite{MaxAge: time.Minute, SurrogateKeys: []string{"news"}, Length: -1})
-		wantItem(t, back, "older than the purge")
+		wantObject(t, back, "older than the purge")
 		wantState(t, look(t, c, wedge.CacheRead, "k2"), 0)
 	})
 }
@@ -290,35 +290,35 @@ func TestReplace(t *testing.T) {
 		put(t, c, "k", "old")
 		x := look(t, c, wedge.CacheReplace, "k")
 		wantState(t, x, fresh)
-		wantItem(t, x, "old")
-		wantItem(t, look(t, c, wedge.CacheCollapse, "k"), "old") // nobody waits
+		wantObject(t, x, "old")
+		wantObject(t, look(t, c, wedge.CacheCollapse, "k"), "old") // nobody waits
 		insert(t, x, strings.NewReader("new"), wedge.CacheWrite{MaxAge: time.Minute, Length: -1})
 		synctest.Wait()
-		wantItem(t, look(t, c, wedge.CacheRead, "k"), "new")
+		wantObject(t, look(t, c, wedge.CacheRead, "k"), "new")
 
 		x = look(t, c, wedge.CacheReplaceMiss, "k")
-		wantItem(t, x, "new")
+		wantObject(t, x, "new")
 		wantState(t, look(t, c, wedge.CacheRead, "k"), 0)
 		var w sync.WaitGroup
-		w.Go(func() { wantItem(t, look(t, c, wedge.CacheCollapse, "k"), "newer") })
+		w.Go(func() { wantObject(t, look(t, c, wedge.CacheCollapse, "k"), "newer") })
 		w.Go(func() {
 			y := look(t, c, wedge.CacheReplaceWait, "k")
-			wantItem(t, y, "newer")
+			wantObject(t, y, "newer")
 			insert(t, y, strings.NewReader("newest"), wedge.CacheWrite{MaxAge: time.Minute, Length: -1})
 		})
 		time.Sleep(time.Second)
 		insert(t, x, strings.NewReader("newer"), wedge.CacheWrite{MaxAge: time.Minute, Length: -1})
 		w.Wait()
 		synctest.Wait()
-		wantItem(t, look(t, c, wedge.CacheRead, "k"), "newest")
+		wantObject(t, look(t, c, wedge.CacheRead, "k"), "newest")
 		if _, n := c.Used(); n != 1 {
 			t.Errorf("%d objects", n)
 		}
 	})
 }
 
-// TestItemTooLarge: who inserts it writes it to its end, who reads it gets all of it, and it is not kept.
-func TestItemTooLarge(t *testing.T) {
+// TestObjectTooLarge: who inserts it writes it to its end, who reads it gets all of it, and it is not kept.
+func TestObjectTooLarge(t *testing.T) {
 	for _, read := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
 			c := newLab(&farOrigin{}, Config{MaxObject: 1 << 20})
@@ -328,7 +328,7 @@ func TestItemTooLarge(t *testing.T) {
 				t.Fatal(err)
 			}
 			if synctest.Wait(); read {
-				if b, err := readItem(x, 0, -1); len(b) != 20<<20 || err != nil {
+				if b, err := readObject(x, 0, -1); len(b) != 20<<20 || err != nil {
 					t.Errorf("read %d bytes, %v", len(b), err)
 				}
 			}
@@ -341,8 +341,8 @@ func TestItemTooLarge(t *testing.T) {
 	}
 }
 
-// TestItemsShareStorage: items are evicted like all objects.
-func TestItemsShareStorage(t *testing.T) {
+// TestObjectsShareStorage: objects are evicted like all objects.
+func TestObjectsShareStorage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newLab(&farOrigin{}, Config{Memory: 100 << 10})
 		for i := range 100 {

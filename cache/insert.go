@@ -13,20 +13,20 @@ import (
 	"github.com/wedge-cloud/wedge"
 )
 
-// An item is an object that a guest inserts: it says itself how long it is fresh, by which fields
+// What a guest inserts is an object of which the guest says how long it is fresh, by which fields
 // variants differ and which surrogate keys purge it. All else, from the spool to the purges, it has in
 // common with a response that was fetched; if it is one, fetches are answered with it too.
 
 // errLength is how a body ends that is not as long as it was said to be.
 var errLength = errors.New("the body is not as long as was said when its insertion began")
 
-// Item describes what was found; false: nothing was.
-func (t *Transaction) Item() (i wedge.CacheItem, ok bool) {
+// Object describes what was found; false: nothing was.
+func (t *Transaction) Object() (i wedge.CacheObject, ok bool) {
 	o := t.found
 	if o == nil {
 		return i, false
 	}
-	i = wedge.CacheItem{
+	i = wedge.CacheObject{
 		MaxAge: o.lifetime, SWR: o.swr, SIE: o.sie, Age: o.ageAt(t.c.cfg.Now()), Hits: uint64(o.hits.Load()),
 		Length: o.length(), Metadata: o.metadata, Sensitive: o.sensitive,
 	}

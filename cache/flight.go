@@ -278,7 +278,7 @@ func (c *Cache) fill(o *object, resp *http.Response, keep bool) error {
 		}
 		if err == io.EOF {
 			o.body.shrink()
-			o.bytes = size + headerBytes(o.header) + int64(len(o.metadata)) + overhead
+			o.bytes = o.cost(size)
 			o.body.trailer = resp.Trailer
 			o.body.end(nil)
 			if !keep {

@@ -153,7 +153,7 @@ func (t *Transaction) Update(w wedge.CacheWrite) (*Transaction, error) {
 		w.Vary = []string{base.vary}
 	}
 	o := t.object(f, &w, now)
-	o.body, o.part, o.trailer, o.bytes = base.body, base.part, base.trailer, base.bytes
+	o.body, o.part, o.trailer, o.bytes = base.body, base.part, base.trailer, o.cost(w.Length)
 	o.hits.Store(base.hits.Load())
 	f.obj, f.stored = o, true
 	f.land(o, now)

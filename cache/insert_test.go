@@ -110,7 +110,7 @@ func TestObject(t *testing.T) {
 		wantState(t, look(t, c, wedge.CacheRead, "k"), stale)
 		time.Sleep(time.Minute)
 		wantState(t, look(t, c, wedge.CacheRead, "k"), 0)
-		if used, n := c.Used(); n != 1 || used < overhead+9 {
+		if used, n := c.Used(); n != 1 || used < overhead+10 {
 			t.Errorf("%d objects take %d bytes", n, used)
 		}
 	})

@@ -64,6 +64,15 @@ func headerBytes(h http.Header) (n int64) {
 	return n
 }
 
+// cost is what an object with a body of that size is accounted for. Guests choose much of what is not its body.
+func (o *object) cost(size int64) int64 {
+	size += headerBytes(o.header) + int64(len(o.metadata)+len(o.vary)+len(o.variant)) + overhead
+	for _, k := range o.keys {
+		size += int64(len(k)) + 16
+	}
+	return size
+}
+
 // newObject makes an object of a response that v lets be stored.
 func newObject(req *http.Request, resp *http.Response, v *verdict, asked, came time.Time) *object {
 	o := &object{

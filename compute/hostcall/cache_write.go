@@ -57,9 +57,12 @@ func (o record) length(off uint32) int64 {
 	return int64(n)
 }
 
+// maxVary bounds a rule, in bytes: each look-up compares what requests say in these fields.
+const maxVary = 1024
+
 // vary reads names of fields with spaces between.
 func (o record) vary(off uint32) []string {
-	names := strings.Fields(string(o.bytes(off, maxName)))
+	names := strings.Fields(string(o.bytes(off, maxVary)))
 	for _, name := range names {
 		if !validToken([]byte(strings.Trim(name, ","))) {
 			o.c.Fail(abi.Inval)

@@ -155,6 +155,9 @@ func TestHTTPCacheMiss(t *testing.T) {
 		}
 		var body, back uint32
 		g.is(abi.Inval, hc+"transaction_insert_and_stream_back", h, store, 1<<8, suggested, &body, &back)
+		g.is(abi.Inval, hc+"transaction_insert", h, g.backendSays(103), 0, g.fresh(1), &body)
+		g.is(abi.BadHandle, hc+"transaction_insert", h, 99, 0, g.fresh(1), &body)
+		g.is(abi.Inval, hc+"transaction_insert", h, store, httpVary, g.fields(56, map[int]any{8: strings.Repeat("v", maxVary+1)}), &body)
 		g.ok(hc+"transaction_insert_and_stream_back", h, store, maskOut|httpPCI, suggested, &body, &back)
 		g.ok("fastly_http_resp.close", store)
 		g.state(0, hc+"get_state", h)

@@ -25,6 +25,9 @@ const (
 // at word 2 and the struct at word 3.
 func httpWriteArgs(c *compute.Call) wedge.CacheWrite {
 	resp := getResponse(c, c.U32(1))
+	if resp.status < 200 { // not final
+		c.Fail(abi.Inval)
+	}
 	o := record{c, maskArg(c, 2, httpWriteMask), c.U32(3)}
 	w := wedge.CacheWrite{MaxAge: o.duration(0), Length: -1, Sensitive: o.has(httpPCI), Status: resp.status, Response: resp.headers.toHTTP(nil)}
 	if o.has(httpVary) {

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -352,4 +354,57 @@ func TestObjectsShareStorage(t *testing.T) {
 			t.Errorf("%d objects take %d bytes", n, used)
 		}
 	})
+}
+
+// TestObligationChaos: whatever guests do with what they have, one at a time has it, bodies are whole
+// or broken off, and nobody waits for ever.
+func TestObligationChaos(t *testing.T) {
+	c := New(Config{Next: &farOrigin{}, Memory: 256 << 10, MaxObject: 64 << 10})
+	var holders [4]atomic.Int32
+	var w sync.WaitGroup
+	var inserted, shared atomic.Int64
+	for range 16 {
+		w.Go(func() {
+			for range 150 {
+				n := rand.IntN(len(holders))
+				x := look(t, c, wedge.CacheCollapse, fmt.Sprint(n))
+				if x.State()&wedge.CacheMustInsert == 0 {
+					if b, err := readObject(x, 0, -1); err == nil && (len(b) != 40_000 || strings.Trim(b, b[:1]) != "") {
+						t.Errorf("%d bytes are taken for a whole body", len(b))
+					}
+					shared.Add(1)
+					x.Close()
+					continue
+				}
+				if holders[n].Add(1) != 1 {
+					t.Error("two have an obligation")
+				}
+				pause(rand.IntN(2))
+				holders[n].Add(-1)
+				switch rand.IntN(4) {
+				case 0:
+					x.Close()
+				case 1:
+					_ = x.Cancel()
+				default:
+					inserted.Add(1)
+					body := &chaosBody{rest: strings.Repeat(fmt.Sprint(rand.IntN(10)), 40_000)}
+					if rand.IntN(4) == 0 {
+						body.rest, body.err = body.rest[:1000], errBroken
+					}
+					y, err := x.Insert(wedge.CacheWrite{MaxAge: time.Duration(rand.IntN(5)) * time.Millisecond, SWR: time.Millisecond, Length: -1}, body, rand.IntN(2) == 0)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					y.Close()
+				}
+			}
+		})
+	}
+	w.Wait()
+	if inserted.Load() == 0 || shared.Load() == 0 {
+		t.Errorf("%d inserted, %d shared", inserted.Load(), shared.Load())
+	}
+	c.drained(t)
 }

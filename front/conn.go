@@ -25,6 +25,7 @@ type h1Conn struct {
 	held   []byte         // read from the connection, not handed on
 	buf    *[bufSize]byte // backs held; nil if something else does
 	forced bool           // held is the front's own and not for the framer
+	hits   bool           // requests are answered here if they can be, see readHits
 	later  error          // to be returned once held is empty
 
 	in       atomic.Int64 // bytes handed on
@@ -51,12 +52,20 @@ func (c *h1Conn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	n, err := c.fill(p)
+	n, err := c.read(p)
 	if n > 0 && !c.opaque && !c.forced {
 		n, err = c.follow(p[:n], err)
 	}
 	c.in.Add(int64(n))
 	return n, err
+}
+
+func (c *h1Conn) read(p []byte) (int, error) {
+	const behind = 1 // what net/http reads while a handler runs
+	if c.hits && len(p) > behind && !c.opaque && !c.forced && c.frame.atStart() {
+		return c.readHits(p)
+	}
+	return c.fill(p)
 }
 
 // fill reads what was held back, or else from the connection.

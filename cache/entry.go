@@ -16,6 +16,7 @@ type entry struct {
 	vary    string // of the last response: what tells its variants apart, as far as is known
 	pass    time.Time
 	purged  purgeSeqs // by URL
+	asked   []asked   // for Peek
 }
 
 // shard is a part of all entries under one lock.

@@ -250,7 +250,7 @@ func (c *Cache) fill(o *object, resp *http.Response, keep bool) error {
 		}
 		if err == io.EOF {
 			o.body.shrink()
-			o.bytes = size + headerBytes(o.header) + overhead
+			o.bytes = size + 2*headerBytes(o.header) + overhead // the fields twice: see render
 			o.body.trailer = resp.Trailer
 			o.body.end(nil)
 			if !keep {

@@ -33,7 +33,8 @@ type object struct {
 	dropped  bool          // no longer in its entry
 	visited  atomic.Bool   // since storage last looked
 	entry    *entry
-	previous *object // storage's list
+	rendered renderOnce // for Peek
+	previous *object    // storage's list
 	next     *object
 }
 

@@ -11,20 +11,22 @@ import (
 
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/cache"
+	"github.com/wedge-cloud/wedge/front"
 )
 
 // cdn answers for a version without a guest: from its backend, through the cache.
 type cdn struct {
 	proxy   httputil.ReverseProxy
+	cache   *cache.Cache
 	backend *wedge.Backend
 	caching *wedge.Caching
 }
 
 // newCDN returns the handler of a version that has no guest.
-func newCDN(v *wedge.Version, transport http.RoundTripper, log *slog.Logger) *cdn {
-	c := &cdn{backend: &v.Backends[0], caching: cachingOf(v)}
+func newCDN(v *wedge.Version, cache *cache.Cache, log *slog.Logger) *cdn {
+	c := &cdn{cache: cache, backend: &v.Backends[0], caching: cachingOf(v)}
 	c.proxy = httputil.ReverseProxy{
-		Transport: transport, Rewrite: c.rewrite, ModifyResponse: edge, ErrorHandler: failed,
+		Transport: cache, Rewrite: c.rewrite, ModifyResponse: edge, ErrorHandler: failed,
 		FlushInterval: -1, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return c
@@ -45,6 +47,18 @@ func (c *cdn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	c.proxy.ServeHTTP(w, r)
+}
+
+// hit answers a request that takes nothing but a look into the cache, as ServeHTTP would.
+func (c *cdn) hit(r *front.Plain, a *front.Answer) bool {
+	q := cache.Query{Policy: c.caching, Scheme: "http", Host: r.Host, Target: r.Target, Head: r.Head, Directives: r.Directives, Fields: r}
+	if r.TLS {
+		q.Scheme = "https"
+	}
+	h := cache.Hit{Head: a.Head, Body: a.Body}
+	ok := c.cache.Peek(&q, &h)
+	a.Status, a.Head, a.Body = h.Status, h.Head, h.Body
+	return ok
 }
 
 // Wait and Close have nothing to do: a request is over when ServeHTTP is.
@@ -77,10 +91,14 @@ func (c *cdn) rewrite(p *httputil.ProxyRequest) {
 	p.Out.Header.Add("Via", strconv.Itoa(p.In.ProtoMajor)+"."+strconv.Itoa(p.In.ProtoMinor)+" wedge")
 }
 
-// edge takes out what is between origin and cache only.
+// hidden are fields between origin and cache only.
+var hidden = []string{"Surrogate-Control", "Surrogate-Key"}
+
+// edge takes them out.
 func edge(resp *http.Response) error {
-	delete(resp.Header, "Surrogate-Control")
-	delete(resp.Header, "Surrogate-Key")
+	for _, name := range hidden {
+		delete(resp.Header, name)
+	}
 	return nil
 }
 

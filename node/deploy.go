@@ -69,6 +69,9 @@ func (n *Node) deploy(ctx context.Context) error {
 // routes sends the version's hosts to it, and with none given every host.
 func routes(d *deployment) map[string]front.Route {
 	r := front.Route{Service: d.version.Service, Version: d.version.Number, Handler: d.handler}
+	if c, ok := d.handler.(*cdn); ok {
+		r.Hit = c.hit
+	}
 	hosts := d.version.Hosts
 	if len(hosts) == 0 {
 		hosts = []string{"*"}

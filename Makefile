@@ -51,7 +51,7 @@ modules:
 
 # Debian packages for the tests in full; needs root.
 deps:
-	apt-get update -q && apt-get install -qy clang lld wasi-libc libclang-rt-14-dev-wasm32 nginx varnish
+	apt-get update -q && apt-get install -qy clang lld wasi-libc libclang-rt-14-dev-wasm32 nginx varnish wrk
 
 # One table, and the same rows as JSON lines in bench/out.jsonl. BENCH=sandbox: the rows
 # that need no other process, within a minute.

@@ -15,8 +15,9 @@ import (
 // The bench runs itself again for parts that need a process of their own: what is measured
 // must not share a heap, a scheduler or a count of CPU time with what measures.
 var parts = map[string]func(context.Context, []byte) error{
-	"node": childNode,
-	"load": childLoad,
+	"node":  childNode,
+	"load":  childLoad,
+	"cache": childCache,
 }
 
 // runChild plays a part; its task is the one argument, as JSON.

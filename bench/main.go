@@ -35,6 +35,7 @@ var groups = []group{
 	{"rps", false, throughput},
 	{"steady-p99", false, steady},
 	{"waiting-10k", false, waiting},
+	{"hits", false, hits},
 }
 
 func main() {

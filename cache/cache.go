@@ -18,6 +18,7 @@ type Config struct {
 	Memory    int64             // bytes of objects kept; 0: 256 MiB
 	MaxObject int64             // largest object kept, in bytes; 0: a quarter of Memory, at most 64 MiB
 	Grace     time.Duration     // how long past freshness an object may stand in for an origin out of reach; 0: a day
+	Hidden    []string          // fields that Peek leaves out, as who serves RoundTrip's responses does
 	Now       func() time.Time  // nil: time.Now
 }
 

@@ -62,7 +62,7 @@ func join(o, p *object) *object {
 		j.header["Content-Length"] = []string{strconv.FormatInt(body.size, 10)}
 	}
 	j.validators()
-	j.bytes = body.size + headerBytes(j.header) + overhead
+	j.bytes = j.cost(body.size)
 	return j
 }
 

@@ -18,6 +18,7 @@ type entry struct {
 	pass    time.Time
 	purged  purgeSeqs // by URL
 	out     []*object // taken out, for storage to learn of when the lock is released
+	asked   []asked   // for Peek
 }
 
 // shard is a part of all entries under one lock.

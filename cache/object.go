@@ -37,8 +37,9 @@ type object struct {
 	visited  atomic.Bool   // since storage last looked
 	entry    *entry
 	coded    coded
-	ahead    bool    // fetched before anybody asked
-	previous *object // storage's list
+	ahead    bool       // fetched before anybody asked
+	rendered renderOnce // for Peek
+	previous *object    // storage's list
 	next     *object
 }
 
@@ -65,8 +66,9 @@ func headerBytes(h http.Header) (n int64) {
 }
 
 // cost is what an object with a body of that size is accounted for. Guests choose much of what is not its body.
+// The fields count twice, for they are kept as they go out too: see render.
 func (o *object) cost(size int64) int64 {
-	size += headerBytes(o.header) + int64(len(o.metadata)+len(o.vary)+len(o.variant)) + overhead
+	size += 2*headerBytes(o.header) + int64(len(o.metadata)+len(o.vary)+len(o.variant)) + overhead
 	for _, k := range o.keys {
 		size += int64(len(k)) + 16
 	}

@@ -20,7 +20,7 @@ type Config struct {
 	ParkAt       *abi.Def          // the hostcall that asks for the request, where snapshot start begins
 	CacheDir     string            // where compiled code is kept between starts; empty: nowhere
 	MaxSandboxes int               // at once; further ones are refused as overload. 0: 16,384
-	Slots        int               // guests that run at the same moment; 0: GOMAXPROCS, which New raises by one
+	Slots        int               // guests that run at the same moment; 0: GOMAXPROCS, which the first Load raises by one
 	MaxDelay     time.Duration     // how long a service's guests may wait for their turn before more are refused; 0: 10 s
 	IdleTime     time.Duration     // how long an unused instance is kept; 0: 10 s
 	PackAfter    time.Duration     // how long a guest has waited when its memory is packed; 0: 1 s; negative: never
@@ -63,12 +63,13 @@ type codeKey struct {
 	own    uint64 // not 0: a program with snapshot start, whose instances are its own
 }
 
-// raiseProcs leaves one P for the host while guests hold the others; see run.go.
-var raiseProcs = sync.OnceValue(func() int {
-	n := runtime.GOMAXPROCS(0)
-	runtime.GOMAXPROCS(n + 1)
-	return n
-})
+// procs is how many Ps there were before raiseProcs.
+var procs = sync.OnceValue(func() int { return runtime.GOMAXPROCS(0) })
+
+// raiseProcs leaves one P for the host while guests hold the others; see run.go. Where there are no
+// guests it would only make two threads take turns on one processor, each for milliseconds: of
+// hits from the cache one in a hundred then took ten times as long.
+var raiseProcs = sync.OnceFunc(func() { runtime.GOMAXPROCS(procs() + 1) })
 
 // New returns an engine. It starts the goroutines that watch guests, pack their memory and trim pools; Close ends them.
 func New(cfg Config) *Engine {
@@ -84,7 +85,7 @@ func New(cfg Config) *Engine {
 	if cfg.PackAfter == 0 {
 		cfg.PackAfter = time.Second
 	}
-	if n := raiseProcs(); cfg.Slots == 0 {
+	if n := procs(); cfg.Slots == 0 {
 		cfg.Slots = n
 	}
 	if cfg.Log == nil {

@@ -378,6 +378,7 @@ func TestWaitingGuests(t *testing.T) {
 // TestHostKeepsAProcessor: however many guests run, the host has one P left.
 func TestHostKeepsAProcessor(t *testing.T) {
 	e := newEngine(t, Config{})
+	load(t, e, greedy(), Options{})
 	if n := runtime.GOMAXPROCS(0); e.cfg.Slots >= n || e.cfg.Slots < 1 {
 		t.Errorf("%d slots, GOMAXPROCS is %d", e.cfg.Slots, n)
 	}

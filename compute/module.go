@@ -55,6 +55,7 @@ type ModuleInfo struct {
 // code before, and makes its memory image. Errors are of kind Invalid or Unsupported
 // for a bad module, with a hint for its author.
 func (e *Engine) Load(ctx context.Context, src []byte, opt Options) (*Module, error) {
+	raiseProcs()
 	began := time.Now()
 	opt.Limits = opt.Limits.WithDefaults()
 	opt.Limits.Memory = min(opt.Limits.Memory, maxMemory)

@@ -29,7 +29,7 @@ func BenchmarkLoopback(b *testing.B) {
 		load(b, l.Addr().String())
 	})
 	b.Run("front", func(b *testing.B) {
-		f := run(b, Config{}, map[string]Route{"shop.example": {"shop", 1, h}})
+		f := run(b, Config{}, map[string]Route{"shop.example": {Service: "shop", Version: 1, Handler: h}})
 		load(b, f.http)
 		f.stop()
 		<-f.ended

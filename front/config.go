@@ -32,6 +32,8 @@ type Config struct {
 	StallTimeout      time.Duration // how long a client may leave a write untaken; default 60 s
 	DrainTimeout      time.Duration // how long requests in flight may go on after Run's context ended; default 30 s
 
+	NoHits bool // no route's Hit is asked: every request takes net/http's way
+
 	Log  *slog.Logger // nil: slog.Default()
 	Done func(Access) // called after each request, on its goroutine; nil: not called
 }

@@ -25,6 +25,7 @@ type h1Conn struct {
 	held   []byte         // read from the connection, not handed on
 	buf    *[bufSize]byte // backs held; nil if something else does
 	forced bool           // held is the front's own and not for the framer
+	hits   bool           // requests are answered here if they can be, see readHits
 	later  error          // to be returned once held is empty
 
 	in       atomic.Int64 // bytes handed on
@@ -51,12 +52,55 @@ func (c *h1Conn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	n, err := c.fill(p)
+	n, err := c.read(p)
 	if n > 0 && !c.opaque && !c.forced {
 		n, err = c.follow(p[:n], err)
 	}
 	c.in.Add(int64(n))
 	return n, err
+}
+
+func (c *h1Conn) read(p []byte) (int, error) {
+	if c.opaque || c.forced || !c.frame.atStart() {
+		return c.fill(p)
+	}
+	if len(p) == 1 { // read by net/http while a handler runs
+		return c.readBehind(p)
+	}
+	if c.hits {
+		return c.readHits(p)
+	}
+	return c.fill(p)
+}
+
+// readBehind is for net/http to notice, while a handler runs, that the client is gone. What comes
+// instead is the next request, which is not net/http's business yet: given a byte of it, net/http would
+// have to be given the rest, a hit or not. So it is held back, and reading goes on until net/http ends
+// it with a deadline. Only if too much comes is the byte given.
+func (c *h1Conn) readBehind(p []byte) (int, error) {
+	for c.later == nil && (len(c.held) == 0 || c.buf != nil && len(c.held) < bufSize) {
+		n, err := c.Conn.Read(c.room(p))
+		if n > 0 && c.buf == nil {
+			c.hold(p[:n])
+		} else {
+			c.held = c.held[:len(c.held)+n]
+		}
+		if ne, ok := err.(net.Error); err != nil && (len(c.held) == 0 || ok && ne.Timeout()) {
+			return 0, err
+		}
+		c.later = err
+	}
+	return c.fill(p)
+}
+
+// room returns where to read to: behind what is held, if anything is.
+func (c *h1Conn) room(p []byte) []byte {
+	if len(c.held) == 0 {
+		return p
+	}
+	n := copy(c.buf[:], c.held) // it may begin further on
+	c.held = c.buf[:n]
+	return c.buf[n:]
 }
 
 // fill reads what was held back, or else from the connection.

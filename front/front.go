@@ -34,8 +34,10 @@ type Front struct {
 	stats    counters
 	started  atomic.Bool
 	draining atomic.Bool
-	ready    chan struct{}
-	over     chan struct{} // closed when no more connections are handed to the servers
+	// unparking is set once connections that wait between hits are to be closed.
+	unparking atomic.Bool
+	ready     chan struct{}
+	over      chan struct{} // closed when no more connections are handed to the servers
 
 	mu            sync.Mutex
 	plain, secure []net.Listener
@@ -159,6 +161,8 @@ func (f *Front) drain(cancel context.CancelCauseFunc) {
 		close(h2done)
 	}()
 	until(ctx, f.cfg.DrainTimeout, func() bool { return f.stats.inFlight.Load() == 0 })
+	f.unparking.Store(true)
+	f.closeConns((*rawConn).isParked) // Shutdown may take them for new ones and wait
 	f.h1.Shutdown(ctx)
 	<-h2done
 	if n := f.stats.inFlight.Load(); n > 0 {
@@ -202,6 +206,8 @@ func (f *Front) forget(c *rawConn) {
 }
 
 func (c *rawConn) isFresh() bool { return c.info.requests.Load() == 0 }
+
+func (c *rawConn) isParked() bool { return c.info.parked.Load() }
 
 func (f *Front) anyFresh() bool {
 	f.mu.Lock()

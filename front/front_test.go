@@ -171,7 +171,7 @@ func TestClientCertificates(t *testing.T) {
 
 func TestTable(t *testing.T) {
 	h := reply("")
-	tab := table(t, 3, map[string]Route{"a.example": {"a", 1, h}, "*.a.example": {"wild", 1, h}, "x.a.example": {"x", 1, h}, "*.y.a.example": {"y", 1, h}, "[::1]": {"six", 1, h}})
+	tab := table(t, 3, map[string]Route{"a.example": {Service: "a", Version: 1, Handler: h}, "*.a.example": {Service: "wild", Version: 1, Handler: h}, "x.a.example": {Service: "x", Version: 1, Handler: h}, "*.y.a.example": {Service: "y", Version: 1, Handler: h}, "[::1]": {Service: "six", Version: 1, Handler: h}})
 	for host, want := range map[string]string{
 		"a.example": "a", "A.Example.": "a", "a.example:8080": "a", "b.a.example": "wild", "c.b.a.example": "wild", "x.a.example": "x",
 		"b.y.a.example": "y", "y.a.example": "wild", "b.example": "", "example": "", "[::1]:80": "six", "": "", "a.example:": "a",
@@ -185,7 +185,7 @@ func TestTable(t *testing.T) {
 		t.Error("number lost")
 	}
 	for _, routes := range []map[string]Route{
-		{"": {"a", 1, h}}, {"a:80": {"a", 1, h}}, {"a": {Service: "a"}}, {"a": {"a", 1, h}, "A": {"b", 1, h}}, {"a/b": {"a", 1, h}}, {"*.": {"a", 1, h}}, {"a.*": {"a", 1, h}},
+		{"": {Service: "a", Version: 1, Handler: h}}, {"a:80": {Service: "a", Version: 1, Handler: h}}, {"a": {Service: "a"}}, {"a": {Service: "a", Version: 1, Handler: h}, "A": {Service: "b", Version: 1, Handler: h}}, {"a/b": {Service: "a", Version: 1, Handler: h}}, {"*.": {Service: "a", Version: 1, Handler: h}}, {"a.*": {Service: "a", Version: 1, Handler: h}},
 	} {
 		if _, err := NewTable(1, routes); wedge.KindOf(err) != wedge.Invalid || err == nil {
 			t.Errorf("%v: got %v", routes, err)
@@ -200,7 +200,7 @@ func TestRefusals(t *testing.T) {
 	if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" || !strings.Contains(body, resp.Header.Get("X-Request-Id")) {
 		t.Errorf("without table: %d %q", resp.StatusCode, body)
 	}
-	f.Swap(table(t, 1, map[string]Route{"a.example": {"a", 1, reply("ok")}}))
+	f.Swap(table(t, 1, map[string]Route{"a.example": {Service: "a", Version: 1, Handler: reply("ok")}}))
 	for _, proto := range []string{"1", "h2c"} {
 		resp, body = get(t, client(t, f.http, proto, nil), "http://b.example/")
 		if resp.StatusCode != 421 || strings.Count(body, "\n") != 1 || !strings.Contains(body, resp.Header.Get("X-Request-Id")) {

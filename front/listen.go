@@ -169,7 +169,7 @@ func (f *Front) admitPlain(raw *rawConn) {
 }
 
 func (f *Front) newH1(c net.Conn, info *connInfo) *h1Conn {
-	return &h1Conn{Conn: c, info: info, frame: framer{maxBytes: f.cfg.MaxHeaderBytes, maxLines: f.cfg.MaxHeaderLines}}
+	return &h1Conn{Conn: c, info: info, hits: !f.cfg.NoHits, frame: framer{maxBytes: f.cfg.MaxHeaderBytes, maxLines: f.cfg.MaxHeaderLines}}
 }
 
 func addrPort(a net.Addr) netip.AddrPort {

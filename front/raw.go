@@ -17,6 +17,7 @@ type connInfo struct {
 	remote, local netip.AddrPort
 	tls           *wedge.ClientTLS
 	requests      atomic.Int64
+	parked        atomic.Bool // the last request was answered by readHits, the next one is waited for
 	raw           *rawConn
 	h1            *h1Conn // nil on HTTP/2
 }

@@ -12,6 +12,7 @@ type Stats struct {
 	RefusedConnections int64    // over MaxConnections
 	FailedHandshakes   int64    // of TLS
 	Requests           int64    // all that reached the front's handler, refused ones included
+	Hits               int64    // of these, those that a route's Hit answered
 	InFlight           int64    // requests now, hijacked connections included
 	Refused            int64    // requests the front answered itself with an error
 	Overload           int64    // of these, those over MaxRequests
@@ -21,8 +22,8 @@ type Stats struct {
 }
 
 type counters struct {
-	accepted, refusedConns, handshakes, requests, inFlight, refused, overload, panics, hijacked atomic.Int64
-	status                                                                                      [6]atomic.Int64
+	accepted, refusedConns, handshakes, requests, hits, inFlight, refused, overload, panics, hijacked atomic.Int64
+	status                                                                                            [6]atomic.Int64
 }
 
 // Stats returns the current counts. They are read one by one, so they may be a request apart.
@@ -30,7 +31,7 @@ func (f *Front) Stats() Stats {
 	c := &f.stats
 	s := Stats{
 		Accepted: c.accepted.Load(), RefusedConnections: c.refusedConns.Load(), FailedHandshakes: c.handshakes.Load(),
-		Requests: c.requests.Load(), InFlight: c.inFlight.Load(), Refused: c.refused.Load(), Overload: c.overload.Load(),
+		Requests: c.requests.Load(), Hits: c.hits.Load(), InFlight: c.inFlight.Load(), Refused: c.refused.Load(), Overload: c.overload.Load(),
 		Panics: c.panics.Load(), Hijacked: c.hijacked.Load(),
 	}
 	for i := range s.Status {

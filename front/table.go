@@ -14,6 +14,10 @@ type Route struct {
 	Service string
 	Version int
 	Handler http.Handler
+
+	// Hit, if not nil, puts into the answer what Handler would send for the request, and counts it
+	// as Handler would, or returns false and has done nothing. It must not wait.
+	Hit func(*Plain, *Answer) bool
 }
 
 // Table is an immutable routing table. Make one with [NewTable] and give it to [Front.Swap].

@@ -7,26 +7,30 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"slices"
 	"strconv"
 
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/cache"
+	"github.com/wedge-cloud/wedge/front"
 )
 
 // cdn answers for a version without a guest: from its backends, through the cache, as its rules say.
 type cdn struct {
 	version *wedge.Version
 	proxy   httputil.ReverseProxy
+	cache   *cache.Cache
+	caching *wedge.Caching // of requests that no rule says anything about
 	balance *balancer
 
 	prefetching chan struct{} // has room for as many as may be under way
 }
 
 // newCDN returns the handler of a version that has no guest.
-func newCDN(v *wedge.Version, transport http.RoundTripper, b *balancer, log *slog.Logger) *cdn {
-	c := &cdn{version: v, balance: b, prefetching: make(chan struct{}, prefetchers)}
+func newCDN(v *wedge.Version, cache *cache.Cache, b *balancer, log *slog.Logger) *cdn {
+	c := &cdn{version: v, cache: cache, caching: cachingOf(v), balance: b, prefetching: make(chan struct{}, prefetchers)}
 	c.proxy = httputil.ReverseProxy{
-		Transport: transport, Rewrite: c.rewrite, ModifyResponse: c.edge, ErrorHandler: c.failed,
+		Transport: cache, Rewrite: c.rewrite, ModifyResponse: c.edge, ErrorHandler: c.failed,
 		FlushInterval: -1, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return c
@@ -66,6 +70,34 @@ func (c *cdn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.response, p.caching.Compress = nil, false // the PoP that asks does that
 	}
 	c.proxy.ServeHTTP(w, r.WithContext(context.WithValue(ctx, planKey{}, p)))
+}
+
+// plainHits reports whether a hit is the same whatever the rules: they bear only on what is fetched.
+func plainHits(v *wedge.Version) bool {
+	for i := range v.Rules {
+		r := &v.Rules[i]
+		split := slices.ContainsFunc(r.Backends, func(s wedge.Share) bool { return s.Percent > 0 })
+		edits := len(r.Request.Remove) + len(r.Request.Set) + len(r.Response.Remove) + len(r.Response.Set)
+		if split || edits > 0 || r.Redirect != "" || r.Query != nil || r.Pass {
+			return false
+		}
+	}
+	return !v.Compress
+}
+
+// hit answers a request that takes nothing but a look into the cache, as ServeHTTP would.
+func (c *cdn) hit(r *front.Plain, a *front.Answer) bool {
+	if len(r.Lines("cdn-loop")) > 0 || len(r.Lines("wedge-shield")) > 0 {
+		return false
+	}
+	q := cache.Query{Policy: c.caching, Scheme: "http", Host: r.Host, Target: r.Target, Head: r.Head, Directives: r.Directives, Fields: r}
+	if r.TLS {
+		q.Scheme = "https"
+	}
+	h := cache.Hit{Head: a.Head, Body: a.Body}
+	ok := c.cache.Peek(&q, &h)
+	a.Status, a.Head, a.Body = h.Status, h.Head, h.Body
+	return ok
 }
 
 // Wait and Close have nothing to do: a request is over when ServeHTTP is.
@@ -110,6 +142,9 @@ func (c *cdn) rewrite(p *httputil.ProxyRequest) {
 	edit(p.Out.Header, plan.request)
 }
 
+// hidden are fields between origin and cache only.
+var hidden = []string{"Surrogate-Control", "Surrogate-Key"}
+
 // edge takes out what is between origin and cache only, and edits what the rules say.
 func (c *cdn) edge(resp *http.Response) error {
 	p, ok := resp.Request.Context().Value(planKey{}).(*plan)
@@ -119,8 +154,9 @@ func (c *cdn) edge(resp *http.Response) error {
 	if c.version.Prefetch {
 		c.prefetch(resp.Request, resp.Header)
 	}
-	delete(resp.Header, "Surrogate-Control")
-	delete(resp.Header, "Surrogate-Key")
+	for _, name := range hidden {
+		delete(resp.Header, name)
+	}
 	if ok && resp.StatusCode < 400 {
 		edit(resp.Header, p.response)
 	}

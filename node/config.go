@@ -31,6 +31,8 @@ type Config struct {
 	JSON  bool // traces as JSON lines
 	Quiet bool // no line per request
 
+	NoHits bool // hits take the way of all requests, for comparison
+
 	MaxSandboxes int           // at once; 0: the engine's default
 	DrainTimeout time.Duration // for requests in flight at the end; 0: 30 s
 

@@ -70,6 +70,9 @@ func (n *Node) deploy(ctx context.Context) error {
 func (n *Node) routes(d *deployment) map[string]front.Route {
 	handler := &purger{Handler: d.handler, version: d.version, purge: n.cache.Purge, log: n.console.purged}
 	r := front.Route{Service: d.version.Service, Version: d.version.Number, Handler: handler}
+	if c, ok := d.handler.(*cdn); ok && plainHits(d.version) {
+		r.Hit = c.hit
+	}
 	hosts := d.version.Hosts
 	if len(hosts) == 0 {
 		hosts = []string{"*"}
@@ -83,8 +86,11 @@ func (n *Node) routes(d *deployment) map[string]front.Route {
 
 // prepare makes an app ready to serve.
 func (n *Node) prepare(ctx context.Context, app *manifest.App) (*deployment, error) {
-	if app.Version.Guest == nil {
-		return &deployment{app: app, version: &app.Version, handler: newCDN(&app.Version, n.cache, &balancer{health: n.fetch.Health}, n.cfg.Log)}, nil
+	if v := &app.Version; v.Guest == nil {
+		if len(v.Rules) == 0 {
+			v.Rules = []wedge.Rule{{Backends: []wedge.Share{{Backend: v.Backends[0].Name}}}}
+		}
+		return &deployment{app: app, version: &app.Version, handler: newCDN(v, n.cache, &balancer{health: n.fetch.Health}, n.cfg.Log)}, nil
 	}
 	return n.prepareGuest(ctx, app)
 }

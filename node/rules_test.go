@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/wedge-cloud/wedge"
 )
@@ -103,5 +104,28 @@ func TestPurgeOrder(t *testing.T) {
 	r.Header.Set("Wedge-Purge", "soft")
 	if p := purgeOrder(r, "shop"); p.URL != "" || !p.Soft || !slices.Equal(p.Keys, []string{"x", "y"}) {
 		t.Errorf("%+v", p)
+	}
+}
+
+// TestPlainHits: rules that change what a hit looks like, or whether it is one, keep hits on the long way.
+func TestPlainHits(t *testing.T) {
+	origin := []wedge.Share{{Backend: "origin"}}
+	minute := time.Minute
+	for i, c := range []struct {
+		rule  wedge.Rule
+		plain bool
+	}{
+		{wedge.Rule{}, true}, {wedge.Rule{Path: "/x", TTL: &minute, SWR: &minute}, true}, {wedge.Rule{Backends: []wedge.Share{{Backend: "a"}, {Backend: "b"}}}, true},
+		{wedge.Rule{Pass: true}, false}, {wedge.Rule{Redirect: "/"}, false}, {wedge.Rule{Query: &wedge.Query{}}, false},
+		{wedge.Rule{Backends: []wedge.Share{{Backend: "a", Percent: 100}}}, false},
+		{wedge.Rule{Request: wedge.HeaderEdit{Remove: []string{"Accept"}}}, false}, {wedge.Rule{Response: wedge.HeaderEdit{Set: map[string]string{"A": "b"}}}, false},
+	} {
+		v := &wedge.Version{Rules: []wedge.Rule{{Backends: origin}, c.rule}}
+		if got := plainHits(v); got != c.plain {
+			t.Errorf("rule %d: %v", i, got)
+		}
+		if v.Compress = true; plainHits(v) {
+			t.Errorf("rule %d: compressed hits are plain", i)
+		}
 	}
 }

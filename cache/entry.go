@@ -12,8 +12,9 @@ type entry struct {
 	shard   *shard
 	key     key
 	objects []*object
-	flights []*flight
-	vary    string // of the last response: what tells its variants apart, as far as is known
+	flights []*flight // that may be joined
+	aloft   int       // all of them
+	vary    string    // of the last response: what tells its variants apart, as far as is known
 	pass    time.Time
 	purged  purgeSeqs // by URL
 }
@@ -22,6 +23,7 @@ type entry struct {
 type shard struct {
 	mu      sync.Mutex
 	entries map[key]*entry
+	disk    *disk // nil: none
 }
 
 const shards = 64
@@ -40,7 +42,7 @@ func (c *Cache) entry(k key) *entry {
 
 // unlock releases the entry's shard and forgets the entry if it holds nothing.
 func (e *entry) unlock(now time.Time) {
-	if len(e.objects) == 0 && len(e.flights) == 0 && !e.pass.After(now) {
+	if len(e.objects) == 0 && e.aloft == 0 && !e.pass.After(now) {
 		delete(e.shard.entries, e.key)
 	}
 	e.shard.mu.Unlock()
@@ -54,7 +56,7 @@ func (e *entry) match(c *Cache, service string, h http.Header, wanted []byteRang
 		if !o.matches(h) || o.part != nil && !o.part.covers(wanted) {
 			continue
 		}
-		if c.dead(o, service) {
+		if c.dead(o, service) || o.body.lost() {
 			e.remove(o)
 			continue
 		}
@@ -116,6 +118,9 @@ func (e *entry) remove(o *object) {
 		e.objects = slices.Delete(e.objects, i, i+1)
 	}
 	o.dropped = true
+	if o.settled {
+		e.shard.disk.remove(e.key, o.variantHash())
+	}
 }
 
 // joinable returns a flight whose response a request with these fields may wait for.
@@ -129,6 +134,7 @@ func (e *entry) joinable(c *Cache, service string, h http.Header) *flight {
 }
 
 func (e *entry) land(f *flight) {
+	e.aloft--
 	if i := slices.Index(e.flights, f); i >= 0 {
 		e.flights = slices.Delete(e.flights, i, i+1)
 	}

@@ -44,6 +44,7 @@ func (c *Cache) newFlight(e *entry, req *http.Request, fields http.Header, base 
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(req.Context()))
 	f := &flight{c: c, pol: pol, entry: e, req: req.WithContext(ctx), fields: fields, key: e.key, seq: c.purges.last.Load(),
 		base: base, listed: listed, cancel: cancel, landed: make(chan struct{})}
+	e.aloft++
 	if listed {
 		e.flights = append(e.flights, f)
 	}
@@ -100,6 +101,7 @@ func (f *flight) validated(resp *http.Response, asked, came time.Time) {
 		vary: base.vary, variant: variant(base.vary, f.fields), status: base.status, header: header, body: base.body, part: base.part, trailer: base.trailer,
 		asked: asked, came: came, age: v.age, lifetime: v.lifetime, swr: v.swr, sie: v.sie, noStale: v.noStale, noCache: v.noCache,
 		keys: surrogateKeys(header, f.req, f.pol), seq: f.seq, bytes: base.bytes,
+		service: f.pol.Service, sensitive: f.pol.Sensitive || base.sensitive,
 	}
 	if ds := resp.Header["Date"]; ds == nil {
 		fresh.header.Set("Date", came.UTC().Format(http.TimeFormat))
@@ -115,6 +117,7 @@ func (f *flight) validated(resp *http.Response, asked, came time.Time) {
 	f.land(fresh, came)
 	f.c.keep(fresh)
 	f.supersede(fresh)
+	f.c.store(fresh)
 }
 
 // tagged returns the stored object that a 304 with that entity tag speaks of (RFC 9111 section 4.3.4).
@@ -150,6 +153,7 @@ func (f *flight) answered(resp *http.Response, asked, came time.Time) {
 	o := newObject(f.req, resp, &v, asked, came)
 	o.variant = variant(o.vary, f.fields)
 	o.keys, o.seq = surrogateKeys(resp.Header, f.req, f.pol), f.seq
+	o.service, o.sensitive = f.pol.Service, f.pol.Sensitive
 	if resp.StatusCode == http.StatusPartialContent {
 		o.part, _ = parsePart(resp.Header)
 	}
@@ -174,6 +178,7 @@ func (f *flight) answered(resp *http.Response, asked, came time.Time) {
 		return
 	}
 	f.supersede(o)
+	f.c.store(o)
 }
 
 // supersede takes out of the entry what o replaces.
@@ -195,9 +200,7 @@ func (f *flight) supersede(o *object) {
 // land makes keep, if given, an object of the entry, and lets everybody go on who waits.
 func (f *flight) land(keep *object, now time.Time) {
 	e := f.c.entry(f.key)
-	if f.listed {
-		e.land(f)
-	}
+	e.land(f)
 	var out []*object
 	switch {
 	case keep != nil && e.purged.hard <= f.seq && !f.c.dead(keep, f.pol.Service):
@@ -272,7 +275,7 @@ func (c *Cache) keep(o *object) bool {
 	}
 	out, ok := c.storage.add(o)
 	for _, old := range out {
-		c.discard(old)
+		c.evict(old)
 		c.stats.Evicted.Add(1)
 	}
 	if !ok {

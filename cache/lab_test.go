@@ -73,6 +73,9 @@ func (p *pieces) Close() error { return nil }
 
 func newLab(o *farOrigin, cfg Config) *Cache {
 	cfg.Next = o
+	if below.dir != "" && cfg.Dir == "" {
+		cfg.Dir, cfg.Disk = fmt.Sprint(below.dir, "/", below.labs.Add(1)), 64<<20
+	}
 	return New(cfg)
 }
 
@@ -97,6 +100,9 @@ func get(c *Cache, ctx context.Context, url string, lines ...string) (g got) {
 func do(c *Cache, ctx context.Context, method, url string, lines ...string) (g got) {
 	began := time.Now()
 	defer func() { g.took = time.Since(began) }()
+	if below.cold {
+		forgetMemory(c)
+	}
 	ctx = wedge.WithCaching(ctx, &wedge.Caching{Service: "shop"})
 	req, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {

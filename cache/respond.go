@@ -169,6 +169,7 @@ func (x *exchange) multipart(o *object, resp *http.Response, parts []part) (*htt
 	var b bytes.Buffer
 	w := multipart.NewWriter(&b)
 	var readers []io.Reader
+	var opened closers
 	for _, p := range parts {
 		h := textproto.MIMEHeader{"Content-Range": {p.String()}}
 		if ct := o.header.Get("Content-Type"); ct != "" {
@@ -179,8 +180,10 @@ func (x *exchange) multipart(o *object, resp *http.Response, parts []part) (*htt
 		}
 		r, err := o.body.open(x.req.Context(), p.from, p.to-p.from)
 		if err != nil {
+			opened.Close()
 			return nil, err
 		}
+		opened = append(opened, r)
 		readers = append(readers, strings.NewReader(b.String()), r)
 		b.Reset()
 	}
@@ -199,8 +202,21 @@ func (x *exchange) multipart(o *object, resp *http.Response, parts []part) (*htt
 	resp.StatusCode, resp.Status = http.StatusPartialContent, "206 Partial Content"
 	resp.Header["Content-Type"] = []string{"multipart/byteranges; boundary=" + w.Boundary()}
 	resp.Header["Content-Length"] = []string{strconv.FormatInt(length, 10)}
-	resp.Body, resp.ContentLength = io.NopCloser(io.MultiReader(readers...)), length
+	resp.Body, resp.ContentLength = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(readers...), opened}, length
 	return resp, nil
+}
+
+// closers are closed together.
+type closers []*spoolReader
+
+func (c closers) Close() error {
+	for _, r := range c {
+		r.Close()
+	}
+	return nil
 }
 
 // fromPart answers a request for one range from a stored part that covers it.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"sync"
+	"sync/atomic"
 )
 
 // chunkSize is how much of a body is kept in one piece while it comes.
@@ -33,6 +34,9 @@ type spool struct {
 	reader  map[*spoolReader]struct{}
 
 	trailer http.Header // set before the end
+
+	disk   *lying                // where all of it lies instead of in chunks
+	copied atomic.Pointer[lying] // where it lies besides
 }
 
 func newSpool() *spool { return &spool{news: make(chan struct{}), reader: map[*spoolReader]struct{}{}} }
@@ -45,6 +49,9 @@ func wholeBody(b []byte) *spool {
 	}
 	return s
 }
+
+// lost reports whether the body can no longer be read from disk.
+func (s *spool) lost() bool { return s.disk != nil && s.disk.bad.Load() }
 
 // write adds p. Of a large body it waits while the slowest reader lags, and fails when nobody reads.
 func (s *spool) write(p []byte) error {
@@ -136,6 +143,11 @@ func (s *spool) open(ctx context.Context, from, n int64) (*spoolReader, error) {
 	if n >= 0 {
 		r.end = from + n
 	}
+	if s.disk != nil {
+		var err error
+		r.disk, err = s.disk.open(from)
+		return r, err
+	}
 	if !s.ended {
 		s.reader[r] = struct{}{}
 	}
@@ -148,11 +160,15 @@ type spoolReader struct {
 	ctx     context.Context
 	at, end int64       // end -1: that of the body
 	trailer http.Header // gets the body's at the end
+	disk    *blockReader
 }
 
 // next returns the bytes at r's place without copying them, waiting for some.
 func (r *spoolReader) next(limit int) ([]byte, error) {
 	s := r.s
+	if s.disk != nil {
+		return r.nextOnDisk(limit)
+	}
 	for {
 		s.mu.Lock()
 		if r.end >= 0 && r.at >= r.end {
@@ -174,7 +190,9 @@ func (r *spoolReader) next(limit int) ([]byte, error) {
 			s.mu.Unlock()
 			if err == nil {
 				err = io.EOF
-				maps.Copy(r.trailer, s.trailer)
+				if r.trailer != nil { // no field was announced, and yet one may have come
+					maps.Copy(r.trailer, s.trailer)
+				}
 			}
 			return nil, err
 		}
@@ -186,6 +204,27 @@ func (r *spoolReader) next(limit int) ([]byte, error) {
 			return nil, context.Cause(r.ctx)
 		}
 	}
+}
+
+// nextOnDisk is next for a body that lies on disk: what it returns is good until it is called again.
+func (r *spoolReader) nextOnDisk(limit int) ([]byte, error) {
+	end := r.s.size
+	if r.end >= 0 {
+		end = min(end, r.end)
+	}
+	if r.at >= end {
+		if r.end < 0 && r.trailer != nil {
+			maps.Copy(r.trailer, r.s.trailer)
+		}
+		r.disk.close()
+		return nil, io.EOF
+	}
+	if r.disk.buf == nil {
+		return nil, errGone
+	}
+	b, err := r.disk.at(r.at, int(min(int64(limit), end-r.at)))
+	r.at += int64(len(b))
+	return b, err
 }
 
 // at returns up to limit bytes at an offset; chunks but the last are full while a body comes.
@@ -230,6 +269,10 @@ func (r *spoolReader) WriteTo(w io.Writer) (n int64, err error) {
 // Close lets the writer go on without this reader.
 func (r *spoolReader) Close() error {
 	s := r.s
+	if r.disk != nil {
+		r.disk.close()
+		return nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.reader, r)

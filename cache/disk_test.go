@@ -1,0 +1,455 @@
+package cache
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/wedge-cloud/wedge"
+)
+
+// below has all labs use a disk tier, and if cold find everything there, for memory forgets.
+var below struct {
+	dir  string
+	cold bool
+	labs atomic.Int64
+}
+
+// rest waits until what came is written.
+func rest(c *Cache) {
+	for range 50 {
+		c.disk.wait()
+		waiting := false
+		for i := range c.shards {
+			s := &c.shards[i]
+			s.mu.Lock()
+			for _, e := range s.entries {
+				for _, o := range e.objects {
+					waiting = waiting || o.body.whole() && o.body.err == nil && !o.settled && !o.sensitive
+				}
+			}
+			s.mu.Unlock()
+		}
+		if !waiting {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// forgetMemory evicts all that is on disk by now.
+func forgetMemory(c *Cache) {
+	rest(c)
+	c.storage.mu.Lock()
+	var all []*object
+	for o := c.storage.head; o != nil; o = o.next {
+		all = append(all, o)
+	}
+	c.storage.mu.Unlock()
+	for _, o := range all {
+		c.evict(o)
+	}
+}
+
+// TestWithDisk: what holds without a disk tier holds with one, and if all objects come from there.
+func TestWithDisk(t *testing.T) {
+	defer func() { below.dir, below.cold = "", false }()
+	for _, cold := range []bool{false, true} {
+		below.dir, below.cold = t.TempDir(), cold
+		for name, test := range map[string]func(*testing.T){
+			"Collapse": TestCollapse, "Uncacheable": TestCollapseUncacheable, "Streams": TestCollapseStreams,
+			"LeaderLeaves": TestLeaderLeaves, "LeaderFails": TestLeaderFails, "VaryFoundLate": TestVaryFoundLate, "Authorized": TestAuthorizedDoNotWait,
+			"BrokenBody": TestBrokenBody, "TooLarge": TestTooLarge, "Behind": TestRevalidateBehind, "Ranges": TestRangeWhileFilling,
+			"Purge": TestPurge, "DuringFetch": TestPurgeDuringFetch, "Names": TestPurgeNamesAreBounded, "Unsafe": TestUnsafeMethods,
+			"Variants": TestVariantsAreBounded,
+		} {
+			if cold && name == "Names" {
+				continue // a million names: nothing of it depends on where objects are
+			}
+			t.Run(fmt.Sprintf("%s/cold=%v", name, cold), test)
+		}
+	}
+}
+
+const megabytes = 64 << 20
+
+// open returns a cache over a directory.
+func openLab(t *testing.T, o *farOrigin, dir string) *Cache {
+	t.Helper()
+	return newLab(o, Config{Dir: dir, Disk: megabytes, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+}
+
+// crash returns what a new cache finds if c stops here and now, its last writes done.
+func crash(t *testing.T, c *Cache, o *farOrigin) *Cache {
+	t.Helper()
+	rest(c)
+	return found(t, string(c.disk.files.(directory)), o)
+}
+
+// found returns a cache over a copy of a directory.
+func found(t *testing.T, dir string, o *farOrigin) *Cache {
+	t.Helper()
+	fresh := t.TempDir()
+	if err := os.CopyFS(fresh, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	return openLab(t, o, fresh)
+}
+
+func wantNoErrors(t *testing.T, c *Cache) {
+	t.Helper()
+	if n := c.stats.DiskErrors.Load(); n > 0 {
+		t.Errorf("%d errors", n)
+	}
+}
+
+func TestDiskSurvivesRestart(t *testing.T) {
+	for _, clean := range []bool{true, false} {
+		for _, size := range []int{0, 1, 5000, blockSize, blockSize + 1, 3<<20 + 17} {
+			body := strings.Repeat("0123456789abcdef", size/16+1)[:size]
+			o := &farOrigin{answer: func(n int64, _ *http.Request) (*http.Response, error) {
+				return answer(200, body, "Cache-Control: max-age=60", "Etag: \"x\"", "X-Twice: a", "X-Twice: b", "Vary: Accept-Encoding"), nil
+			}}
+			dir := t.TempDir()
+			c := openLab(t, o, dir)
+			wantBody(t, get(c, context.Background(), page), body)
+			if rest(c); clean {
+				if err := c.Close(); err != nil {
+					t.Fatal(err)
+				}
+				c = openLab(t, o, dir)
+			} else {
+				c = crash(t, c, o)
+			}
+			g := get(c, context.Background(), page)
+			wantBody(t, g, body)
+			if !g.says("hit") || len(g.header["X-Twice"]) != 2 {
+				t.Errorf("clean %v, %d bytes: %v", clean, size, g.header)
+			}
+			if size > 100 {
+				wantBody(t, get(c, context.Background(), page, "Range: bytes=7-70"), body[7:71])
+				wantBody(t, get(c, context.Background(), page, "Range: bytes=-9"), body[size-9:])
+			}
+			wantFetches(t, o, 1)
+			wantNoErrors(t, c)
+			_ = c.Close()
+		}
+	}
+}
+
+// TestDiskPurgesHold: what was purged before a crash is not there after it.
+func TestDiskPurgesHold(t *testing.T) {
+	for _, p := range []wedge.Purge{
+		{URL: page}, {Keys: []string{"b"}}, {All: true}, {URL: page, Soft: true}, {Keys: []string{"a"}, Soft: true},
+	} {
+		for _, cold := range []bool{false, true} {
+			o := &farOrigin{answer: numbered("Cache-Control: max-age=60", "Surrogate-Key: a b")}
+			c := openLab(t, o, t.TempDir())
+			wantBody(t, get(c, context.Background(), page), "answer 1")
+			wantBody(t, get(c, context.Background(), page+"2"), "answer 2")
+			if cold {
+				c = crash(t, c, o)
+			}
+			p.Service = "shop"
+			if err := c.Purge(p); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				c = crash(t, c, o)
+			}
+			if p.Soft { // it may be used once more, while it is fetched anew
+				wantBody(t, get(c, context.Background(), page), "answer 1")
+				for o.fetches.Load() < 3 {
+					time.Sleep(time.Millisecond)
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			if g := get(c, context.Background(), page); g.body != "answer 3" {
+				t.Fatalf("%+v: %s", p, g.body)
+			}
+			c = crash(t, c, o)
+			wantBody(t, get(c, context.Background(), page), "answer 3")
+			if p.URL != "" {
+				wantBody(t, get(c, context.Background(), page+"2"), "answer 2")
+			}
+			wantNoErrors(t, c)
+		}
+	}
+}
+
+// TestDiskUnsafeMethods: neither is what an unsafe request has changed.
+func TestDiskUnsafeMethods(t *testing.T) {
+	o := &farOrigin{answer: numbered("Cache-Control: max-age=60", `Cache-Groups: "g"`)}
+	c := openLab(t, o, t.TempDir())
+	wantBody(t, get(c, context.Background(), page), "answer 1")
+	wantBody(t, get(c, context.Background(), page+"2"), "answer 2")
+	c = crash(t, c, o)
+	do(c, context.Background(), http.MethodPost, page)
+	c = crash(t, c, o)
+	wantBody(t, get(c, context.Background(), page), "answer 4")
+	wantBody(t, get(c, context.Background(), page+"2"), "answer 2")
+	o.answer = numbered(`Cache-Group-Invalidation: "g"`)
+	do(c, context.Background(), http.MethodPost, "http://shop.example/other")
+	c = crash(t, c, o)
+	wantBody(t, get(c, context.Background(), page+"2"), "answer 6")
+}
+
+// TestDiskSensitive: such an object, and what a 304 makes of it, does not touch the disk.
+func TestDiskSensitive(t *testing.T) {
+	dir := t.TempDir()
+	o := &farOrigin{answer: func(_ int64, req *http.Request) (*http.Response, error) {
+		if req.Header["If-None-Match"] != nil {
+			return answer(304, "", "Cache-Control: max-age=0", "Etag: \"x\""), nil
+		}
+		return answer(200, "secret words", "Cache-Control: max-age=0", "Etag: \"x\""), nil
+	}}
+	c := openLab(t, o, dir)
+	for range 3 {
+		req, _ := http.NewRequestWithContext(wedge.WithCaching(context.Background(), &wedge.Caching{Service: "shop", Sensitive: o.fetches.Load() == 0}), "GET", page, nil)
+		resp, err := c.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, _ := io.ReadAll(resp.Body); string(b) != "secret words" {
+			t.Fatalf("%q", b)
+		}
+		resp.Body.Close()
+	}
+	forgetMemory(c)
+	_ = c.Close()
+	files, _ := filepath.Glob(dir + "/*")
+	for _, f := range files {
+		if b, _ := os.ReadFile(f); bytes.Contains(b, []byte("secret")) {
+			t.Errorf("%s has it", f)
+		}
+	}
+}
+
+// TestDiskRevalidated: a 304 for an object on disk is there after a restart, and does not write the body again.
+func TestDiskRevalidated(t *testing.T) {
+	for _, size := range []int{10, 1 << 20} {
+		body := strings.Repeat("x", size)
+		o := &farOrigin{answer: func(n int64, req *http.Request) (*http.Response, error) {
+			if req.Header["If-None-Match"] != nil {
+				return answer(304, "", "Cache-Control: max-age=60", "Etag: \"x\"", fmt.Sprint("X-N: ", n)), nil
+			}
+			return answer(200, body, "Cache-Control: max-age=0", "Etag: \"x\"", "X-N: 1"), nil
+		}}
+		c := openLab(t, o, t.TempDir())
+		wantBody(t, get(c, context.Background(), page), body)
+		c = crash(t, c, o)
+		wantBody(t, get(c, context.Background(), page), body)
+		for range 2 {
+			c = crash(t, c, o)
+			g := get(c, context.Background(), page)
+			wantBody(t, g, body)
+			if !g.says("hit") || g.header.Get("X-N") != "2" {
+				t.Errorf("%v", g.header)
+			}
+		}
+		if used, objects := c.DiskUsed(); used > int64(2*size+2000) && size > blockSize || objects != 1 {
+			t.Errorf("%d bytes, %d objects", used, objects)
+		}
+		wantNoErrors(t, c)
+	}
+}
+
+// TestDiskIsBounded: the bound holds whatever comes, and what is asked for stays.
+func TestDiskIsBounded(t *testing.T) {
+	const limit = 4 << 20
+	o := &farOrigin{answer: func(n int64, req *http.Request) (*http.Response, error) {
+		return answer(200, strings.Repeat("x", rand.IntN(8000)), "Cache-Control: max-age=3600"), nil
+	}}
+	dir := t.TempDir()
+	c := newLab(o, Config{Memory: 64 << 10, Dir: dir, Disk: limit})
+	get(c, context.Background(), page)
+	for i := range 5000 {
+		get(c, context.Background(), fmt.Sprintf("http://shop.example/%d", i))
+		if i%20 == 0 {
+			c.disk.wait()
+			if !get(c, context.Background(), page).says("hit") {
+				t.Fatalf("the page in use was evicted after %d others", i)
+			}
+		}
+		if i%500 == 0 {
+			c.disk.wait()
+			size := int64(0)
+			files, _ := filepath.Glob(dir + "/*.segment")
+			for _, f := range files {
+				info, err := os.Stat(f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				size += info.Size()
+			}
+			if used, _ := c.DiskUsed(); used > limit || size > used {
+				t.Fatalf("%d bytes in files, %d counted, of %d", size, used, limit)
+			}
+		}
+	}
+	if n := c.stats.DiskEvicted.Load(); n < 1000 {
+		t.Errorf("%d evicted", n)
+	}
+	wantNoErrors(t, c)
+}
+
+// brokenFiles fails when told to.
+type brokenFiles struct {
+	files
+	fail atomic.Pointer[error]
+	what string // part of the names that fail; "": all
+}
+
+type brokenFile struct {
+	file
+	b    *brokenFiles
+	name string
+}
+
+func (b *brokenFiles) err(name string) error {
+	if err := b.fail.Load(); err != nil && strings.Contains(name, b.what) {
+		return *err
+	}
+	return nil
+}
+
+func (b *brokenFiles) set(what string, err error) {
+	b.what = what
+	b.fail.Store(&err)
+}
+
+func (b *brokenFiles) create(name string) (file, error) {
+	if err := b.err(name); err != nil {
+		return nil, err
+	}
+	f, err := b.files.create(name)
+	return &brokenFile{f, b, name}, err
+}
+
+func (b *brokenFiles) open(name string) (file, int64, error) {
+	f, n, err := b.files.open(name)
+	if err != nil {
+		return nil, 0, err
+	}
+	return &brokenFile{f, b, name}, n, nil
+}
+
+func (f *brokenFile) WriteAt(p []byte, off int64) (int, error) {
+	if err := f.b.err(f.name); err != nil {
+		n, _ := f.file.WriteAt(p[:len(p)/2], off)
+		return n, err
+	}
+	return f.file.WriteAt(p, off)
+}
+
+func (f *brokenFile) Sync() error {
+	if err := f.b.err(f.name); err != nil {
+		return err
+	}
+	return f.file.Sync()
+}
+
+var errFull = errors.New("no space left on device")
+
+// TestDiskFull: objects stay in memory, what is on disk stays good, and purges hold.
+func TestDiskFull(t *testing.T) {
+	o := &farOrigin{answer: numbered("Cache-Control: max-age=60", "Surrogate-Key: a")}
+	dir := t.TempDir()
+	b := &brokenFiles{files: directory(dir)}
+	var log bytes.Buffer
+	c := newLab(o, Config{files: b, Disk: megabytes, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	wantBody(t, get(c, context.Background(), page), "answer 1")
+	rest(c)
+	b.set("segment", errFull)
+	for i := range 5 {
+		c.disk.paused = time.Time{}
+		wantBody(t, get(c, context.Background(), fmt.Sprint(page, i)), fmt.Sprint("answer ", i+2))
+		wantBody(t, get(c, context.Background(), fmt.Sprint(page, i)), fmt.Sprint("answer ", i+2))
+		rest(c)
+	}
+	if n := c.stats.DiskErrors.Load(); n != 5 || strings.Count(log.String(), "\n") != 1 {
+		t.Errorf("%d errors:\n%s", n, log.String())
+	}
+	b.fail.Store(nil)
+	c.disk.paused = time.Time{}
+	wantBody(t, get(c, context.Background(), page+"x"), "answer 7")
+	rest(c)
+	c = found(t, dir, o)
+	wantBody(t, get(c, context.Background(), page), "answer 1")
+	wantNoErrors(t, c)
+}
+
+// TestDiskJournalFails: if purges cannot be noted, nothing that they could concern is kept.
+func TestDiskJournalFails(t *testing.T) {
+	for _, what := range []string{"purges", ""} {
+		o := &farOrigin{answer: numbered("Cache-Control: max-age=60", "Surrogate-Key: a")}
+		dir := t.TempDir()
+		b := &brokenFiles{files: directory(dir)}
+		c := newLab(o, Config{files: b, Disk: megabytes, Log: slog.New(slog.DiscardHandler)})
+		wantBody(t, get(c, context.Background(), page), "answer 1")
+		wantBody(t, get(c, context.Background(), page+"2"), "answer 2")
+		rest(c)
+		b.set(what, errFull)
+		if err := c.Purge(wedge.Purge{Service: "shop", Keys: []string{"x"}}); err != nil {
+			t.Error(err)
+		}
+		b.fail.Store(nil)
+		if err := c.Purge(wedge.Purge{Service: "shop", URL: page}); err != nil {
+			t.Error(err)
+		}
+		if files, _ := filepath.Glob(dir + "/*"); len(files) != 0 {
+			t.Error(files)
+		}
+		wantBody(t, get(c, context.Background(), page), "answer 3")
+		wantBody(t, get(c, context.Background(), page+"2"), "answer 2")
+		rest(c)
+		d := openLab(t, o, dir)
+		wantBody(t, get(d, context.Background(), page), "answer 4")
+		wantBody(t, get(d, context.Background(), page), "answer 4")
+	}
+}
+
+// TestDiskUnusable: a directory that cannot be used costs hits only.
+func TestDiskUnusable(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := &farOrigin{answer: numbered("Cache-Control: max-age=60", "Surrogate-Key: a")}
+	c := openLab(t, o, file)
+	wantBody(t, get(c, context.Background(), page), "answer 1")
+	wantBody(t, get(c, context.Background(), page), "answer 1")
+	if err := c.Purge(wedge.Purge{Service: "shop", URL: page}); err != nil {
+		t.Error(err)
+	}
+	wantBody(t, get(c, context.Background(), page), "answer 2")
+	if n := c.stats.DiskErrors.Load(); n != 1 {
+		t.Errorf("%d errors", n)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestDiskTurnedOff: a cache without a disk notes no purges, so the next with one finds nothing.
+func TestDiskTurnedOff(t *testing.T) {
+	o := &farOrigin{answer: numbered("Cache-Control: max-age=60")}
+	dir := t.TempDir()
+	c := openLab(t, o, dir)
+	wantBody(t, get(c, context.Background(), page), "answer 1")
+	rest(c)
+	_ = c.Close()
+	newLab(o, Config{Dir: dir})
+	wantBody(t, get(openLab(t, o, dir), context.Background(), page), "answer 2")
+}

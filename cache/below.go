@@ -15,15 +15,15 @@ import (
 // What memory does not have is looked for on disk.
 func (x *exchange) find(now time.Time) (*entry, *object) {
 	c := x.c
-	e := c.entry(x.key)
-	o := e.match(c, x.pol.Service, x.req.Header, x.ranges)
-	if o != nil || c.disk == nil || !c.disk.has(x.key) {
-		return e, o
+	for tries := 0; ; tries++ {
+		e := c.entry(x.key)
+		o := e.match(c, x.pol.Service, x.req.Header, x.ranges)
+		if o != nil || c.disk == nil || tries == 3 || !c.disk.has(x.key) {
+			return e, o
+		}
+		e.unlock(now)
+		c.load(x.req.Context(), x.key, x.pol.Service) // it may be evicted again before this request has it
 	}
-	e.unlock(now)
-	c.load(x.req.Context(), x.key, x.pol.Service)
-	e = c.entry(x.key)
-	return e, e.match(c, x.pol.Service, x.req.Header, x.ranges)
 }
 
 // load brings the objects of a key into memory, their bodies only if they are small. Who comes
@@ -144,7 +144,11 @@ func (c *Cache) writeBehind() {
 		if !ok {
 			return
 		}
-		if err := c.write(j); err != nil && err != errNoRoom && err != errClosed {
+		switch err := c.write(j); err {
+		case nil, errClosed:
+		case errNoRoom, errGone: // a body that lay in a segment may have been evicted
+			c.stats.DiskDropped.Add(1)
+		default:
 			c.disk.alarm("write", err)
 		}
 		c.disk.done(j)

@@ -33,8 +33,10 @@ const (
 	journalMagic = "Wdgpurg1"
 	frameHead    = 12
 	maxFrame     = 1 << 20
-	journalSlack = 4 << 20 // how far a journal grows before it is compacted
 )
+
+// journalSlack is how far a journal grows before it is compacted.
+var journalSlack int64 = 4 << 20
 
 // noted is one purge in the journal.
 type noted struct {

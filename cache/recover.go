@@ -175,7 +175,9 @@ func (c *Cache) readSegment(id uint32, known *segment) error {
 	if known != nil && known.size == size {
 		s.size, s.minSeq = size, known.minSeq
 	} else {
-		d.index.drop(id)
+		if known != nil {
+			d.index.drop(id)
+		}
 		err = c.scan(s, size)
 		if err == nil && s.size < size {
 			err = f.Truncate(s.size)
@@ -217,9 +219,12 @@ func (c *Cache) scan(s *segment, size int64) error {
 			}
 		}
 		h, err := parseHead(buf[s.size-from:have], placeOf(s.id, s.size))
-		if err != nil || s.size+h.size() > size {
-			d.alarm("damage", errDamaged)
+		if err != nil {
+			d.alarm("damage", err)
 			return nil
+		}
+		if s.size+h.size() > size {
+			return nil // it was being written when all stopped
 		}
 		d.index.put(slot{print: printOf(h.key), at: h.at, size: uint32(h.size()), variant: h.variant})
 		c.number(h.seq)

@@ -453,3 +453,62 @@ func TestDiskTurnedOff(t *testing.T) {
 	newLab(o, Config{Dir: dir})
 	wantBody(t, get(openLab(t, o, dir), context.Background(), page), "answer 2")
 }
+
+// TestDiskEveryByte: wherever one byte of a record is another, the object is absent or as it was.
+func TestDiskEveryByte(t *testing.T) {
+	o := &farOrigin{answer: numbered("Cache-Control: max-age=3600", "X-Long: "+strings.Repeat("abcdefgh", 10), "Vary: Accept")}
+	dir := t.TempDir()
+	c := openLab(t, o, dir)
+	want := get(c, context.Background(), page)
+	rest(c)
+	name := filepath.Join(dir, segmentName(1))
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := 0
+	for i := range b {
+		for _, by := range []byte{1, 0x80, 0xff} {
+			b[i] ^= by
+			if err := os.WriteFile(name, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			c := newLab(away(), Config{files: unsynced{directory(dir)}, Disk: megabytes, Log: slog.New(slog.DiscardHandler)})
+			if g := get(c, context.Background(), page); g.err == nil {
+				there++
+				if g.header.Del("Cache-Status"); g.body != want.body || g.header.Get("X-Long") != want.header.Get("X-Long") || len(g.header) != len(want.header) {
+					t.Fatalf("byte %d: %q %v", i, g.body, g.header)
+				}
+			} else if n := c.stats.DiskErrors.Load(); n != 1 {
+				t.Errorf("byte %d: %d errors", i, n)
+			}
+			b[i] ^= by
+		}
+	}
+	if there > 0 {
+		t.Errorf("%d of %d flips make no difference", there, 3*len(b))
+	}
+}
+
+// TestDiskNumbersGoOn: a purge after a restart has a higher number than all objects that are there.
+func TestDiskNumbersGoOn(t *testing.T) {
+	for _, clean := range []bool{true, false} {
+		o := &farOrigin{answer: numbered("Cache-Control: max-age=60", "Surrogate-Key: a")}
+		c := openLab(t, o, t.TempDir())
+		for i := range 5 { // of which the disk knows nothing, and notes nothing
+			do(c, context.Background(), http.MethodPost, fmt.Sprint(page, i))
+		}
+		wantBody(t, get(c, context.Background(), page), "answer 6")
+		if clean {
+			rest(c)
+			_ = c.Close()
+			c = found(t, string(c.disk.files.(directory)), o)
+		} else {
+			c = crash(t, c, o)
+		}
+		if err := c.Purge(wedge.Purge{Service: "shop", Keys: []string{"a"}}); err != nil {
+			t.Fatal(err)
+		}
+		wantBody(t, get(c, context.Background(), page), "answer 7")
+	}
+}

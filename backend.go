@@ -15,6 +15,7 @@ type Backend struct {
 	Name    string
 	URL     *url.URL // scheme http or https, host[:port], and a path that is put before every request's path
 	Dynamic bool
+	Dir     string // a directory whose files it answers with, in the place of an origin; then URL is nil
 
 	HostOverride string // Host header to send; empty: the request's own
 

@@ -12,10 +12,11 @@ type Caching struct {
 	Profile CacheProfile // how closely requests and responses are taken at their word
 
 	Pass          bool           // by choice: neither looked up nor stored
-	TTL           *time.Duration // instead of what the response says
+	TTL           *time.Duration // instead of what a response below 400 says
 	SWR           *time.Duration // stale-while-revalidate, likewise
 	SurrogateKeys []string       // in addition to those of the response
 	Key           string         // instead of the URL, if not empty
+	Space         string         // keeps objects with the same key apart; "" for most
 	Sensitive     bool           // the object holds what must not lie on disk
 }
 

@@ -20,6 +20,8 @@ type Version struct {
 	Env   map[string]string
 
 	CacheProfile CacheProfile // how the cache takes messages
+	Rules        []Rule       // of a service without a guest
+	ErrorPages   map[int]Page // by status, 0 for any error: instead of Wedge's own words
 
 	Limits         Limits
 	Concurrency    int // sandboxes of this service at once on one node; 0: the node's limit
@@ -47,6 +49,12 @@ func (v *Version) Backend(name string) (*Backend, bool) {
 		}
 	}
 	return nil, false
+}
+
+// Page is a page that is given with a version.
+type Page struct {
+	Type string // Content-Type
+	Body []byte
 }
 
 // Start says how a sandbox begins.

@@ -112,7 +112,6 @@ func (c *Cache) evict(o *object) {
 		}
 	}
 	e.unlock(c.cfg.Now())
-	c.storage.drop(o)
 }
 
 // store lets a whole object go down to disk.

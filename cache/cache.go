@@ -71,7 +71,7 @@ func New(cfg Config) *Cache {
 	c := &Cache{cfg: cfg, purges: purges{named: map[purgeName]purgeSeqs{}}}
 	c.storage.limit = cfg.Memory
 	for i := range c.shards {
-		c.shards[i].entries = map[key]*entry{}
+		c.shards[i].entries, c.shards[i].storage = map[key]*entry{}, &c.storage
 	}
 	c.openDisk()
 	return c
@@ -165,6 +165,7 @@ type exchange struct {
 	ranges []byteRange
 	fwd    string // why it was not answered from storage
 	tries  int
+	plain  bool // ask for all of it, not whether something is still good
 }
 
 // maxTries bounds how often a request waits for a response that then is not for it.
@@ -200,11 +201,15 @@ func (x *exchange) attempt() (*http.Response, error) {
 		}
 		return nil, context.Cause(x.req.Context())
 	}
+	if f.dead && f.obj == nil && f.err == nil { // what was to be validated was purged, or is unknown
+		x.plain = true
+		return nil, nil
+	}
 	if leader {
 		defer f.release()
 		return x.land(f, true)
 	}
-	if f.err == nil && (f.obj == nil || !f.obj.matches(x.req.Header)) {
+	if f.err == nil && (f.obj == nil || f.dead || !f.obj.matches(x.req.Header)) {
 		return nil, nil
 	}
 	x.c.stats.Collapsed.Add(1)
@@ -224,8 +229,10 @@ func (x *exchange) look() (resp *http.Response, f *flight, leader bool, err erro
 	}
 	switch d := decide(x.req, fresh, x.pol); d {
 	case hit, revalidate:
-		if d == revalidate && e.joinable(c, x.pol.Service, x.req.Header) == nil {
-			go c.newFlight(e, x.validating(e, o), x.req.Header, o, x.pol, true).background()
+		if d == revalidate && e.joinable(x.req.Header) == nil {
+			f := c.newFlight(e, x.validating(e, o), x.req.Header, o, x.pol, true)
+			f.asks = true
+			go f.background()
 		}
 		e.unlock(now)
 		resp, err = x.hit(o, now, d == revalidate)
@@ -269,7 +276,7 @@ func (x *exchange) get() *http.Request {
 
 // validating returns the request that asks whether o is still good.
 func (x *exchange) validating(e *entry, o *object) *http.Request {
-	out := conditional(x.get(), e.tags(o), o.header.Get("Last-Modified"))
+	out := conditional(x.get(), e.tags(x.c, x.pol.Service, o), o.header.Get("Last-Modified"))
 	if o.part != nil {
 		out.Header["Range"] = x.req.Header["Range"]
 	}
@@ -284,21 +291,24 @@ func (x *exchange) flight(e *entry, o *object) (f *flight, leader bool) {
 	}
 	pass := e.pass.After(c.cfg.Now()) || o == nil && req.Header["Authorization"] != nil
 	alone := pass || req.Method == http.MethodHead && (o == nil || !o.validator) || len(x.ranges) > 0 && o == nil
-	if f := e.joinable(c, x.pol.Service, req.Header); f != nil && !pass && x.tries < maxTries {
+	if f := e.joinable(req.Header); f != nil && !pass && x.tries < maxTries {
 		return f, false
 	}
-	out := withoutConditions(req)
+	out, asks := withoutConditions(req), false
 	switch {
+	case x.plain:
 	case o != nil && o.validator && !(req.Method == http.MethodHead && pass):
-		out = x.validating(e, o)
+		out, asks = x.validating(e, o), true
 	case alone:
 		out = req
 	case o == nil && len(e.objects) > 0: // none matches, and yet one may be what this request would get
-		if tags := e.tags(nil); len(tags) > 0 {
-			out = conditional(req, tags, "")
+		if tags := e.tags(c, x.pol.Service, nil); len(tags) > 0 {
+			out, asks = conditional(req, tags, ""), true
 		}
 	}
-	return c.newFlight(e, out, req.Header, o, x.pol, !alone), true
+	f = c.newFlight(e, out, req.Header, o, x.pol, !alone)
+	f.asks = asks
+	return f, true
 }
 
 // drop closes a response that was for a leader who left, or for nobody.

@@ -280,3 +280,73 @@ func TestRangeWhileFilling(t *testing.T) {
 		time.Sleep(slow)
 	})
 }
+
+// TestForeign304: a 304 that nobody asked for is passed on as it is.
+func TestForeign304(t *testing.T) {
+	o := &farOrigin{answer: func(int64, *http.Request) (*http.Response, error) { return answer(304, "", "Etag: \"x\""), nil }}
+	if g := get(newLab(o, Config{}), context.Background(), page); g.err != nil || g.status != 304 {
+		t.Errorf("got %d, %v", g.status, g.err)
+	}
+}
+
+// TestLateTrailers: trailers that were not announced reach who shares the fetch, and who comes later.
+func TestLateTrailers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &farOrigin{answer: func(int64, *http.Request) (*http.Response, error) {
+			r := answer(200, "", "Cache-Control: max-age=60")
+			r.ContentLength = -1
+			r.Body = &trailing{pieces{all: []string{"a", "b"}, pause: slow}, r}
+			return r, nil
+		}}
+		c := newLab(o, Config{})
+		var w sync.WaitGroup
+		ask := func() {
+			req, _ := http.NewRequestWithContext(wedge.WithCaching(context.Background(), &wedge.Caching{Service: "shop"}), http.MethodGet, page, nil)
+			resp, err := c.RoundTrip(req)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer resp.Body.Close()
+			if b, err := io.ReadAll(resp.Body); err != nil || string(b) != "ab" {
+				t.Errorf("%q, %v", b, err)
+			}
+			if resp.ContentLength < 0 && resp.Trailer.Get("Sum") != "1" {
+				t.Errorf("trailers %v", resp.Trailer)
+			}
+		}
+		for range 3 {
+			w.Go(ask)
+		}
+		w.Wait()
+		ask()
+		wantFetches(t, o, 1)
+	})
+}
+
+// trailing is a body that sets a trailer when it ends.
+type trailing struct {
+	pieces
+	resp *http.Response
+}
+
+func (b *trailing) Read(p []byte) (int, error) {
+	n, err := b.pieces.Read(p)
+	if err == io.EOF {
+		b.resp.Trailer = http.Header{"Sum": {"1"}}
+	}
+	return n, err
+}
+
+// TestLying304: an origin that says 304 of what nobody has is asked once more, plainly.
+func TestLying304(t *testing.T) {
+	o := &farOrigin{answer: func(n int64, req *http.Request) (*http.Response, error) {
+		if n > 1 && req.Header.Get("If-None-Match") != "" {
+			return answer(304, "", "Etag: \"other\""), nil
+		}
+		return answer(200, fmt.Sprint("answer ", n), "Cache-Control: max-age=60", "Vary: X", "Etag: \"a\""), nil
+	}}
+	c := newLab(o, Config{})
+	wantBody(t, get(c, context.Background(), page, "X: 1"), "answer 1")
+	wantBody(t, get(c, context.Background(), page, "X: 2"), "answer 3")
+}

@@ -17,12 +17,14 @@ type entry struct {
 	vary    string    // of the last response: what tells its variants apart, as far as is known
 	pass    time.Time
 	purged  purgeSeqs // by URL
+	out     []*object // taken out, for storage to learn of when the lock is released
 }
 
 // shard is a part of all entries under one lock.
 type shard struct {
 	mu      sync.Mutex
 	entries map[key]*entry
+	storage *storage
 	disk    *disk // nil: none
 }
 
@@ -45,7 +47,12 @@ func (e *entry) unlock(now time.Time) {
 	if len(e.objects) == 0 && e.aloft == 0 && !e.pass.After(now) {
 		delete(e.shard.entries, e.key)
 	}
+	out := e.out
+	e.out = nil
 	e.shard.mu.Unlock()
+	if len(out) > 0 {
+		e.shard.storage.drop(out...)
+	}
 }
 
 // match returns the newest object that answers a request with these fields; of several the one
@@ -82,9 +89,8 @@ func (p *part) covers(wanted []byteRange) bool {
 const maxVariants = 64
 
 // add puts o in. What it supersedes stays until its body is whole.
-func (e *entry) add(o *object) (out []*object) {
+func (e *entry) add(o *object) {
 	if len(e.objects) >= maxVariants {
-		out = append(out, e.objects[0])
 		e.remove(e.objects[0])
 	}
 	o.entry = e
@@ -92,18 +98,15 @@ func (e *entry) add(o *object) (out []*object) {
 	if o.part == nil {
 		e.vary = o.vary
 	}
-	return out
 }
 
 // supersede takes out what o, which is whole now, replaces: what would have answered its request.
-func (e *entry) supersede(o *object, fields http.Header) (out []*object) {
+func (e *entry) supersede(o *object, fields http.Header) {
 	for _, old := range slices.Clone(e.objects) {
 		if old != o && old.matches(fields) && !old.sameParts(o) && !old.asked.After(o.asked) {
 			e.remove(old)
-			out = append(out, old)
 		}
 	}
-	return out
 }
 
 // sameParts reports whether two parts are of the same representation.
@@ -112,10 +115,11 @@ func (o *object) sameParts(p *object) bool {
 		o.part.length == p.part.length && *o.part != *p.part
 }
 
-// remove takes o out. Storage learns of it from object.dropped.
+// remove takes o out.
 func (e *entry) remove(o *object) {
 	if i := slices.Index(e.objects, o); i >= 0 {
 		e.objects = slices.Delete(e.objects, i, i+1)
+		e.out = append(e.out, o)
 	}
 	o.dropped = true
 	if o.settled {
@@ -123,10 +127,16 @@ func (e *entry) remove(o *object) {
 	}
 }
 
-// joinable returns a flight whose response a request with these fields may wait for.
-func (e *entry) joinable(c *Cache, service string, h http.Header) *flight {
+// purgedSince reports whether o must not be used any more, not even if the origin says that it is still good.
+func (e *entry) purgedSince(c *Cache, o *object, service string) bool {
+	return e.purged.hard > o.seq || c.dead(o, service)
+}
+
+// joinable returns a flight whose response a request with these fields may wait for. Whether it was
+// purged meanwhile by a surrogate key shows when it lands.
+func (e *entry) joinable(h http.Header) *flight {
 	for _, f := range e.flights {
-		if variant(e.vary, f.fields) == variant(e.vary, h) && !c.outdated(f.seq, e, service) {
+		if variant(e.vary, f.fields) == variant(e.vary, h) && e.purged.hard <= f.seq {
 			return f
 		}
 	}
@@ -141,12 +151,12 @@ func (e *entry) land(f *flight) {
 }
 
 // tags returns the entity tags of the objects, but's first, so that one request validates any of them.
-func (e *entry) tags(but *object) (tags []string) {
+func (e *entry) tags(c *Cache, service string, but *object) (tags []string) {
 	if but != nil && but.header.Get("Etag") != "" {
 		tags = append(tags, but.header.Get("Etag"))
 	}
 	for _, o := range e.objects {
-		if etag := o.header.Get("Etag"); etag != "" && o.part == nil && o.body.whole() && len(tags) < 8 && !slices.Contains(tags, etag) {
+		if etag := o.header.Get("Etag"); etag != "" && o.part == nil && o.body.whole() && len(tags) < 8 && !slices.Contains(tags, etag) && !e.purgedSince(c, o, service) {
 			tags = append(tags, etag)
 		}
 	}

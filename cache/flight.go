@@ -24,6 +24,7 @@ type flight struct {
 	seq    uint64
 	base   *object // being validated
 	listed bool    // in entry.flights
+	asks   bool    // whether something stored is still good
 	behind bool    // nobody leads it
 	cancel context.CancelCauseFunc
 
@@ -33,6 +34,7 @@ type flight struct {
 	status int    // the origin's, if obj has another
 	detail string // why nothing was stored
 	stored bool
+	dead   bool           // it was purged while under way: who came later must ask anew
 	rest   *http.Response // for the leader alone: a response that must not be shared
 }
 
@@ -60,10 +62,10 @@ func (f *flight) run() {
 	switch {
 	case err != nil:
 		f.failed(err, came)
-	case resp.StatusCode == http.StatusNotModified && f.listed:
+	case resp.StatusCode == http.StatusNotModified && f.asks:
 		resp.Body.Close()
 		f.validated(resp, asked, came)
-	case f.base != nil && resp.StatusCode >= 500 && forgiving(f.base.freshnessAt(came, false), f.base.sie, 0, true):
+	case resp.StatusCode >= 500 && f.forgiven(came, 0, true):
 		resp.Body.Close()
 		f.obj, f.status, f.detail = f.base, resp.StatusCode, "stale-if-error"
 		f.land(nil, came)
@@ -74,7 +76,7 @@ func (f *flight) run() {
 
 // failed lands a flight that brought nothing: a stale object may have to do.
 func (f *flight) failed(err error, now time.Time) {
-	if f.base != nil && forgiving(f.base.freshnessAt(now, false), f.base.sie, f.c.cfg.Grace, false) {
+	if f.forgiven(now, f.c.cfg.Grace, false) {
 		f.obj, f.detail = f.base, "origin-unreachable"
 	} else {
 		f.err = err
@@ -86,12 +88,24 @@ func (f *flight) failed(err error, now time.Time) {
 	f.land(nil, now)
 }
 
+// forgiven reports whether the object being validated may stand in for an origin that fails.
+func (f *flight) forgiven(now time.Time, grace time.Duration, answered bool) bool {
+	return f.base != nil && forgiving(f.base.freshnessAt(now, false), f.base.sie, grace, answered) && !f.gone(f.base)
+}
+
+// gone reports whether o was purged.
+func (f *flight) gone(o *object) bool {
+	e := f.c.entry(f.key)
+	defer e.unlock(time.Time{})
+	return e.purgedSince(f.c, o, f.pol.Service)
+}
+
 // validated lands a flight whose origin said that what is stored is still good.
 func (f *flight) validated(resp *http.Response, asked, came time.Time) {
 	defer f.cancel(errUnwanted)
 	base := f.tagged(resp.Header.Get("Etag"))
-	if base == nil { // it has gone meanwhile, or was none of ours
-		f.err = &wedge.FetchError{Failure: wedge.FailureProtocol, Err: errors.New("304 for a response that is not stored")}
+	if base == nil || f.gone(base) {
+		f.dead = true
 		f.land(nil, came)
 		return
 	}
@@ -184,42 +198,36 @@ func (f *flight) answered(resp *http.Response, asked, came time.Time) {
 // supersede takes out of the entry what o replaces.
 func (f *flight) supersede(o *object) {
 	e := f.c.entry(f.key)
-	var out []*object
+	defer e.unlock(f.c.cfg.Now())
 	switch {
 	case o.dropped:
 	case f.c.dead(o, f.pol.Service):
 		e.remove(o)
-		out = append(out, o)
 	default:
-		out = e.supersede(o, f.fields)
+		e.supersede(o, f.fields)
 	}
-	e.unlock(f.c.cfg.Now())
-	f.c.storage.drop(out...)
 }
 
 // land makes keep, if given, an object of the entry, and lets everybody go on who waits.
 func (f *flight) land(keep *object, now time.Time) {
 	e := f.c.entry(f.key)
 	e.land(f)
-	var out []*object
 	switch {
 	case keep != nil && e.purged.hard <= f.seq && !f.c.dead(keep, f.pol.Service):
 		if e.purged.soft > f.seq {
 			keep.stale.Store(true)
 		}
-		out = e.add(keep)
+		e.add(keep)
 		e.pass = time.Time{}
 	case keep != nil:
-		keep.dropped = true
+		keep.dropped, f.dead = true, true
 	case f.rest != nil && f.listed:
 		e.pass = now.Add(passTime)
 		if f.base != nil && f.rest.StatusCode < 500 { // what was stored is no longer what the origin says
 			e.remove(f.base)
-			out = append(out, f.base)
 		}
 	}
 	e.unlock(now)
-	f.c.storage.drop(out...)
 	close(f.landed)
 }
 

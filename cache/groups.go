@@ -70,6 +70,9 @@ func (c *Cache) invalidate(req *http.Request, resp *http.Response, pol *wedge.Ca
 		}
 	}
 	var names []string
+	if pol.Space != "" || pol.Key != "" {
+		names = append(names, urlKey(req))
+	}
 	for _, g := range groups(resp.Header["Cache-Group-Invalidation"]) {
 		names = append(names, groupKey(req, g))
 	}

@@ -50,6 +50,11 @@ const (
 // judge decides whether the response to req may be stored (RFC 9111 section 3) and for how long
 // it is fresh (section 4.2). asked and came are when the request went out and when the response came.
 func judge(req *http.Request, status int, h http.Header, asked, came time.Time, pol *wedge.Caching) verdict {
+	if status >= 400 && pol.TTL != nil { // what was meant for the page would keep its absence as long
+		own := *pol
+		own.TTL, own.SWR = nil, nil
+		pol = &own
+	}
 	d, targeted := responseDirectives(h)
 	v := verdict{age: initialAge(h, asked, came)}
 	v.lifetime = lifetime(status, h, d, targeted, came, pol)

@@ -17,6 +17,7 @@ type key [sha256.Size]byte
 func keyOf(req *http.Request, pol *wedge.Caching) key {
 	h := make([]byte, 0, 256)
 	h = append(append(h, pol.Service...), 0)
+	h = append(append(h, pol.Space...), 0)
 	if pol.Key != "" {
 		return sha256.Sum256(append(append(h, 'k', 0), pol.Key...))
 	}

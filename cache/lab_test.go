@@ -73,10 +73,15 @@ func (p *pieces) Close() error { return nil }
 
 func newLab(o *farOrigin, cfg Config) *Cache {
 	cfg.Next = o
+	return New(withDisk(cfg))
+}
+
+// withDisk gives a lab a disk tier where there is to be one.
+func withDisk(cfg Config) Config {
 	if below.dir != "" && cfg.Dir == "" {
 		cfg.Dir, cfg.Disk = fmt.Sprint(below.dir, "/", below.labs.Add(1)), 64<<20
 	}
-	return New(cfg)
+	return cfg
 }
 
 // got is what a client saw.

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 	"sync"
@@ -53,7 +54,8 @@ func (c *Cache) Purge(p wedge.Purge) error {
 		if err != nil || req.URL.Host == "" {
 			return &wedge.Error{Op: "purge", What: p.URL, Kind: wedge.Invalid, Err: err, Hint: "Give an absolute URL, as clients ask for it."}
 		}
-		return c.purgeKey(keyOf(req, &wedge.Caching{Service: p.Service}), p.Soft, true)
+		err = c.purgeKey(keyOf(req, &wedge.Caching{Service: p.Service}), p.Soft, false)
+		return cmp.Or(c.purgeNames(p.Service, []string{urlKey(req)}, p.Soft, true), err)
 	}
 	names := p.Keys
 	if p.All {
@@ -147,16 +149,17 @@ func (p *purges) since(seq uint64, service string, keys []string) (hard, soft bo
 	return hard, soft
 }
 
-// outdated reports whether what was asked for when seq was current may be purged already, so that
-// nobody who comes now must get it. Its keys are not known yet: any purge of its service counts.
-func (c *Cache) outdated(seq uint64, e *entry, service string) bool {
-	return e.purged.hard > seq || e.purged.soft > seq || c.purges.wide.Load() > seq
-}
+// urlKey is the surrogate key of objects whose own key does not follow from their URL, so that a
+// purge by URL finds them all the same.
+func urlKey(req *http.Request) string { return "\x00url\x00" + resource(req) }
 
 // surrogateKeys returns the keys of a response: those of Surrogate-Key, and the groups of Cache-Groups
 // (RFC 9875), which are an origin's own.
 func surrogateKeys(h http.Header, req *http.Request, pol *wedge.Caching) (keys []string) {
 	keys = append(keys, pol.SurrogateKeys...)
+	if pol.Space != "" || pol.Key != "" {
+		keys = append(keys, urlKey(req))
+	}
 	for _, line := range h["Surrogate-Key"] {
 		keys = append(keys, strings.Fields(line)...)
 	}

@@ -33,11 +33,11 @@ func (x *exchange) hit(o *object, now time.Time, stale bool) (*http.Response, er
 	return x.respond(o, &out)
 }
 
-// whole reports whether the body has come to its end.
+// whole reports whether the body has come to its end, and did not break off.
 func (s *spool) whole() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.ended
+	return s.ended && s.err == nil
 }
 
 // length returns how long the body is, or is said to be; -1: not known.
@@ -60,11 +60,11 @@ func (x *exchange) respond(o *object, out *outcome) (*http.Response, error) {
 		StatusCode: o.status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: maps.Clone(o.header), Request: x.req, ContentLength: o.length(),
 	}
-	for _, name := range o.trailer {
-		if resp.Trailer == nil {
-			resp.Trailer = http.Header{}
+	if resp.ContentLength < 0 || len(o.trailer) > 0 { // the names of some may come only with them
+		resp.Trailer = http.Header{}
+		for _, name := range o.trailer {
+			resp.Trailer[name] = nil
 		}
-		resp.Trailer[name] = nil
 	}
 	resp.Status = strconv.Itoa(o.status) + " " + http.StatusText(o.status)
 	if age := o.ageAt(x.c.cfg.Now()) / time.Second; out.hit || age > 0 || out.status == http.StatusNotModified || out.collapsed {

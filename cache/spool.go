@@ -190,7 +190,7 @@ func (r *spoolReader) next(limit int) ([]byte, error) {
 			s.mu.Unlock()
 			if err == nil {
 				err = io.EOF
-				if r.trailer != nil { // no field was announced, and yet one may have come
+				if r.trailer != nil {
 					maps.Copy(r.trailer, s.trailer)
 				}
 			}

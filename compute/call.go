@@ -155,10 +155,18 @@ func (c *Call) PutBuf(i, n int, value string) abi.Status {
 
 // Block runs wait while the guest waits: its CPU account stands still and another guest may run.
 // wait must return soon after its context ends, which happens when the sandbox's time is up;
-// then Block does not return but unwinds the guest. wait must not touch the Call.
+// then Block does not return but unwinds the guest. wait must not touch the Call, nor any view of
+// guest memory: that is packed meanwhile if the wait is long.
 func (c *Call) Block(wait func(context.Context)) {
 	c.Sandbox.block(wait)
 	// The memory cannot have moved meanwhile: only the guest itself grows it.
+}
+
+// BlockHolding is Block for a wait that reads or writes guest memory, which stays as it is.
+func (c *Call) BlockHolding(wait func(context.Context)) {
+	c.Sandbox.hold(true)
+	defer c.Sandbox.hold(false)
+	c.Block(wait)
 }
 
 // Yield lets whoever waits for the guest's answer go on with it before the guest does. The

@@ -2,6 +2,7 @@ package compute
 
 import (
 	"context"
+	"crypto/rand" // nobody reads it; wazero would make a generator of 5 KB for each instance
 	"errors"
 	"fmt"
 	"sort"
@@ -238,7 +239,8 @@ type instance struct {
 	section api.Function // the start section's, nil if none
 	entry   api.Function
 	ctx     runContext
-	park    *parked   // with snapshot start
+	park    *parked // with snapshot start
+	nap     nap
 	used    time.Time // when it was last given back
 }
 
@@ -321,6 +323,7 @@ func (c *code) instantiate(img *image) (*instance, error) {
 	mem.size = img.size
 	inst.refresh()
 	inst.setGlobals()
+	c.engine.packer.add(inst)
 	if c.parking != nil {
 		inst.entry, inst.section = mod.ExportedFunction(wasm.EnterFunction), nil
 		if err := c.runToPark(inst); err != nil {
@@ -337,7 +340,7 @@ func (c *code) instantiateModule(ctx context.Context) (mod api.Module, err error
 			err = enginePanic("instantiate", r)
 		}
 	}()
-	return c.runtime.InstantiateModule(ctx, c.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	return c.runtime.InstantiateModule(ctx, c.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions().WithRandSource(rand.Reader))
 }
 
 // refresh makes the guest see the memory as it is now: its length may have shrunk, which
@@ -372,6 +375,7 @@ func (i *instance) show(img *image) error {
 
 // reset makes the instance as it was before its first instruction.
 func (i *instance) reset() error {
+	i.nap.vain = false
 	grown := i.mem.size != i.mem.image.size
 	if err := i.mem.reset(); err != nil {
 		return err
@@ -447,6 +451,7 @@ func (c *code) forget() {
 
 func (i *instance) close(c *code) {
 	c.engine.stats.Discarded.Add(1)
+	c.engine.packer.remove(i)
 	i.unpark()
 	_ = i.mod.Close(context.Background()) // frees the memory; the error is the exit code
 }

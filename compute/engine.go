@@ -23,6 +23,7 @@ type Config struct {
 	Slots        int               // guests that run at the same moment; 0: GOMAXPROCS, which New raises by one
 	MaxDelay     time.Duration     // how long a service's guests may wait for their turn before more are refused; 0: 10 s
 	IdleTime     time.Duration     // how long an unused instance is kept; 0: 10 s
+	PackAfter    time.Duration     // how long a guest has waited when its memory is packed; 0: 1 s; negative: never
 	Log          *slog.Logger      // nil: discarded
 
 	// NoInterruptChecks leaves the checks out of guests, so that nothing can stop them.
@@ -33,16 +34,17 @@ type Config struct {
 // Engine owns the Wasm runtimes, the compiled code and the pools of instances. It is safe
 // for concurrent use. Close it after the last Module.
 type Engine struct {
-	cfg   Config
-	sched *scheduler
-	base  context.Context
-	end   context.CancelCauseFunc
-	stats Stats
+	cfg    Config
+	sched  *scheduler
+	packer *packer
+	base   context.Context
+	end    context.CancelCauseFunc
+	stats  Stats
 
 	mu    sync.Mutex
 	codes map[codeKey]*code
 	own   uint64         // the last codeKey.own given
-	idle  sync.WaitGroup // the janitor
+	idle  sync.WaitGroup // the janitor and the packer
 }
 
 // Stats are an engine's counters since it began, and gauges of now.
@@ -52,6 +54,7 @@ type Stats struct {
 	Running                        atomic.Int64 // sandboxes now
 	Compiled                       atomic.Int64 // modules compiled, from source or from the cache directory
 	Snapshots                      atomic.Int64 // sandboxes begun from a snapshot
+	Packed                         atomic.Int64 // times that a waiting guest's memory was packed
 }
 
 // codeKey names compiled code: two programs with the same key share it and its instances.
@@ -67,7 +70,7 @@ var raiseProcs = sync.OnceValue(func() int {
 	return n
 })
 
-// New returns an engine. It starts the goroutines that watch guests and trim pools; Close ends them.
+// New returns an engine. It starts the goroutines that watch guests, pack their memory and trim pools; Close ends them.
 func New(cfg Config) *Engine {
 	if cfg.MaxSandboxes == 0 {
 		cfg.MaxSandboxes = 16384
@@ -78,6 +81,9 @@ func New(cfg Config) *Engine {
 	if cfg.IdleTime == 0 {
 		cfg.IdleTime = 10 * time.Second
 	}
+	if cfg.PackAfter == 0 {
+		cfg.PackAfter = time.Second
+	}
 	if n := raiseProcs(); cfg.Slots == 0 {
 		cfg.Slots = n
 	}
@@ -86,8 +92,11 @@ func New(cfg Config) *Engine {
 	}
 	e := &Engine{cfg: cfg, sched: newScheduler(cfg.Slots), codes: map[codeKey]*code{}}
 	e.base, e.end = context.WithCancelCause(context.Background())
-	e.idle.Add(1)
-	go e.trim()
+	e.packer = newPacker(&e.stats)
+	e.idle.Go(e.trim)
+	if cfg.PackAfter > 0 {
+		e.idle.Go(func() { e.packer.run(cfg.PackAfter, e.base.Done()) })
+	}
 	return e
 }
 
@@ -116,7 +125,6 @@ func (e *Engine) Close() {
 
 // trim closes instances that nobody used for a while.
 func (e *Engine) trim() {
-	defer e.idle.Done()
 	t := time.NewTicker(e.cfg.IdleTime / 4)
 	defer t.Stop()
 	for {

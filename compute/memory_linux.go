@@ -89,6 +89,9 @@ type region struct {
 	high   uint64 // how far the guest's memory has reached since pages were last dropped
 	dirty  []span // pages below it that were private copies at the last scan
 	faults int64  // the process's page faults before that scan; -1: there was none
+
+	shelf   uint64 // length of packed pages behind high; see pack_linux.go
+	drained bool   // pages were packed since they were last dropped
 }
 
 // span is a range of addresses from the start of the region, whole pages.
@@ -172,7 +175,13 @@ const maxCopyBack = 1024
 // that caused it completes, on whichever thread, so nothing can slip through. Scans go to the
 // highest size the memory ever had: a page beyond today's size may be private already, and
 // would take the next writes without a fault.
+//
+// A guest that waited long enough to be packed gives its pages back: there may be
+// thousands of them, and not so many requests in a second.
 func (r *region) reset(img *image) error {
+	if r.drained {
+		return r.drop(img)
+	}
 	if now := pageFaults(); now < 0 || now != r.faults {
 		if err := r.scan(); err != nil { // no page map to be had here: slower, and as good
 			return r.drop(img)
@@ -222,7 +231,7 @@ func (r *region) drop(img *image) error {
 	if err := unix.Madvise(r.mem[:r.high], unix.MADV_DONTNEED); err != nil {
 		return fmt.Errorf("drop pages: %w", err)
 	}
-	r.high, r.dirty, r.faults = img.size, r.dirty[:0], -1
+	r.high, r.dirty, r.faults, r.drained = img.size, r.dirty[:0], -1, false
 	return nil
 }
 

@@ -149,7 +149,7 @@ func (m *Module) Run(ctx context.Context, sb *Sandbox) error {
 	}
 	// The slot comes first and goes last: so no more instances are in use than guests run or
 	// wait in hostcalls, and the next guest finds the one whose memory is still in the caches.
-	r.slot = r.sched.take(r, false)
+	r.slot = r.sched.take(r, warm)
 	defer r.giveSlot()
 	inst, err := m.code.take(m.image)
 	if err != nil {

@@ -50,7 +50,51 @@ type scheduler struct {
 }
 
 // queue holds one service's runs that wait for a slot. It is guarded by scheduler.mu.
-type queue struct{ waiters []waiter }
+//
+// Guests whose memory is packed stand in a line of their own, and give way: of thousands that a slow
+// backend answers at once, few should be unpacked before the first have ended. Each
+// coldTurn-th slot is theirs in any case.
+type queue struct {
+	waiters []waiter
+	cold    []waiter
+	turns   int // since one of the cold had its turn
+}
+
+const coldTurn = 8
+
+// standing says where a run stands that waits for a slot.
+type standing uint8
+
+const (
+	warm  standing = iota
+	front          // before all others: its answer is out, and its memory in the caches
+	cold           // its memory is packed
+)
+
+func (q *queue) empty() bool { return len(q.waiters)+len(q.cold) == 0 }
+
+func (q *queue) add(w waiter, where standing) {
+	switch where {
+	case warm:
+		q.waiters = append(q.waiters, w)
+	case front:
+		q.waiters = slices.Insert(q.waiters, 0, w)
+	case cold:
+		q.cold = append(q.cold, w)
+	}
+}
+
+// next takes out whose turn it is. The queue is not empty.
+func (q *queue) next() (w waiter) {
+	q.turns++
+	line := &q.waiters
+	if len(q.cold) > 0 && (len(q.waiters) == 0 || q.turns >= coldTurn) {
+		line, q.turns = &q.cold, 0
+	}
+	w = (*line)[0]
+	*line = (*line)[1:]
+	return w
+}
 
 type waiter struct {
 	slot  chan int
@@ -71,8 +115,8 @@ func newScheduler(slots int) *scheduler {
 	return s
 }
 
-// take returns a slot, waiting for it in r's queue if there is none; at its front if first.
-func (s *scheduler) take(r *run, first bool) int {
+// take returns a slot, waiting for it in r's queue if there is none.
+func (s *scheduler) take(r *run, where standing) int {
 	q := r.queue
 	s.mu.Lock()
 	if n := len(s.free); n > 0 {
@@ -82,14 +126,10 @@ func (s *scheduler) take(r *run, first bool) int {
 		return slot
 	}
 	w := waiter{make(chan int, 1), time.Now()}
-	if len(q.waiters) == 0 {
+	if q.empty() {
 		s.ring = append(s.ring, q)
 	}
-	if first {
-		q.waiters = slices.Insert(q.waiters, 0, w)
-	} else {
-		q.waiters = append(q.waiters, w)
-	}
+	q.add(w, where)
 	s.waiting.Add(1)
 	s.mu.Unlock()
 	r.sb.Turn.Wait()
@@ -105,9 +145,9 @@ func (s *scheduler) give(slot int) {
 		return
 	}
 	q := s.ring[0]
-	w := q.waiters[0]
+	w := q.next()
 	s.ring = append(s.ring[:0], s.ring[1:]...)
-	if q.waiters = q.waiters[1:]; len(q.waiters) > 0 {
+	if !q.empty() {
 		s.ring = append(s.ring, q)
 	}
 	s.waiting.Add(-1)
@@ -214,7 +254,7 @@ func (r *run) began() time.Time { return r.start.Add(time.Duration(r.mark.Load()
 
 // acquire waits for a slot and starts the clock.
 func (r *run) acquire() {
-	r.slot = r.sched.take(r, false)
+	r.slot = r.sched.take(r, warm)
 	r.begin()
 }
 
@@ -252,7 +292,7 @@ func (r *run) yield() {
 	if r.sb.Turn.Rests() {
 		r.release()
 		r.sb.Turn.rest()
-		r.slot = r.sched.take(r, true)
+		r.slot = r.sched.take(r, front)
 		r.begin()
 		return
 	}
@@ -388,8 +428,23 @@ func (r *run) block(wait func(context.Context)) {
 func (r *run) wait(ctx context.Context, wait func(context.Context)) {
 	r.release()
 	r.sb.Turn.Wait()
-	defer r.acquire() // also if wait panics: whoever ends the run gives the slot back
+	r.inst.nap.begin()
+	defer r.resume() // also if wait panics: whoever ends the run gives the slot back
 	wait(ctx)
+}
+
+// resume ends a wait: it waits for a slot, unpacks the memory if need be, and starts the clock.
+func (r *run) resume() {
+	packed := r.inst.nap.end()
+	where := warm
+	if packed {
+		where = cold
+	}
+	r.slot = r.sched.take(r, where)
+	if packed {
+		r.inst.mem.region.unpack(r.inst.mem.image)
+	}
+	r.begin()
 }
 
 // runKey finds the runContext in a context that wazero has wrapped.

@@ -66,6 +66,13 @@ func (s *Sandbox) block(wait func(context.Context)) {
 	s.run.block(wait)
 }
 
+// hold says whether waits may touch the guest's memory.
+func (s *Sandbox) hold(held bool) {
+	if s.run != nil {
+		s.run.inst.nap.held = held
+	}
+}
+
 // CPU returns the guest time used so far: time spent waiting in hostcalls is left out.
 func (s *Sandbox) CPU() time.Duration {
 	if s.run == nil {

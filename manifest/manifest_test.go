@@ -184,9 +184,34 @@ func sampleHasEveryKey(t *testing.T) {
 			t.Fatalf("%s: %v", header, err)
 		}
 		for _, key := range strings.Split(strings.TrimSuffix(known, "."), ", ") {
-			if !regexp.MustCompile(`(?m)^(\[?[a-z_.]+\.|\[)?` + key + `\b`).Match(data) {
+			if !regexp.MustCompile(`(?m)^(# )?(\[?[a-z_.]+\.|\[)?` + key + `\b`).Match(data) {
 				t.Errorf("the sample lacks %s %s", header, key)
 			}
+		}
+	}
+}
+
+// TestSampleCDN: the sample of a service without a guest is whole, and read as it says.
+func TestSampleCDN(t *testing.T) {
+	data, err := os.ReadFile("testdata/sample/cdn.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	app, err := parseWedge("testdata/sample/cdn.toml", string(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &app.Version
+	if len(v.Rules) != 5 || v.Rules[0].Backends[0].Backend != "origin" || v.Rules[2].Backends[0] != (wedge.Share{Backend: "blue", Percent: 10}) ||
+		!v.Rules[3].Pass || v.Rules[4].Status != 301 || len(v.ErrorPages) != 2 {
+		t.Errorf("rules %+v, pages %v", v.Rules, v.ErrorPages)
+	}
+	text := strings.Replace(string(data), "[[rules]]", "[[rules]]\nqqqqqqqqqqqq = 1\n", 1)
+	_, err = parseWedge("testdata/sample/cdn.toml", text)
+	known, _ := strings.CutPrefix(wedge.HintOf(err), "Known keys here: ")
+	for _, key := range strings.Split(strings.TrimSuffix(known, "."), ", ") {
+		if !regexp.MustCompile(`(?m)^` + key + `\b`).Match(data) {
+			t.Errorf("the sample lacks %s", key)
 		}
 	}
 }

@@ -13,7 +13,11 @@ func wedgeBackend(name string, v value) (b wedge.Backend, ok bool) {
 		return b, false
 	}
 	b = newBackend(name)
-	b.URL = t.url()
+	if t.dir(&b); b.Dir == "" {
+		b.URL = t.url()
+	} else if t.has("url") {
+		t.fail("Keep one of them.", "both url and dir")
+	}
 	b.HostOverride = t.host("host")
 	b.ConnectTimeout = t.duration("connect_timeout")
 	b.FirstByteTimeout = t.duration("first_byte_timeout")

@@ -35,6 +35,9 @@ func parseWedge(file, text string) (*App, error) {
 	wedgeEgress(t, ver)
 	wedgeBindings(t, ver)
 	wedgeCache(t, ver)
+	if app.GuestPath == "" {
+		wedgeCDN(t, ver)
+	}
 	wedgeTables(t, ver)
 	app.watch(t.strs("watch"), r)
 	t.done()
@@ -70,8 +73,7 @@ func wedgeGuest(t *table, app *App) {
 	guest := t.str("guest")
 	if guest == "" {
 		if app.Build.none() {
-			wedgeCDN(t)
-			return
+			return // a service without a guest: see wedgeCDN
 		}
 		guest = ".wedge/guest.wasm"
 	}
@@ -86,11 +88,25 @@ func wedgeGuest(t *table, app *App) {
 	}
 }
 
-// wedgeCDN checks what a service without a guest needs.
-func wedgeCDN(t *table) {
-	if _, ok := t.get("backends"); !ok {
+// wedgeCDN reads where a service without a guest has its responses from, and how they are changed.
+func wedgeCDN(t *table, ver *wedge.Version) {
+	if len(ver.Backends) == 0 {
 		t.fail(`Add language = "go" (or js, rust, c) or guest = "app.wasm" for a guest, or [backends.origin] for a service without one.`, "no guest and no backend")
+		return
 	}
+	shares := wedgeShares(t, ver)
+	if shares == nil {
+		name := ver.Backends[0].Name
+		if _, ok := ver.Backend("origin"); ok {
+			name = "origin"
+		} else if len(ver.Backends) > 1 {
+			t.fail(`Add backend = "NAME", or call one of them origin.`, "several backends, and which one answers is not said")
+		}
+		shares = []wedge.Share{{Backend: name}}
+	}
+	ver.Rules = append(ver.Rules, wedge.Rule{Backends: shares})
+	wedgeRules(t, ver)
+	wedgeErrors(t, ver)
 }
 
 // wedgeCache reads how the service's fetches are cached.

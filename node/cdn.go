@@ -3,8 +3,8 @@ package node
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httputil"
 	"strconv"
@@ -13,18 +13,18 @@ import (
 	"github.com/wedge-cloud/wedge/cache"
 )
 
-// cdn answers for a version without a guest: from its backend, through the cache.
+// cdn answers for a version without a guest: from its backends, through the cache, as its rules say.
 type cdn struct {
+	version *wedge.Version
 	proxy   httputil.ReverseProxy
-	backend *wedge.Backend
-	caching *wedge.Caching
+	balance *balancer
 }
 
 // newCDN returns the handler of a version that has no guest.
-func newCDN(v *wedge.Version, transport http.RoundTripper, log *slog.Logger) *cdn {
-	c := &cdn{backend: &v.Backends[0], caching: cachingOf(v)}
+func newCDN(v *wedge.Version, transport http.RoundTripper, b *balancer, log *slog.Logger) *cdn {
+	c := &cdn{version: v, balance: b}
 	c.proxy = httputil.ReverseProxy{
-		Transport: transport, Rewrite: c.rewrite, ModifyResponse: edge, ErrorHandler: failed,
+		Transport: transport, Rewrite: c.rewrite, ModifyResponse: c.edge, ErrorHandler: c.failed,
 		FlushInterval: -1, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return c
@@ -35,6 +35,8 @@ func cachingOf(v *wedge.Version) *wedge.Caching {
 	return &wedge.Caching{Service: v.Service, Profile: v.CacheProfile}
 }
 
+type planKey struct{}
+
 // ServeHTTP implements http.Handler. When a body breaks off, what came of the response is sent
 // before the connection is cut, so that the client sees a broken response and not none.
 func (c *cdn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -44,7 +46,15 @@ func (c *cdn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			panic(p)
 		}
 	}()
-	c.proxy.ServeHTTP(w, r)
+	p := planFor(c.version, r)
+	if p.redirect != nil {
+		edit(w.Header(), p.response)
+		w.Header().Set("Location", location(p.redirect, r))
+		w.Header().Set("Content-Length", "0")
+		w.WriteHeader(p.redirect.Status)
+		return
+	}
+	c.proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), planKey{}, p)))
 }
 
 // Wait and Close have nothing to do: a request is over when ServeHTTP is.
@@ -59,13 +69,22 @@ var unkeyed = []string{"X-Original-Url", "X-Rewrite-Url", "X-Original-Host", "X-
 
 // rewrite makes the request for the origin of the client's.
 func (c *cdn) rewrite(p *httputil.ProxyRequest) {
-	ctx := wedge.WithCaching(wedge.WithBackend(p.Out.Context(), c.backend), c.caching)
+	plan := p.In.Context().Value(planKey{}).(*plan)
+	host, _, _ := net.SplitHostPort(p.In.RemoteAddr)
+	backend, split := c.balance.choose(c.version, plan.shares, host)
+	if split { // they do not say the same
+		plan.caching.Space = backend.Name
+	}
+	ctx := wedge.WithCaching(wedge.WithBackend(p.Out.Context(), backend), &plan.caching)
 	*p.Out = *p.Out.WithContext(ctx)
 	p.Out.URL.Scheme, p.Out.URL.Host, p.Out.Host = "http", p.In.Host, p.In.Host
 	if p.In.TLS != nil {
 		p.Out.URL.Scheme = "https"
 	}
 	p.Out.URL.RawQuery = p.In.URL.RawQuery // byte for byte
+	if plan.query != nil {
+		p.Out.URL.RawQuery, p.Out.URL.ForceQuery = kept(plan.query, p.In.URL.RawQuery), false
+	}
 	p.Out.Header["X-Forwarded-For"] = p.In.Header["X-Forwarded-For"]
 	p.SetXForwarded()
 	for _, name := range unkeyed {
@@ -75,17 +94,21 @@ func (c *cdn) rewrite(p *httputil.ProxyRequest) {
 		p.Out.Header["Via"] = via
 	}
 	p.Out.Header.Add("Via", strconv.Itoa(p.In.ProtoMajor)+"."+strconv.Itoa(p.In.ProtoMinor)+" wedge")
+	edit(p.Out.Header, plan.request)
 }
 
-// edge takes out what is between origin and cache only.
-func edge(resp *http.Response) error {
+// edge takes out what is between origin and cache only, and edits what the rules say.
+func (c *cdn) edge(resp *http.Response) error {
 	delete(resp.Header, "Surrogate-Control")
 	delete(resp.Header, "Surrogate-Key")
+	if p, ok := resp.Request.Context().Value(planKey{}).(*plan); ok && resp.StatusCode < 400 {
+		edit(resp.Header, p.response)
+	}
 	return nil
 }
 
 // failed answers for an origin from which nothing came (RFC 9209 says why).
-func failed(w http.ResponseWriter, r *http.Request, err error) {
+func (c *cdn) failed(w http.ResponseWriter, r *http.Request, err error) {
 	status, why := http.StatusBadGateway, "connection_terminated"
 	if fe := (*wedge.FetchError)(nil); errors.As(err, &fe) {
 		status, why = fe.Failure.Status(), proxyErrors[fe.Failure]
@@ -100,14 +123,26 @@ func failed(w http.ResponseWriter, r *http.Request, err error) {
 	if c := wedge.ClientFrom(r.Context()); c != nil {
 		id = c.RequestID
 	}
-	text := strconv.Itoa(status) + " " + http.StatusText(status) + "\nrequest " + id + "\n"
 	h := w.Header()
-	h.Set("Content-Type", "text/plain; charset=utf-8")
+	page, ok := c.version.ErrorPages[status]
+	if !ok {
+		page, ok = c.version.ErrorPages[0]
+	}
+	if !ok {
+		page = wedge.Page{Type: "text/plain; charset=utf-8", Body: []byte(strconv.Itoa(status) + " " + http.StatusText(status) + "\nrequest " + id + "\n")}
+	}
+	h.Set("Content-Type", page.Type)
 	h.Set("Cache-Control", "no-store")
 	h.Set("Proxy-Status", "Wedge; error="+why)
-	h.Set("Content-Length", strconv.Itoa(len(text)))
+	h.Set("X-Request-Id", id)
+	h.Set("Content-Length", strconv.Itoa(len(page.Body)))
 	w.WriteHeader(status)
-	_, _ = io.WriteString(w, text)
+	_, _ = w.Write(page.Body)
+}
+
+func parseInt(s string) (int64, bool) {
+	n, err := strconv.ParseInt(s, 10, 64)
+	return n, err == nil && n >= 0
 }
 
 // proxyErrors are the words of RFC 9209 section 2.3 for failures of a fetch.

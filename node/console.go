@@ -58,6 +58,22 @@ func (c *console) log(endpoint string, line []byte) {
 	c.write(c.cfg.Stdout, fmt.Sprintf("%s :: %s\n", endpoint, bytes.TrimSuffix(line, []byte("\n"))))
 }
 
+// purged shows a purge.
+func (c *console) purged(p wedge.Purge) {
+	what := p.URL
+	switch {
+	case p.All:
+		what = "all of " + p.Service
+	case what == "":
+		what = "keys " + strings.Join(p.Keys, " ")
+	}
+	kind := "purged"
+	if p.Soft {
+		kind = "purged softly"
+	}
+	c.say(kind + " " + what + " (" + p.ID + ")")
+}
+
 // access shows a request.
 func (c *console) access(a front.Access) {
 	if c.cfg.Quiet {
@@ -150,8 +166,12 @@ func (n *Node) announce() {
 // announceVersion says what serves.
 func (n *Node) announceVersion(d *deployment) {
 	if d.module == nil {
-		b := d.version.Backends[0]
-		n.console.say(fmt.Sprintf("%s: no guest; backend %q at %s, through the cache", d.version.Service, b.Name, b.URL))
+		b, _ := d.version.Backend(d.version.Rules[0].Backends[0].Backend)
+		at := b.Dir
+		if at == "" {
+			at = b.URL.String()
+		}
+		n.console.say(fmt.Sprintf("%s: no guest; backend %q at %s, through the cache", d.version.Service, b.Name, at))
 		return
 	}
 	i := d.module.Info

@@ -46,7 +46,7 @@ func (n *Node) deploy(ctx context.Context) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.number++
-	table, err := front.NewTable(n.number, routes(d))
+	table, err := front.NewTable(n.number, n.routes(d))
 	if err != nil {
 		d.discard()
 		return err
@@ -67,8 +67,9 @@ func (n *Node) deploy(ctx context.Context) error {
 }
 
 // routes sends the version's hosts to it, and with none given every host.
-func routes(d *deployment) map[string]front.Route {
-	r := front.Route{Service: d.version.Service, Version: d.version.Number, Handler: d.handler}
+func (n *Node) routes(d *deployment) map[string]front.Route {
+	handler := &purger{Handler: d.handler, version: d.version, purge: n.cache.Purge, log: n.console.purged}
+	r := front.Route{Service: d.version.Service, Version: d.version.Number, Handler: handler}
 	hosts := d.version.Hosts
 	if len(hosts) == 0 {
 		hosts = []string{"*"}
@@ -83,7 +84,7 @@ func routes(d *deployment) map[string]front.Route {
 // prepare makes an app ready to serve.
 func (n *Node) prepare(ctx context.Context, app *manifest.App) (*deployment, error) {
 	if app.Version.Guest == nil {
-		return &deployment{app: app, version: &app.Version, handler: newCDN(&app.Version, n.cache, n.cfg.Log)}, nil
+		return &deployment{app: app, version: &app.Version, handler: newCDN(&app.Version, n.cache, &balancer{health: n.fetch.Health}, n.cfg.Log)}, nil
 	}
 	return n.prepareGuest(ctx, app)
 }

@@ -56,7 +56,7 @@ func Run(ctx context.Context, cfg Config) error {
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer stop()
-	for _, run := range []func(context.Context) error{n.fetch.Run, n.kv.Run} {
+	for _, run := range []func(context.Context) error{n.fetch.Run, n.kv.Run, pace} {
 		background.Go(func() { _ = run(group) })
 	}
 	served := make(chan error, 1)
@@ -108,7 +108,7 @@ func open(cfg Config) (*Node, error) {
 		CacheDir: cfg.CacheDir, MaxSandboxes: cfg.MaxSandboxes, Log: cfg.Log,
 	})
 	n.fetch = backend.New(backend.Config{MaxHeaderBytes: maxHeaderBytes, MaxConnections: maxBackendConns, MaxPerBackend: maxBackendConns, Log: cfg.Log})
-	n.cache = cache.New(cache.Config{Next: n.fetch})
+	n.cache = cache.New(cache.Config{Next: &files{next: n.fetch}})
 	n.front = front.New(front.Config{
 		HTTP: cfg.HTTP, HTTPS: cfg.HTTPS, Certificates: cfg.Certificates,
 		MaxRequests: cfg.MaxSandboxes, MaxHeaderBytes: maxHeaderBytes, DrainTimeout: cfg.DrainTimeout, Log: cfg.Log, Done: n.console.access,

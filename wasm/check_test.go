@@ -140,11 +140,11 @@ func TestChecksBoundStretches(t *testing.T) {
 	}{
 		{"short leaf", func(m *Module) { m.Main("i32", I32(1), Set(0)) }, 0, 0},
 		{"long leaf", func(m *Module) { m.Main("i32", Times(100, I32(1), Set(0))) }, 1, 1},
-		{"straight code", func(m *Module) { m.Main("i32", Times(10_000, I32(1), Set(0))) }, 40_000 / 512, 40_000/512 + 2},
+		{"straight code", func(m *Module) { m.Main("i32", Times(10_000, I32(1), Set(0))) }, 40_000 / 2100, 40_000/2048 + 2},
 		{"calls of short leaves", func(m *Module) {
 			f := m.Func("", "", Nop)
 			m.Main("", Times(10_000, Call(f)))
-		}, 20_000 / 512, 20_000/512 + 2},
+		}, 10_000 * 66 / 2200, 10_000*66/2048 + 2},
 		{"calls of long leaves", func(m *Module) {
 			f := m.Func("", "i32", Times(100, I32(1), Set(0)))
 			m.Main("", Times(100, Call(f)))

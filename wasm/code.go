@@ -11,11 +11,14 @@ type rewriter struct {
 	to    uint32 // go to this function instead, if it is not 0
 	uses  uses
 
-	host   uint32 // 1 + the function that checks call; 0: checks are left out
+	host  uint32 // 1 + the function that checks call; 0: checks are left out
+	fill  uint32 // 1 + the function that fills a place in the table; 0: none
+	spare uint32 // with it: a local that we added to the present function
+
 	checks int
-	marks  []mark // of the present body
-	kept   []mark // those that become checks
-	open   []int  // the blocks around the present instruction: indices of marks, or notLoop
+	flow   flow
+	copied int    // the source is copied up to there
+	left   uint32 // the local that loops count down, if there are any that repeat
 	whole  []byte // the body with its checks
 
 	functions uint32 // how many the source has; an index beyond could name what the rewrite adds
@@ -25,6 +28,7 @@ type rewriter struct {
 // uses notes what a program's code does that decides how its instances can be reused.
 type uses struct {
 	lasting    string // an instruction that changes what a reset does not set back, "" if none
+	tables     bool   // does more with tables than call through them
 	memoryInit bool   // refers to data segments by index
 	simd       bool
 	threads    bool
@@ -58,23 +62,27 @@ func (w *rewriter) moved(i uint32) uint32 {
 	return i
 }
 
-// body rewrites one function body (locals and expression, without its size).
-func (w *rewriter) body(b []byte) []byte {
+// body rewrites one function body (locals and expression, without its size) of a function with so
+// many parameters.
+func (w *rewriter) body(b []byte, params int) []byte {
 	w.r = reader{b: b}
 	w.out = w.out[:0]
-	w.locals()
-	entry := mark{out: len(w.out), src: w.r.pos, straight: true}
+	w.left = uint32(params) + w.locals(params)
+	code := w.r.pos
 	calls := w.expression()
 	if w.r.err != nil || w.host == 0 {
 		return w.out
 	}
-	return w.assemble(entry, mark{out: len(w.out), src: w.r.pos, calls: calls})
+	return w.assemble(calls || w.r.pos-code > longFunction)
 }
 
-func (w *rewriter) locals() {
+// locals copies a body's locals, with a spare one if tables are filled late, and returns how many there are then.
+func (w *rewriter) locals(params int) uint32 {
 	r := &w.r
 	total := uint64(0)
-	for n := r.count(2); n > 0 && r.err == nil; n-- {
+	groups := r.count(2)
+	start := r.pos
+	for n := groups; n > 0 && r.err == nil; n-- {
 		total += uint64(r.u32())
 		if t := r.byte(); t == 0x63 || t == 0x64 {
 			r.leb(5)
@@ -83,212 +91,137 @@ func (w *rewriter) locals() {
 			r.fail("%d locals in one function, at most %d", total, maxLocals)
 		}
 	}
-	w.out = append(w.out, r.b[:r.pos]...)
+	if w.fill == 0 {
+		w.out = append(w.out, r.b[:r.pos]...)
+		return uint32(total)
+	}
+	w.spare = uint32(params) + uint32(total)
+	w.out = append(appendU32(w.out, uint32(groups+1)), r.b[start:r.pos]...)
+	w.out = append(w.out, 1, 0x7f)
+	return uint32(total) + 1
 }
 
 const maxLocals = 50_000
 
-// expression copies instructions to the end of the body, marks where checks may be needed and
-// returns the number of calls. Runs of instructions that stay as they are get copied in one piece.
-func (w *rewriter) expression() (calls int) {
-	r := &w.r
-	from, checked := r.pos, r.pos
-	straight := true // no branch, call or return so far
-	w.open, w.marks = w.open[:0], w.marks[:0]
-	note := func(m mark) {
-		w.out = append(w.out, r.b[from:m.src]...)
-		from = m.src
-		m.out, m.calls, m.straight = len(w.out), calls, straight
-		w.marks = append(w.marks, m)
+// flush copies the source up to a place.
+func (w *rewriter) flush(to int) {
+	if to > w.copied { // not behind the end of a body that is cut off
+		w.out = append(w.out, w.r.b[w.copied:to]...)
+		w.copied = to
 	}
+}
+
+// note marks a place.
+func (w *rewriter) note(m mark, at int) {
+	w.flush(at)
+	m.out = len(w.out)
+	w.flow.marks = append(w.flow.marks, m)
+}
+
+// check marks a place where the way so far is paid for.
+func (w *rewriter) check(k kind, at int) {
+	f := &w.flow
+	w.note(mark{kind: k, way: max(f.way, 0), straight: f.straight}, at)
+	f.way = min(f.way, 0)
+}
+
+// expression copies instructions to the end of the body, marks where something may have to be put
+// and reports whether there are calls. Runs of instructions that stay as they are get copied in one piece.
+func (w *rewriter) expression() (calls bool) {
+	r, f := &w.r, &w.flow
+	w.copied = r.pos
+	f.begin()
+	w.check(atEntry, r.pos)
 	for !r.done() {
 		at := r.pos
-		if at-checked >= longStretch {
-			checked = at
-			note(mark{src: at})
+		if f.way >= longStretch {
+			w.check(atStretch, at)
 		}
+		f.walk(1)
 		op := r.byte()
 		switch op {
-		case 0x03: // loop
-			r.leb(5)
-			w.open = append(w.open, len(w.marks))
-			note(mark{src: r.pos, loop: true})
-		case 0x02, 0x04: // block, if
-			straight = straight && op == 0x02
-			r.leb(5)
-			w.open = append(w.open, notLoop)
-		case 0x0b: // end
-			if n := len(w.open); n > 0 {
-				w.open = w.open[:n-1]
-			}
-		case 0x10, 0x12, 0xd2: // call, return_call, ref.func
-			if op != 0xd2 {
-				calls, straight = calls+1, false
-			} else {
-				w.uses.lasting = "ref.func" // the engine keeps an object for each one executed
-			}
-			f := r.u32()
-			if to := w.function(r, f); to != f {
-				w.out = append(append(w.out, r.b[from:at]...), op)
-				w.out = appendU32(w.out, to)
-				from = r.pos
-			}
-		case 0x11, 0x13: // call_indirect, return_call_indirect
-			calls, straight = calls+1, false
-			r.u32()
-			r.u32()
-		case 0x14, 0x15: // call_ref, return_call_ref
-			calls, straight = calls+1, false
-			r.u32()
+		case 0x02, 0x03, 0x04, 0x05, 0x0b: // block, loop, if, else, end
+			w.structure(op, at)
+		case 0x10, 0x11, 0x12, 0x13, 0x14, 0x15: // calls
+			w.call(op, at)
+			calls = true
+		case 0xd2: // ref.func
+			w.uses.lasting = "ref.func" // the engine keeps an object for each one executed
+			w.index(op, at)
 		case 0xfc:
 			if w.bulk(r.u32()) && r.err == nil {
-				checked = at
-				note(mark{src: at, bulk: true})
+				w.check(atBulk, at)
 			}
 		default:
-			switch op {
-			case 0x0c, 0x0d, 0x0e, 0x0f, 0x1f, 0xd5, 0xd6: // branches, return, try_table
-				straight = false
-			}
 			w.immediates(op)
 		}
+		f.walk(min(r.pos-at-1, longInstruction)) // very long immediates do not take as long
 	}
 	if r.err == nil {
-		w.out = append(w.out, r.b[from:r.pos]...)
+		w.flush(r.pos)
 	}
 	return calls
 }
 
-// immediates steps over what follows an opcode.
-func (w *rewriter) immediates(op byte) {
-	r := &w.r
-	switch {
-	case op >= 0x45 && op <= 0xc4, op == 0x00, op == 0x01, op == 0x05, op == 0x0f,
-		op == 0x1a, op == 0x1b, op == 0xd1, op == 0xd3, op == 0xd4:
-	case op == 0x23 || op == 0x24: // global.get, global.set
-		w.global(r, r.u32())
-	case op >= 0x20 && op <= 0x22: // local
-		r.u32()
-	case op == 0x0c, op == 0x0d, op == 0xd5, op == 0xd6: // br, br_if, br_on_null, br_on_non_null
-		w.branch(r.u32())
-	case op == 0x25: // table.get
-		r.u32()
-	case op == 0x26:
-		w.uses.lasting = "table.set"
-		r.u32()
-	case op >= 0x28 && op <= 0x3e: // loads and stores
-		r.memarg()
-	case op == 0x3f || op == 0x40: // memory.size, memory.grow
-		r.u32()
-	case op == 0x41:
-		r.leb(5)
-	case op == 0x42:
-		r.leb(10)
-	case op == 0x43:
-		r.skip(4)
-	case op == 0x44:
-		r.skip(8)
-	case op == 0x0e: // br_table
-		for n := r.count(1); n >= 0 && r.err == nil; n-- {
-			w.branch(r.u32())
-		}
-	case op == 0x1c: // select with types
-		for n := r.count(1); n > 0 && r.err == nil; n-- {
-			if t := r.byte(); t == 0x63 || t == 0x64 {
-				r.leb(5)
-			}
-		}
-	case op == 0xd0: // ref.null
-		r.leb(5)
-	case op == 0x08 || op == 0x0a || op == 0x1f:
-		w.exception(op)
-	case op == 0xfd:
-		w.uses.simd = true
-		r.simd(r.u32())
-	case op == 0xfe:
-		w.uses.threads = true
-		if r.u32() == 0x03 { // atomic.fence
-			r.byte()
-		} else {
-			r.memarg()
-		}
-	default:
-		r.fail("opcode 0x%02x at byte %d of the function is not known", op, r.pos-1)
-	}
-}
-
-func (w *rewriter) exception(op byte) {
-	r := &w.r
-	w.uses.exceptions = true
+// structure steps over the beginning or the end of a block.
+func (w *rewriter) structure(op byte, at int) {
+	r, f := &w.r, &w.flow
 	switch op {
-	case 0x08: // throw
-		r.u32()
-	case 0x1f: // try_table
+	case 0x02, 0x03, 0x04:
 		r.leb(5)
-		for n := r.count(2); n > 0 && r.err == nil; n-- {
-			if kind := r.byte(); kind < 2 {
-				r.u32()
-			}
-			w.branch(r.u32()) // labels are those outside the try_table
+		if op == 0x02 {
+			f.enter(nowhere)
+		} else if op == 0x04 {
+			f.straight = false
+			f.enter(f.way)
+		} else if r.err == nil {
+			w.check(atLoop, r.pos)
+			f.enterLoop(r.pos - at)
 		}
-		w.open = append(w.open, notLoop)
+	case 0x05:
+		f.orElse()
+	case 0x0b:
+		if loop := f.exit(); loop != noLoop {
+			w.note(mark{kind: atEnd, loop: loop}, r.pos)
+		}
 	}
 }
 
-// lasting names the 0xfc instructions that change a table or drop a segment.
-var lasting = map[uint32]string{9: "data.drop", 12: "table.init", 13: "elem.drop", 14: "table.copy", 15: "table.grow", 17: "table.fill"}
+// call steps over a call. The callee may be short and leave it to its callers to pay for it.
+func (w *rewriter) call(op byte, at int) {
+	f := &w.flow
+	f.walk(longFunction)
+	f.leave()
+	if op == 0x10 || op == 0x12 { // call, return_call
+		w.index(op, at)
+	} else {
+		w.immediates(op)
+	}
+	if w.fill != 0 && (op == 0x11 || op == 0x13) { // call_indirect, return_call_indirect
+		w.flush(at)
+		w.out = w.appendLook(w.out)
+	}
+	if op == 0x12 || op == 0x13 || op == 0x15 {
+		f.stop()
+	}
+}
 
-// bulk steps over the immediates of a 0xfc instruction and reports whether it may take long.
-func (w *rewriter) bulk(sub uint32) (slow bool) {
+// index copies an instruction that names a function.
+func (w *rewriter) index(op byte, at int) {
 	r := &w.r
-	if name, ok := lasting[sub]; ok {
-		w.uses.lasting = name
+	f := r.u32()
+	if to := w.function(r, f); to != f {
+		w.flush(at)
+		w.out = appendU32(append(w.out, op), to)
+		w.copied = r.pos
 	}
-	switch sub {
-	case 0, 1, 2, 3, 4, 5, 6, 7: // saturating truncations
-	case 8:
-		w.uses.memoryInit = true
-		r.u32()
-		r.u32()
-	case 9:
-		w.uses.memoryInit = true
-		r.u32()
-	case 10, 12, 14: // memory.copy, table.init, table.copy
-		r.u32()
-		r.u32()
-	case 11, 13, 15, 16, 17: // memory.fill, elem.drop, table.grow, size, fill
-		r.u32()
-	default:
-		r.fail("opcode 0xfc %d is not known", sub)
-	}
-	switch sub {
-	case 8, 10, 11, 12, 14, 15, 17: // init, copy, fill, grow
-		return true
-	}
-	return false
 }
 
-func (r *reader) memarg() {
-	align := r.u32()
-	if align&0x40 != 0 { // multi-memory: an index follows
-		r.u32()
-	}
-	r.leb(10)
-}
-
-// simd steps over the immediates of a 0xfd instruction.
-func (r *reader) simd(sub uint32) {
-	switch {
-	case sub <= 11 || sub == 92 || sub == 93: // loads and stores
-		r.memarg()
-	case sub == 12 || sub == 13: // v128.const, i8x16.shuffle
-		r.skip(16)
-	case sub >= 21 && sub <= 34: // lanes
-		r.byte()
-	case sub >= 84 && sub <= 91: // lane loads and stores
-		r.memarg()
-		r.byte()
-	case sub > 0x113:
-		r.fail("opcode 0xfd %d is not known", sub)
+// branch follows a branch whose label comes next.
+func (w *rewriter) branch() {
+	r, f := &w.r, &w.flow
+	at := r.pos
+	if to := f.branch(r.u32()); to != f.inner() && r.err == nil {
+		w.note(mark{kind: atBranch, loop: f.inner(), to: to}, at)
 	}
 }

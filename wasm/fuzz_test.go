@@ -50,7 +50,7 @@ func FuzzSplit(f *testing.F) {
 			}
 			return
 		}
-		// A bulk instruction, 3 bytes, gets a check of at most 55; a mutable global, 5 bytes, an export of at most 20.
+		// A bulk instruction, 3 bytes, gets a check of at most 60, a loop of 5 one of at most 100; a mutable global, 5 bytes, an export of at most 20.
 		if len(p.Code) > 20*len(src)+1024 {
 			t.Errorf("%d bytes of code from %d", len(p.Code), len(src))
 		}

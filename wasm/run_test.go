@@ -33,6 +33,7 @@ type world struct {
 	checks    int // interrupt checks that called
 	stopAfter int // the check that ends the guest; 0: none
 	refill    uint64
+	onCheck   func(api.Module)
 	parked    []int // what park answers, one by one: -1 is ParkAgain, others end the loop
 	parkArgs  [][]uint64
 	ended     int
@@ -57,6 +58,9 @@ func newWorld(t *testing.T) *world {
 	b = w.runtime.NewHostModuleBuilder(wasm.InterruptModule)
 	b.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(func(_ context.Context, mod api.Module, _ []uint64) {
 		fuel(mod).Set(w.refill)
+		if w.onCheck != nil {
+			w.onCheck(mod)
+		}
 		if w.checks++; w.checks == w.stopAfter {
 			panic(errStopped)
 		}

@@ -82,6 +82,8 @@ type Options struct {
 
 	NoChecks  bool   // leave the interrupt checks out; for measuring what they cost
 	MaxMemory uint64 // largest initial memory in bytes; 0: the default limit of 128 MiB
+
+	eager bool // tables are filled by the engine
 }
 
 // Split takes the module in src apart. Errors are of kind Invalid or Unsupported and say
@@ -91,7 +93,13 @@ func Split(src []byte, opt Options) (*Program, error) {
 		opt.MaxMemory = wedge.DefaultLimits.Memory
 	}
 	s := splitter{opt: opt, p: &Program{}}
-	if err := s.split(src); err != nil {
+	err := s.split(src)
+	if err == nil && s.lazy != nil && s.w.uses.tables {
+		opt.eager = true
+		s = splitter{opt: opt, p: &Program{}}
+		err = s.split(src)
+	}
+	if err != nil {
 		return nil, err
 	}
 	s.p.Digest = sha256.Sum256(s.p.Code)
@@ -113,9 +121,11 @@ type splitter struct {
 	numGlobals uint32
 	mutables   []Global
 	start      uint32
-	entry      uint32 // index of _start
-	parkType   uint32 // type of the hostcall to park at
-	defined    uint32 // functions the module defines
+	entry      uint32   // index of _start
+	parkType   uint32   // type of the hostcall to park at
+	defined    uint32   // functions the module defines
+	funcs      []uint32 // their types
+	lazy       *lazyTable
 	w          rewriter
 }
 
@@ -136,6 +146,7 @@ func (s *splitter) split(src []byte) error {
 		{6, s.globalSection}, {7, s.exportSection}, {9, s.elementSection},
 	}
 	out := append([]byte{}, header...)
+	s.lazy = s.readLazy()
 	if s.has[8] { // read before exports, which offer it
 		r := reader{b: s.sec[8]}
 		s.start, s.p.HasStart = r.u32(), true
@@ -256,18 +267,26 @@ func (s *splitter) typeSection(r *reader) []byte {
 		if !found && len(t.params)+len(t.results) == 0 {
 			s.checkType, found = uint32(i), true
 		}
+		if strings.ContainsAny(string(t.params), "\x63\x64") {
+			s.w.uses.tables = true // parameters of more than a byte each: we count them by bytes
+		}
 		s.types = append(s.types, t)
 	}
 	if n > maxTypes {
 		r.fail("%d types, at most %d", n, maxTypes)
 	}
-	body := r.b[start:r.pos]
-	if found {
-		return append(appendU32(nil, uint32(n)), body...)
+	body := append([]byte(nil), r.b[start:r.pos]...)
+	if !found {
+		s.checkType = uint32(n)
+		s.types = append(s.types, funcType{})
+		body = append(body, 0x60, 0, 0)
+		n++
 	}
-	s.checkType = uint32(n)
-	s.types = append(s.types, funcType{})
-	return append(append(appendU32(nil, uint32(n+1)), body...), 0x60, 0, 0)
+	if s.lazy != nil {
+		body = s.lazy.appendType(body, uint32(n))
+		n++
+	}
+	return append(appendU32(nil, uint32(n)), body...)
 }
 
 func (r *reader) valueTypes() []byte {
@@ -349,24 +368,40 @@ func appendImport(out []byte, name string, typ uint32) []byte {
 	return appendU32(append(out, 0), typ)
 }
 
-// functionSection adds the two functions that parking needs, after all others.
+// functionSection adds the functions that parking and tables need, after all others.
 func (s *splitter) functionSection(r *reader) []byte {
 	n := r.count(1)
 	s.defined = uint32(n)
 	s.w.functions = s.importedFn + s.defined
 	start := r.pos
 	for i := 0; i < n && r.err == nil; i++ {
-		if t := r.u32(); int(t) >= len(s.types) {
+		t := r.u32()
+		if int(t) >= len(s.types) {
 			r.fail("function %d has a type that does not exist", i)
+			return nil
 		}
+		s.funcs = append(s.funcs, t)
 	}
-	rest := r.b[start:r.pos]
-	if s.opt.Park == "" {
-		return append(appendU32(nil, uint32(n)), rest...)
+	out := append(appendU32(nil, uint32(n+s.extra())), r.b[start:r.pos]...)
+	next := s.w.shift + s.w.added + s.defined
+	if s.opt.Park != "" {
+		s.w.to, next = next, next+2
+		out = appendU32(appendU32(out, s.parkType), s.checkType)
 	}
-	s.w.to = s.w.shift + s.w.added + s.defined
-	out := append(appendU32(nil, uint32(n+2)), rest...)
-	return appendU32(appendU32(out, s.parkType), s.checkType)
+	if s.lazy != nil {
+		s.lazy.first, s.w.fill = next, 1+next
+		out = s.lazy.appendDeclarations(out)
+	}
+	return out
+}
+
+// extra returns how many functions are added.
+func (s *splitter) extra() int {
+	n := s.lazy.functions()
+	if s.opt.Park != "" {
+		n += 2
+	}
+	return n
 }
 
 // parkBodies are the bodies of those functions.
@@ -611,7 +646,7 @@ func (s *splitter) exportSection(r *reader) []byte {
 	return append(appendU32(nil, uint32(n)), out...)
 }
 
-// elementSection moves the function indices in table initialisers.
+// elementSection moves the function indices in table initialisers, or takes these out.
 func (s *splitter) elementSection(r *reader) []byte {
 	n := r.count(2)
 	out := appendU32(nil, uint32(n))
@@ -648,6 +683,9 @@ func (s *splitter) elementSection(r *reader) []byte {
 			}
 		}
 	}
+	if s.lazy != nil && r.err == nil {
+		return s.lazy.segment(&s.w)
+	}
 	return out
 }
 
@@ -659,17 +697,16 @@ func (s *splitter) codeSection() ([]byte, error) {
 		n = r.count(2)
 	}
 	out := make([]byte, 0, len(s.sec[10])+len(s.sec[10])/8)
-	extra := 0
-	if s.opt.Park != "" {
-		extra = 2
+	out = appendU32(out, uint32(n+s.extra()))
+	if r.err == nil && uint32(n) != s.defined {
+		r.fail("%d bodies for %d functions", n, s.defined)
 	}
-	out = appendU32(out, uint32(n+extra))
-	for i := 0; i < n && r.err == nil; i++ {
+	for i := 0; i < min(n, len(s.funcs)) && r.err == nil; i++ {
 		b := r.bytes(uint64(r.u32()))
 		if r.err != nil {
 			break
 		}
-		body := s.w.body(b)
+		body := s.w.body(b, len(s.types[s.funcs[i]].params))
 		if s.w.r.err != nil {
 			return nil, badSection(10, fmt.Errorf("function %d: %w", i, s.w.r.err))
 		}
@@ -678,14 +715,14 @@ func (s *splitter) codeSection() ([]byte, error) {
 	if r.err == nil && r.pos != len(r.b) {
 		r.fail("%d bytes too many", len(r.b)-r.pos)
 	}
-	if r.err == nil && uint32(n) != s.defined {
-		r.fail("%d bodies for %d functions", n, s.defined)
-	}
 	if r.err != nil {
 		return nil, badSection(10, r.err)
 	}
-	if extra > 0 {
+	if s.opt.Park != "" {
 		out = s.parkBodies(out)
+	}
+	if s.lazy != nil {
+		out = s.lazy.appendBodies(out, &s.w)
 	}
 	u := s.w.uses
 	if u.threads {

@@ -18,14 +18,18 @@ import (
 
 // App is what a test's node serves.
 type App struct {
-	Guest    []byte
+	Guest    []byte // nil: a service without a guest
 	Manifest string // more of wedge.toml; name and guest are there already
 	Files    map[string]string
 }
 
 // Load returns the app as a node loads it. dir is where its manifest is written.
 func (a App) Load(dir string) (*manifest.App, error) {
-	files := map[string]string{"wedge.toml": "name = \"test\"\nguest = \"guest.wasm\"\n" + a.Manifest}
+	head := "name = \"test\"\nguest = \"guest.wasm\"\n"
+	if a.Guest == nil {
+		head = "name = \"test\"\n"
+	}
+	files := map[string]string{"wedge.toml": head + a.Manifest}
 	for name, text := range a.Files {
 		files[name] = text
 	}

@@ -169,7 +169,7 @@ func wasiRead(c *compute.Call) abi.Status {
 	}
 	dst := c.Writable(list[0].ptr, list[0].n)
 	n, err := 0, error(nil)
-	c.Block(func(ctx context.Context) { n, err = c.Sandbox.Stdin.Read(ctx, dst) })
+	c.BlockHolding(func(ctx context.Context) { n, err = c.Sandbox.Stdin.Read(ctx, dst) })
 	if n == 0 && err != nil && err != io.EOF {
 		return abi.EIO
 	}
@@ -212,7 +212,7 @@ func gather(c *compute.Call, list []iovec, total uint32) []byte {
 func print(c *compute.Call, stream uint32, b []byte) abi.Status {
 	if take := c.Sandbox.Stdout; stream == stdout && take != nil {
 		var err error
-		c.Block(func(context.Context) { err = take(b) })
+		c.BlockHolding(func(context.Context) { err = take(b) })
 		if err != nil {
 			return abi.EPipe
 		}

@@ -108,7 +108,8 @@ func open(cfg Config) (*Node, error) {
 		CacheDir: cfg.CacheDir, MaxSandboxes: cfg.MaxSandboxes, Log: cfg.Log,
 	})
 	n.fetch = backend.New(backend.Config{MaxHeaderBytes: maxHeaderBytes, MaxConnections: maxBackendConns, MaxPerBackend: maxBackendConns, Log: cfg.Log})
-	n.cache = cache.New(cache.Config{Next: &files{next: n.fetch}})
+	dir, disk := cfg.caching()
+	n.cache = cache.New(cache.Config{Next: &files{next: n.fetch}, Dir: dir, Disk: disk, Log: cfg.Log})
 	n.front = front.New(front.Config{
 		HTTP: cfg.HTTP, HTTPS: cfg.HTTPS, Certificates: cfg.Certificates,
 		MaxRequests: cfg.MaxSandboxes, MaxHeaderBytes: maxHeaderBytes, DrainTimeout: cfg.DrainTimeout, Log: cfg.Log, Done: n.console.access,
@@ -144,6 +145,9 @@ func kindOfListen(err error) wedge.Kind {
 func (n *Node) close() {
 	n.engine.Close()
 	n.fetch.Close()
+	if err := n.cache.Close(); err != nil {
+		n.cfg.Log.Error("close cache", "err", err)
+	}
 	if err := n.kv.Close(); err != nil {
 		n.cfg.Log.Error("close stores", "err", err)
 	}
@@ -154,6 +158,9 @@ func (n *Node) Addrs() (http, https []net.Addr) { return n.front.Addrs() }
 
 // Stats returns the engine's counters.
 func (n *Node) Stats() *compute.Stats { return n.engine.Stats() }
+
+// CacheStats returns the cache's counters.
+func (n *Node) CacheStats() *cache.Stats { return n.cache.Stats() }
 
 // reloadPause is how often a watched app is looked at.
 const reloadPause = 300 * time.Millisecond

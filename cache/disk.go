@@ -170,7 +170,9 @@ func (d *disk) note(p *noted, wait bool) error {
 		if err == nil {
 			return nil
 		}
-		d.alarm("journal", err)
+		if err != errClosed {
+			d.alarm("journal", err)
+		}
 	}
 	return d.restart(j)
 }

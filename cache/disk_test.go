@@ -87,7 +87,9 @@ const megabytes = 64 << 20
 // open returns a cache over a directory.
 func openLab(t *testing.T, o *farOrigin, dir string) *Cache {
 	t.Helper()
-	return newLab(o, Config{Dir: dir, Disk: megabytes, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	c := newLab(o, Config{Dir: dir, Disk: megabytes, Log: slog.New(slog.DiscardHandler)})
+	t.Cleanup(func() { c.Close() }) // or it might write while its directory is removed
+	return c
 }
 
 // crash returns what a new cache finds if c stops here and now, its last writes done.
@@ -273,6 +275,7 @@ func TestDiskIsBounded(t *testing.T) {
 	}}
 	dir := t.TempDir()
 	c := newLab(o, Config{Memory: 64 << 10, Dir: dir, Disk: limit})
+	defer c.Close()
 	get(c, context.Background(), page)
 	for i := range 5000 {
 		get(c, context.Background(), fmt.Sprintf("http://shop.example/%d", i))
@@ -307,8 +310,9 @@ func TestDiskIsBounded(t *testing.T) {
 // brokenFiles fails when told to.
 type brokenFiles struct {
 	files
-	fail atomic.Pointer[error]
-	what string // part of the names that fail; "": all
+	fail  atomic.Pointer[error]
+	what  string // part of the names that fail; "": all
+	keeps bool   // nothing can be removed either
 }
 
 type brokenFile struct {
@@ -418,6 +422,81 @@ func TestDiskJournalFails(t *testing.T) {
 		wantBody(t, get(d, context.Background(), page), "answer 4")
 		wantBody(t, get(d, context.Background(), page), "answer 4")
 	}
+}
+
+func (b *brokenFiles) remove(name string) error {
+	if err := b.err(name); err != nil && b.keeps {
+		return err
+	}
+	return b.files.remove(name)
+}
+
+// TestDiskReadOnly: a purge that a restart could undo is not acknowledged.
+func TestDiskReadOnly(t *testing.T) {
+	o := &farOrigin{answer: numbered("Cache-Control: max-age=60", "Surrogate-Key: a")}
+	dir := t.TempDir()
+	b := &brokenFiles{files: directory(dir), keeps: true}
+	c := newLab(o, Config{files: b, Disk: megabytes, Log: slog.New(slog.DiscardHandler)})
+	wantBody(t, get(c, context.Background(), page), "answer 1")
+	rest(c)
+	b.set("", errFull)
+	for range 2 {
+		if err := c.Purge(wedge.Purge{Service: "shop", URL: page}); wedge.KindOf(err) != wedge.Unavailable || wedge.HintOf(err) == "" {
+			t.Errorf("%v", err)
+		}
+	}
+	wantBody(t, get(c, context.Background(), page), "answer 2") // and it holds all the same
+	b.fail.Store(nil)
+	if err := c.Purge(wedge.Purge{Service: "shop", URL: page}); err != nil {
+		t.Error(err)
+	}
+	wantBody(t, get(found(t, dir, o), context.Background(), page), "answer 3")
+}
+
+// TestDiskReadersStay: a body that is being read is not pulled away, and counts as long as it is there.
+func TestDiskReadersStay(t *testing.T) {
+	body := strings.Repeat("0123456789abcdef", 20_000)
+	o := &farOrigin{answer: func(int64, *http.Request) (*http.Response, error) {
+		return answer(200, body, "Cache-Control: max-age=3600"), nil
+	}}
+	const limit = 4 << 20
+	c := newLab(o, Config{Dir: t.TempDir(), Disk: limit, Memory: 2 << 20})
+	defer c.Close()
+	get(c, context.Background(), page)
+	forgetMemory(c)
+	req, _ := http.NewRequestWithContext(wedge.WithCaching(context.Background(), &wedge.Caching{Service: "shop"}), http.MethodGet, page, nil)
+	resp, err := c.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for i := range 60 {
+		get(c, context.Background(), fmt.Sprint(page, i))
+		rest(c)
+		if used, _ := c.DiskUsed(); used > limit {
+			t.Fatalf("%d bytes", used)
+		}
+		if _, err := io.CopyN(&b, resp.Body, 1000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := io.Copy(&b, resp.Body); err != nil || b.String() != body {
+		t.Fatalf("%d bytes, %v", b.Len(), err)
+	}
+	resp.Body.Close()
+	if c.disk.segs[0].id < 10 {
+		t.Error("nothing was evicted")
+	}
+	used := int64(0)
+	for _, s := range c.disk.segs {
+		if used += s.size; s.refs != 0 {
+			t.Errorf("%d readers of segment %d", s.refs, s.id)
+		}
+	}
+	if used != c.disk.used {
+		t.Errorf("%d bytes are counted, %d are there", c.disk.used, used)
+	}
+	wantNoErrors(t, c)
 }
 
 // TestDiskUnusable: a directory that cannot be used costs hits only.

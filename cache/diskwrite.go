@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"math"
+	"sync"
 	"time"
 )
 
@@ -89,13 +90,17 @@ func sumUp(s *spool) (sums []uint32, err error) {
 	return sums, nil
 }
 
+var writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 256<<10) }}
+
 // write puts the record into a segment, at its place in head.
 func (r *record) write(s *segment) error {
 	at := r.head.at.offset()
 	if !r.refers() {
 		r.head.bodyAt = r.head.own()
 	}
-	w := bufio.NewWriterSize(io.NewOffsetWriter(s.f, at), int(min(max(r.head.size(), 4<<10), 256<<10)))
+	w := writers.Get().(*bufio.Writer)
+	defer writers.Put(w)
+	w.Reset(io.NewOffsetWriter(s.f, at))
 	var h [headSize]byte
 	r.head.put(h[:])
 	_, _ = w.Write(h[:])

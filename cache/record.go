@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"net/http"
 	"slices"
@@ -90,7 +91,8 @@ func (o *object) variantHash() uint32 {
 	if o.part != nil {
 		b = append(b, o.part.String()...)
 	}
-	return checksum(b)
+	sum := sha256.Sum256(b) // clients choose what it is of
+	return binary.LittleEndian.Uint32(sum[:])
 }
 
 // appendMeta appends what is known of o, and its body's checksums.

@@ -134,6 +134,9 @@ func (s *spool) shrink() {
 
 // open returns a reader of n bytes from offset from; n < 0: to the end.
 func (s *spool) open(ctx context.Context, from, n int64) (*spoolReader, error) {
+	if s.disk != nil {
+		return s.openOnDisk(ctx, from, n)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.large && s.first > 0 {
@@ -143,13 +146,21 @@ func (s *spool) open(ctx context.Context, from, n int64) (*spoolReader, error) {
 	if n >= 0 {
 		r.end = from + n
 	}
-	if s.disk != nil {
-		var err error
-		r.disk, err = s.disk.open(from)
-		return r, err
-	}
 	if !s.ended {
 		s.reader[r] = struct{}{}
+	}
+	return r, nil
+}
+
+// openOnDisk is open for a body that lies on disk. It fails with errGone if that cannot be read.
+func (s *spool) openOnDisk(ctx context.Context, from, n int64) (*spoolReader, error) {
+	d, err := s.disk.open(from)
+	if err != nil {
+		return nil, err
+	}
+	r := &spoolReader{s: s, ctx: ctx, at: from, end: -1, disk: d}
+	if n >= 0 {
+		r.end = from + n
 	}
 	return r, nil
 }

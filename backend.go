@@ -17,7 +17,8 @@ type Backend struct {
 	Dynamic bool
 	Dir     string // a directory whose files it answers with, in the place of an origin; then URL is nil
 
-	HostOverride string // Host header to send; empty: the request's own
+	Shield       *url.URL // of the PoP through which others fetch; nil: everybody goes to the origin
+	HostOverride string   // Host header to send; empty: the request's own
 
 	ConnectTimeout      time.Duration // 0: DefaultConnectTimeout
 	FirstByteTimeout    time.Duration // from request sent to first byte of the response; 0: DefaultFirstByteTimeout

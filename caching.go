@@ -17,6 +17,8 @@ type Caching struct {
 	SurrogateKeys []string       // in addition to those of the response
 	Key           string         // instead of the URL, if not empty
 	Space         string         // keeps objects with the same key apart; "" for most
+	Ahead         bool           // nobody has asked for it yet: hits say so
+	Compress      bool           // clients get bodies in a coding that they accept
 	Sensitive     bool           // the object holds what must not lie on disk
 }
 

@@ -9,6 +9,8 @@ require (
 	golang.org/x/sys v0.44.0
 )
 
+require github.com/andybalholm/brotli v1.2.8
+
 require (
 	github.com/DataDog/zstd v1.5.7 // indirect
 	github.com/RaduBerinde/axisds v0.1.0 // indirect

@@ -20,6 +20,8 @@ type Version struct {
 	Env   map[string]string
 
 	CacheProfile CacheProfile // how the cache takes messages
+	Prefetch     bool         // what pages of such a service say is next is fetched ahead
+	Compress     bool         // clients of a service without a guest get texts compressed
 	Rules        []Rule       // of a service without a guest
 	ErrorPages   map[int]Page // by status, 0 for any error: instead of Wedge's own words
 

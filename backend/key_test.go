@@ -14,7 +14,8 @@ import (
 // perRequest are the fields of a backend that connections do not depend on.
 var perRequest = []string{
 	"Name", "Dynamic", "HostOverride", "ConnectTimeout", "FirstByteTimeout", "BetweenBytesTimeout", "HealthCheck", "Health",
-	"Dir", // such a backend has no connections
+	"Shield", // is another backend
+	"Dir",    // such a backend has no connections
 }
 
 // TestKeyKnowsEveryField sets each field of a backend in turn, so that a field added

@@ -229,7 +229,7 @@ func (x *exchange) look() (resp *http.Response, f *flight, leader bool, err erro
 	}
 	switch d := decide(x.req, fresh, x.pol); d {
 	case hit, revalidate:
-		if d == revalidate && e.joinable(x.req.Header) == nil {
+		if d == revalidate && o.body.whole() && e.joinable(x.req.Header) == nil {
 			f := c.newFlight(e, x.validating(e, o), x.req.Header, o, x.pol, true)
 			f.asks = true
 			go f.background()
@@ -295,6 +295,7 @@ func (x *exchange) flight(e *entry, o *object) (f *flight, leader bool) {
 		return f, false
 	}
 	out, asks := withoutConditions(req), false
+	var prefix *object
 	switch {
 	case x.plain:
 	case o != nil && o.validator && !(req.Method == http.MethodHead && pass):
@@ -302,12 +303,14 @@ func (x *exchange) flight(e *entry, o *object) (f *flight, leader bool) {
 	case alone:
 		out = req
 	case o == nil && len(e.objects) > 0: // none matches, and yet one may be what this request would get
-		if tags := e.tags(c, x.pol.Service, nil); len(tags) > 0 {
+		if prefix = e.beginning(c, x.pol.Service, req.Header); prefix != nil {
+			out = theRest(req, prefix)
+		} else if tags := e.tags(c, x.pol.Service, nil); len(tags) > 0 {
 			out, asks = conditional(req, tags, ""), true
 		}
 	}
 	f = c.newFlight(e, out, req.Header, o, x.pol, !alone)
-	f.asks = asks
+	f.asks, f.prefix = asks, prefix
 	return f, true
 }
 

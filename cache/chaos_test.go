@@ -222,7 +222,7 @@ func (c *Cache) drained(t *testing.T) {
 		for i := range c.shards {
 			c.shards[i].mu.Lock()
 			for _, e := range c.shards[i].entries {
-				flights += len(e.flights)
+				flights += e.active
 				for _, o := range e.objects {
 					listed[o] = true
 				}
@@ -231,11 +231,13 @@ func (c *Cache) drained(t *testing.T) {
 		}
 		if flights == 0 {
 			stored := 0
+			c.storage.mu.Lock()
 			for o := c.storage.head; o != nil; o = o.next {
 				if stored++; !listed[o] && !o.dropped {
 					t.Errorf("an object of %d bytes is stored and cannot be found", o.bytes)
 				}
 			}
+			c.storage.mu.Unlock()
 			if stored != len(listed) && time.Now().Before(end) {
 				continue // the last one is still being put away
 			}

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -146,6 +147,68 @@ func TestDiskSurvivesRestart(t *testing.T) {
 			wantFetches(t, o, 1)
 			wantNoErrors(t, c)
 			_ = c.Close()
+		}
+	}
+}
+
+// TestDiskCompress: what a client gets in a coding has all of a body that lies on disk.
+func TestDiskCompress(t *testing.T) {
+	body := strings.Repeat("all work and no play ", 20_000)
+	o := &farOrigin{answer: func(int64, *http.Request) (*http.Response, error) {
+		return answer(200, body, "Cache-Control: max-age=60", "Content-Type: text/plain"), nil
+	}}
+	c := openLab(t, o, t.TempDir())
+	get(c, context.Background(), page)
+	c = crash(t, c, o)
+	for range 2 {
+		ctx := wedge.WithCaching(context.Background(), &wedge.Caching{Service: "shop", Compress: true})
+		req, _ := http.NewRequestWithContext(ctx, http.MethodGet, page, nil)
+		req.Header.Set("Accept-Encoding", "gzip")
+		resp, err := c.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		z, err := gzip.NewReader(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(z); string(b) != body || err != nil {
+			t.Fatalf("%d bytes, %v", len(b), err)
+		}
+		resp.Body.Close()
+	}
+	wantFetches(t, o, 1)
+}
+
+// TestDiskParts: parts that come from disk answer their ranges, and make no false whole.
+func TestDiskParts(t *testing.T) {
+	body := strings.Repeat("0123456789abcdef", 30_000)
+	half := len(body) / 2
+	o := &farOrigin{answer: func(_ int64, req *http.Request) (*http.Response, error) {
+		lines := []string{"Cache-Control: max-age=60", "Etag: \"x\""}
+		ranges, ok := parseRange(req.Header["Range"])
+		if !ok {
+			return answer(200, body, lines...), nil
+		}
+		from, to, _ := ranges[0].resolve(int64(len(body)))
+		p := part{from, to, int64(len(body))}
+		return answer(206, body[from:to], append(lines, "Content-Range: "+p.String())...), nil
+	}}
+	c := openLab(t, o, t.TempDir())
+	first, second := fmt.Sprintf("Range: bytes=0-%d", half-1), fmt.Sprintf("Range: bytes=%d-", half)
+	wantBody(t, get(c, context.Background(), page, first), body[:half])
+	c = crash(t, c, o)
+	wantBody(t, get(c, context.Background(), page, first), body[:half])
+	wantFetches(t, o, 1)
+	wantBody(t, get(c, context.Background(), page, second), body[half:])
+	rest(c)
+	wantBody(t, get(c, context.Background(), page), body)
+	c = crash(t, c, o)
+	wantBody(t, get(c, context.Background(), page), body)
+	wantBody(t, get(c, context.Background(), page, second), body[half:])
+	for _, s := range c.disk.segs {
+		if s.refs != 0 {
+			t.Errorf("%d readers are left", s.refs)
 		}
 	}
 }

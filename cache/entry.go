@@ -12,9 +12,9 @@ type entry struct {
 	shard   *shard
 	key     key
 	objects []*object
-	flights []*flight // that may be joined
-	aloft   int       // all of them
-	vary    string    // of the last response: what tells its variants apart, as far as is known
+	flights []*flight
+	active  int    // flights, those included that nobody can join
+	vary    string // of the last response: what tells its variants apart, as far as is known
 	pass    time.Time
 	purged  purgeSeqs // by URL
 	out     []*object // taken out, for storage to learn of when the lock is released
@@ -42,9 +42,10 @@ func (c *Cache) entry(k key) *entry {
 	return e
 }
 
-// unlock releases the entry's shard and forgets the entry if it holds nothing.
+// unlock releases the entry's shard and forgets the entry if it holds nothing. While a flight is under way
+// it must not be forgotten that it was purged.
 func (e *entry) unlock(now time.Time) {
-	if len(e.objects) == 0 && e.aloft == 0 && !e.pass.After(now) {
+	if len(e.objects) == 0 && e.active == 0 && !e.pass.After(now) {
 		delete(e.shard.entries, e.key)
 	}
 	out := e.out
@@ -144,7 +145,6 @@ func (e *entry) joinable(h http.Header) *flight {
 }
 
 func (e *entry) land(f *flight) {
-	e.aloft--
 	if i := slices.Index(e.flights, f); i >= 0 {
 		e.flights = slices.Delete(e.flights, i, i+1)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"time"
@@ -23,6 +24,7 @@ type flight struct {
 	key    key
 	seq    uint64
 	base   *object // being validated
+	prefix *object // of which only the rest was asked for
 	listed bool    // in entry.flights
 	asks   bool    // whether something stored is still good
 	behind bool    // nobody leads it
@@ -46,7 +48,7 @@ func (c *Cache) newFlight(e *entry, req *http.Request, fields http.Header, base 
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(req.Context()))
 	f := &flight{c: c, pol: pol, entry: e, req: req.WithContext(ctx), fields: fields, key: e.key, seq: c.purges.last.Load(),
 		base: base, listed: listed, cancel: cancel, landed: make(chan struct{})}
-	e.aloft++
+	e.active++
 	if listed {
 		e.flights = append(e.flights, f)
 	}
@@ -59,6 +61,15 @@ func (f *flight) run() {
 	resp, err := f.c.cfg.Next.RoundTrip(f.req)
 	came := f.c.cfg.Now()
 	f.c.stats.Fetches.Add(1)
+	if err == nil && f.prefix != nil {
+		resp = f.completed(resp)
+		if resp.StatusCode == http.StatusPartialContent || resp.StatusCode == http.StatusRequestedRangeNotSatisfiable {
+			resp.Body.Close() // a part that does not fit, of something nobody asked a part of
+			f.dead = true
+			f.land(nil, came)
+			return
+		}
+	}
 	switch {
 	case err != nil:
 		f.failed(err, came)
@@ -121,6 +132,9 @@ func (f *flight) validated(resp *http.Response, asked, came time.Time) {
 		fresh.header.Set("Date", came.UTC().Format(http.TimeFormat))
 	}
 	fresh.hits.Store(base.hits.Load())
+	base.coded.mu.Lock()
+	fresh.coded.bodies = maps.Clone(base.coded.bodies)
+	base.coded.mu.Unlock()
 	fresh.validators()
 	f.obj, f.status, f.stored = fresh, http.StatusNotModified, v.store
 	if !v.store {
@@ -165,7 +179,7 @@ func (f *flight) answered(resp *http.Response, asked, came time.Time) {
 		return
 	}
 	o := newObject(f.req, resp, &v, asked, came)
-	o.variant = variant(o.vary, f.fields)
+	o.variant, o.ahead = variant(o.vary, f.fields), f.pol.Ahead
 	o.keys, o.seq = surrogateKeys(resp.Header, f.req, f.pol), f.seq
 	o.service, o.sensitive = f.pol.Service, f.pol.Sensitive
 	if resp.StatusCode == http.StatusPartialContent {
@@ -193,6 +207,7 @@ func (f *flight) answered(resp *http.Response, asked, came time.Time) {
 	}
 	f.supersede(o)
 	f.c.store(o)
+	f.combine(o)
 }
 
 // supersede takes out of the entry what o replaces.
@@ -211,8 +226,13 @@ func (f *flight) supersede(o *object) {
 // land makes keep, if given, an object of the entry, and lets everybody go on who waits.
 func (f *flight) land(keep *object, now time.Time) {
 	e := f.c.entry(f.key)
-	e.land(f)
+	e.active--
+	if f.listed {
+		e.land(f)
+	}
 	switch {
+	case keep == nil && f.obj != nil:
+		f.dead = e.purgedSince(f.c, f.obj, f.pol.Service)
 	case keep != nil && e.purged.hard <= f.seq && !f.c.dead(keep, f.pol.Service):
 		if e.purged.soft > f.seq {
 			keep.stale.Store(true)

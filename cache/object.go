@@ -39,6 +39,8 @@ type object struct {
 	evicted   bool   // dropped for lack of room alone
 
 	entry    *entry
+	coded    coded
+	ahead    bool    // fetched before anybody asked
 	previous *object // storage's list
 	next     *object
 }

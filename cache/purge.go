@@ -73,7 +73,8 @@ func (c *Cache) purgeNames(service string, names []string, soft, wait bool) erro
 func (p *purges) name(service string, keys []string, soft bool) uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n := p.last.Add(1)
+	n := p.last.Load() + 1
+	defer p.last.Store(n) // not before all is set: what begins with this number is younger than the purge
 	p.set(n, service, keys, soft)
 	return n
 }
@@ -104,8 +105,11 @@ func (c *Cache) purgeKey(k key, soft, wait bool) error {
 func (c *Cache) purgeEntry(k key, soft bool) (n uint64, onDisk bool) {
 	e := c.entry(k)
 	defer e.unlock(time.Time{})
-	n = c.purges.last.Add(1)
+	c.purges.mu.Lock()
+	n = c.purges.last.Load() + 1
 	e.purged.set(n, soft)
+	c.purges.last.Store(n)
+	c.purges.mu.Unlock()
 	for _, o := range append([]*object(nil), e.objects...) {
 		if soft {
 			o.stale.Store(true)

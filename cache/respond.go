@@ -21,6 +21,9 @@ func (x *exchange) hit(o *object, now time.Time, stale bool) (*http.Response, er
 	}
 	ttl := o.lifetime - o.ageAt(now)
 	out := outcome{hit: true, ttl: &ttl}
+	if o.ahead {
+		out.detail = "prefetched"
+	}
 	if stale {
 		x.c.stats.Stale.Add(1)
 	} else {
@@ -71,12 +74,18 @@ func (x *exchange) respond(o *object, out *outcome) (*http.Response, error) {
 		resp.Header["Age"] = []string{strconv.FormatInt(int64(age), 10)}
 	}
 	out.append(resp.Header, x.c.cfg.Name)
+	coded := x.encode(o, resp)
 	switch {
 	case notModified(x.req, o.status, o.header):
 		return x.unmodified(resp), nil
 	case x.req.Method == http.MethodHead:
 		resp.Body = http.NoBody
+		if coded != nil {
+			resp.Header["Content-Length"] = []string{strconv.FormatInt(coded.size, 10)}
+		}
 		return resp, nil
+	case coded != nil:
+		return x.read(coded, resp, 0, -1)
 	case len(x.ranges) > 0 && o.status == http.StatusOK && ifRange(x.req, o.header):
 		return x.partial(o, resp)
 	case o.part != nil && len(x.ranges) == 1:
@@ -103,7 +112,12 @@ func (x *exchange) unmodified(resp *http.Response) *http.Response {
 
 // body adds n bytes of o's body from an offset; n < 0: all that follow.
 func (x *exchange) body(o *object, resp *http.Response, from, n int64) (*http.Response, error) {
-	r, err := o.body.open(x.req.Context(), from, n)
+	return x.read(o.body, resp, from, n)
+}
+
+// read adds n bytes of a body from an offset; n < 0: all that follow.
+func (x *exchange) read(body *spool, resp *http.Response, from, n int64) (*http.Response, error) {
+	r, err := body.open(x.req.Context(), from, n)
 	if err != nil {
 		return nil, err
 	}
@@ -210,13 +224,13 @@ func (x *exchange) multipart(o *object, resp *http.Response, parts []part) (*htt
 }
 
 // closers are closed together.
-type closers []*spoolReader
+type closers []io.Closer
 
-func (c closers) Close() error {
+func (c closers) Close() (err error) {
 	for _, r := range c {
-		r.Close()
+		err = r.Close()
 	}
-	return nil
+	return err
 }
 
 // fromPart answers a request for one range from a stored part that covers it.

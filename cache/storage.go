@@ -37,6 +37,23 @@ func (s *storage) add(o *object) (out []*object, ok bool) {
 	return out, true
 }
 
+// grow makes an object that is kept larger and returns what had to go for that, perhaps the object itself.
+func (s *storage) grow(o *object, n int64) (out []*object) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if o.next == nil && o.previous == nil && s.head != o {
+		return nil
+	}
+	o.bytes += n
+	s.used += n
+	for s.used > s.limit {
+		v := s.victim()
+		s.unlink(v)
+		out = append(out, v)
+	}
+	return out
+}
+
 // victim returns the object to go next: the hand moves from old to new and spares who was used.
 func (s *storage) victim() *object {
 	o := s.hand

@@ -18,6 +18,9 @@ func wedgeBackend(name string, v value) (b wedge.Backend, ok bool) {
 	} else if t.has("url") {
 		t.fail("Keep one of them.", "both url and dir")
 	}
+	if v, ok := t.get("shield"); ok {
+		b.Shield = v.originURL()
+	}
 	b.HostOverride = t.host("host")
 	b.ConnectTimeout = t.duration("connect_timeout")
 	b.FirstByteTimeout = t.duration("first_byte_timeout")

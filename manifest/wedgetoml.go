@@ -128,6 +128,8 @@ func wedgeCache(parent *table, ver *wedge.Version) {
 			v.fail(`Write "safe" or "rfc-strict".`, "unknown profile %q", s)
 		}
 	}
+	ver.Compress = t.bool("compress", false)
+	ver.Prefetch = t.bool("prefetch", false)
 	t.done()
 }
 

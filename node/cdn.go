@@ -18,11 +18,13 @@ type cdn struct {
 	version *wedge.Version
 	proxy   httputil.ReverseProxy
 	balance *balancer
+
+	prefetching chan struct{} // has room for as many as may be under way
 }
 
 // newCDN returns the handler of a version that has no guest.
 func newCDN(v *wedge.Version, transport http.RoundTripper, b *balancer, log *slog.Logger) *cdn {
-	c := &cdn{version: v, balance: b}
+	c := &cdn{version: v, balance: b, prefetching: make(chan struct{}, prefetchers)}
 	c.proxy = httputil.ReverseProxy{
 		Transport: transport, Rewrite: c.rewrite, ModifyResponse: c.edge, ErrorHandler: c.failed,
 		FlushInterval: -1, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
@@ -32,7 +34,7 @@ func newCDN(v *wedge.Version, transport http.RoundTripper, b *balancer, log *slo
 
 // cachingOf says how fetches of a version are cached.
 func cachingOf(v *wedge.Version) *wedge.Caching {
-	return &wedge.Caching{Service: v.Service, Profile: v.CacheProfile}
+	return &wedge.Caching{Service: v.Service, Profile: v.CacheProfile, Compress: v.Compress}
 }
 
 type planKey struct{}
@@ -46,6 +48,10 @@ func (c *cdn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			panic(p)
 		}
 	}()
+	if loops(r.Header) >= maxLoops {
+		c.refuse(w, r, http.StatusLoopDetected, "proxy_loop_detected")
+		return
+	}
 	p := planFor(c.version, r)
 	if p.redirect != nil {
 		edit(w.Header(), p.response)
@@ -54,7 +60,12 @@ func (c *cdn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(p.redirect.Status)
 		return
 	}
-	c.proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), planKey{}, p)))
+	ctx, h := withHop(r.Context(), c.version, r)
+	p.caching.Ahead = ctx.Value(aheadKey{}) != nil
+	if p.inside = h.marked; p.inside {
+		p.response, p.caching.Compress = nil, false // the PoP that asks does that
+	}
+	c.proxy.ServeHTTP(w, r.WithContext(context.WithValue(ctx, planKey{}, p)))
 }
 
 // Wait and Close have nothing to do: a request is over when ServeHTTP is.
@@ -94,14 +105,23 @@ func (c *cdn) rewrite(p *httputil.ProxyRequest) {
 		p.Out.Header["Via"] = via
 	}
 	p.Out.Header.Add("Via", strconv.Itoa(p.In.ProtoMajor)+"."+strconv.Itoa(p.In.ProtoMinor)+" wedge")
+	p.Out.Header.Add("Cdn-Loop", cdnLoop)
+	delete(p.Out.Header, shieldField)
 	edit(p.Out.Header, plan.request)
 }
 
 // edge takes out what is between origin and cache only, and edits what the rules say.
 func (c *cdn) edge(resp *http.Response) error {
+	p, ok := resp.Request.Context().Value(planKey{}).(*plan)
+	if ok && p.inside {
+		return nil
+	}
+	if c.version.Prefetch {
+		c.prefetch(resp.Request, resp.Header)
+	}
 	delete(resp.Header, "Surrogate-Control")
 	delete(resp.Header, "Surrogate-Key")
-	if p, ok := resp.Request.Context().Value(planKey{}).(*plan); ok && resp.StatusCode < 400 {
+	if ok && resp.StatusCode < 400 {
 		edit(resp.Header, p.response)
 	}
 	return nil
@@ -119,6 +139,11 @@ func (c *cdn) failed(w http.ResponseWriter, r *http.Request, err error) {
 	if why == "" {
 		why = "proxy_internal_error"
 	}
+	c.refuse(w, r, status, why)
+}
+
+// refuse answers in Wedge's own name, with the service's page if it has one.
+func (c *cdn) refuse(w http.ResponseWriter, r *http.Request, status int, why string) {
 	id := ""
 	if c := wedge.ClientFrom(r.Context()); c != nil {
 		id = c.RequestID

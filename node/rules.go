@@ -21,6 +21,7 @@ type plan struct {
 	redirect *wedge.Rule
 	request  []*wedge.HeaderEdit
 	response []*wedge.HeaderEdit
+	inside   bool // for another PoP, not for a client
 }
 
 // planFor applies the rules that match, in order. The first rule of a version without a guest says

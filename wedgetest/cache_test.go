@@ -21,9 +21,8 @@ import (
 var knownFailures = map[string][]string{
 	"safe": {
 		"heuristic-405", "heuristic-414", "heuristic-501", // errors that a client can provoke are not stored unasked
-		"combine-parts", "combine-completes", // parts are not put together yet
 	},
-	"rfc-strict": {"combine-parts", "combine-completes"},
+	"rfc-strict": nil,
 }
 
 // TestCacheConformance runs the cache suite against a node with a service without a guest.

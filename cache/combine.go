@@ -1,0 +1,135 @@
+package cache
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"strconv"
+)
+
+// Parts of one representation, which a strong entity tag tells, are put together (RFC 9111 section 3.4):
+// those that touch become one, those that are all become the whole, and for a whole of which the
+// beginning is there only the rest is asked for.
+
+// combine joins o, a part that is whole now, with those parts of its entry that touch it.
+func (f *flight) combine(o *object) {
+	for o != nil && o.part != nil && o.strong {
+		o = f.combineOnce(o)
+	}
+}
+
+// combineOnce returns the object that o and another part have become, nil if there is no other.
+func (f *flight) combineOnce(o *object) (joined *object) {
+	e := f.c.entry(f.key)
+	for _, p := range e.objects {
+		if p != o && p.sameParts(o) && p.body.whole() && p.matches(f.fields) && p.touches(o) && !o.dropped && !e.purgedSince(f.c, p, f.pol.Service) {
+			joined = join(o, p)
+			e.remove(o)
+			e.remove(p)
+			e.add(joined)
+			break
+		}
+	}
+	e.unlock(f.c.cfg.Now())
+	switch {
+	case joined == nil:
+	case f.c.keep(joined):
+		f.c.store(joined)
+	default:
+		f.c.discard(joined)
+	}
+	return joined
+}
+
+// touches reports whether two parts leave nothing out between them, and lie in memory.
+func (o *object) touches(p *object) bool {
+	return o.part.from <= p.part.to && p.part.from <= o.part.to && o.body.disk == nil && p.body.disk == nil
+}
+
+// join makes one object of two parts that touch; what it says of itself is what o, the newer one, says.
+func join(o, p *object) *object {
+	first, second := o, p
+	if p.part.from < o.part.from {
+		first, second = p, o
+	}
+	to := max(first.part.to, second.part.to)
+	body := &spool{ended: true, size: to - first.part.from, chunks: append([][]byte(nil), first.body.chunks...)}
+	if skip := first.part.to - second.part.from; second.part.to > first.part.to {
+		body.chunks = append(body.chunks, beyond(second.body.chunks, skip)...)
+	}
+	j := &object{vary: o.vary, variant: o.variant, status: o.status, header: maps.Clone(o.header), body: body,
+		part: &part{first.part.from, to, o.part.length}, asked: o.asked, came: o.came, age: o.age, lifetime: o.lifetime, swr: o.swr, sie: o.sie,
+		noStale: o.noStale, noCache: o.noCache, seq: min(o.seq, p.seq), keys: append(append([]string(nil), o.keys...), p.keys...),
+		service: o.service, sensitive: o.sensitive || p.sensitive}
+	if j.part.from == 0 && j.part.to == j.part.length {
+		j.becomeWhole()
+	} else {
+		j.header["Content-Range"] = []string{j.part.String()}
+		j.header["Content-Length"] = []string{strconv.FormatInt(body.size, 10)}
+	}
+	j.validators()
+	j.bytes = body.size + headerBytes(j.header) + overhead
+	return j
+}
+
+func (o *object) becomeWhole() {
+	o.header["Content-Length"] = []string{strconv.FormatInt(o.part.length, 10)}
+	delete(o.header, "Content-Range")
+	o.status, o.part = http.StatusOK, nil
+}
+
+// beyond returns what follows so many bytes of a body's pieces.
+func beyond(chunks [][]byte, skip int64) [][]byte {
+	for len(chunks) > 0 && skip >= int64(len(chunks[0])) {
+		skip -= int64(len(chunks[0]))
+		chunks = chunks[1:]
+	}
+	if len(chunks) == 0 || skip == 0 {
+		return chunks
+	}
+	return append([][]byte{chunks[0][skip:]}, chunks[1:]...)
+}
+
+// beginning returns a stored part from which a request for the whole can go on.
+func (e *entry) beginning(c *Cache, service string, h http.Header) *object {
+	for _, o := range e.objects {
+		if o.part != nil && o.part.from == 0 && o.strong && o.body.whole() && o.matches(h) && !e.purgedSince(c, o, service) {
+			return o
+		}
+	}
+	return nil
+}
+
+// theRest returns the request for what is missing of o.
+func theRest(req *http.Request, o *object) *http.Request {
+	out := conditional(req, nil, "")
+	out.Header["Range"] = []string{fmt.Sprintf("bytes=%d-", o.part.to)}
+	out.Header["If-Range"] = []string{o.header.Get("Etag")}
+	return out
+}
+
+// completed makes one response of a stored beginning and a 206 with the rest. Any other response is
+// left as it is: it is one for the whole.
+func (f *flight) completed(resp *http.Response) *http.Response {
+	o := f.prefix
+	p, ok := parsePart(resp.Header)
+	if o == nil || resp.StatusCode != http.StatusPartialContent || !ok || p.from != o.part.to || p.to != o.part.length || p.length != o.part.length ||
+		resp.Header.Get("Etag") != o.header.Get("Etag") || f.gone(o) {
+		return resp
+	}
+	out := *resp
+	out.StatusCode, out.Status, out.ContentLength = http.StatusOK, "200 OK", p.length
+	out.Header = resp.Header.Clone()
+	delete(out.Header, "Content-Range")
+	out.Header["Content-Length"] = []string{strconv.FormatInt(p.length, 10)}
+	begin, err := o.body.open(f.req.Context(), 0, -1)
+	if err != nil {
+		return resp
+	}
+	out.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(begin, resp.Body), closers{begin, resp.Body}}
+	return &out
+}

@@ -74,6 +74,7 @@ func TestWithDisk(t *testing.T) {
 			"BrokenBody": TestBrokenBody, "TooLarge": TestTooLarge, "Behind": TestRevalidateBehind, "Ranges": TestRangeWhileFilling,
 			"Purge": TestPurge, "DuringFetch": TestPurgeDuringFetch, "Names": TestPurgeNamesAreBounded, "Unsafe": TestUnsafeMethods,
 			"Variants": TestVariantsAreBounded, "Foreign304": TestForeign304, "LateTrailers": TestLateTrailers, "Lying304": TestLying304, "Chaos": TestChaos,
+			"PartsAddUp": TestPartsAddUp, "Compression": TestCompression, "NotCompressed": TestNotCompressed,
 		} {
 			if cold && name == "Names" {
 				continue // a million names: nothing of it depends on where objects are

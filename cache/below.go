@@ -12,13 +12,13 @@ import (
 // reach both.
 
 // find returns the entry of the request's key, locked, and the object in it that answers the request.
-// What memory does not have is looked for on disk.
+// What memory does not have is looked for on disk, unless that was of no use before.
 func (x *exchange) find(now time.Time) (*entry, *object) {
 	c := x.c
 	for tries := 0; ; tries++ {
 		e := c.entry(x.key)
 		o := e.match(c, x.pol.Service, x.req.Header, x.ranges)
-		if o != nil || c.disk == nil || tries == 3 || !c.disk.has(x.key) {
+		if o != nil || c.disk == nil || tries == 3 || x.tries >= maxTries || !c.disk.has(x.key) {
 			return e, o
 		}
 		e.unlock(now)
@@ -112,6 +112,16 @@ func (c *Cache) evict(o *object) {
 		}
 	}
 	e.unlock(c.cfg.Now())
+}
+
+// lose takes out an object whose body can no longer be read. If its segment was evicted there may be a copy of
+// the record in another; if it is damaged the record goes.
+func (c *Cache) lose(e *entry, o *object) {
+	if o.body.disk.gone.Load() {
+		c.disk.cool(e.key, o.variantHash())
+		o.settled = false
+	}
+	e.remove(o)
 }
 
 // store lets a whole object go down to disk.

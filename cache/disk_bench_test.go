@@ -121,3 +121,21 @@ func heapNow() int64 {
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
 }
+
+// BenchmarkPurge is what it costs to flush a purge, alone and with many at once.
+func BenchmarkPurge(b *testing.B) {
+	for _, clients := range []int{1, 64} {
+		b.Run(fmt.Sprint(clients), func(b *testing.B) {
+			c := newLab(&farOrigin{}, Config{Dir: b.TempDir(), Disk: megabytes})
+			b.SetParallelism(clients)
+			b.RunParallel(func(p *testing.PB) {
+				for p.Next() {
+					if err := c.Purge(wedge.Purge{Service: "shop", Keys: []string{"a"}}); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+			_ = c.Close()
+		})
+	}
+}

@@ -371,6 +371,46 @@ func TestDiskIsBounded(t *testing.T) {
 	wantNoErrors(t, c)
 }
 
+// TestDiskKeepsWhatIsUsed: what is used all the time is there after a crash, though its segment went
+// long ago, whether its body lies in memory or on disk.
+func TestDiskKeepsWhatIsUsed(t *testing.T) {
+	for _, size := range []int{1000, 2 * blockSize} {
+		for _, reopened := range []bool{false, true} {
+			o := &farOrigin{answer: func(n int64, req *http.Request) (*http.Response, error) {
+				return answer(200, strings.Repeat("x", size), "Cache-Control: max-age=3600"), nil
+			}}
+			open := func(dir string) *Cache {
+				c := newLab(o, Config{Memory: 2 << 20, Dir: dir, Disk: 16 << 20})
+				t.Cleanup(func() { c.Close() })
+				return c
+			}
+			dir := t.TempDir()
+			c := open(dir)
+			get(c, context.Background(), page)
+			if rest(c); reopened {
+				c.Close()
+				c = open(dir)
+			}
+			for i := range 40 << 20 / size {
+				get(c, context.Background(), fmt.Sprint(page, i))
+				if i%10 == 0 && !get(c, context.Background(), page).says("hit") {
+					t.Fatalf("%d bytes, reopened %v: evicted after %d others", size, reopened, i)
+				}
+				if i%100 == 0 {
+					c.disk.wait()
+				}
+			}
+			c.disk.wait()
+			if c.disk.segs[0].id < 20 {
+				t.Error("nothing was evicted")
+			}
+			if c = crash(t, c, o); !get(c, context.Background(), page).says("hit") {
+				t.Errorf("%d bytes, reopened %v: gone after a crash", size, reopened)
+			}
+		}
+	}
+}
+
 // brokenFiles fails when told to.
 type brokenFiles struct {
 	files

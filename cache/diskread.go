@@ -85,6 +85,10 @@ func (d *disk) build(h *head, meta, rest []byte) (*object, error) {
 			return nil, err
 		}
 		o.bytes += h.body
+	} else if seg := d.hold(l.at.segment()); seg == nil { // of a body in an earlier record
+		return nil, errGone
+	} else {
+		d.release(seg)
 	}
 	o.body.trailer = trailer
 	if o.header == nil {

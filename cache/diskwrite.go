@@ -164,7 +164,7 @@ func (d *disk) full(size int64) bool {
 	return d.used+size > d.limit || int64(d.index.used) >= max(d.limit/bytesPerSlot, 64)
 }
 
-// kept is a record of a segment that goes which was asked for since it was written.
+// kept is a record of a segment that goes which was asked for since it was written, or which memory still has.
 type kept struct {
 	slot    slot
 	raw     []byte
@@ -235,7 +235,7 @@ func (d *disk) prune() {
 func (d *disk) rescue(s *segment, slots []slot) (again []kept) {
 	left := d.room / 4
 	for _, sl := range slots {
-		if sl.state&wanted == 0 || sl.size > maxAgain || int64(sl.size) > left {
+		if sl.state&(wanted|inMemory) == 0 || sl.size > maxAgain || int64(sl.size) > left {
 			continue
 		}
 		raw := make([]byte, sl.size)

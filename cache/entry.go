@@ -64,8 +64,12 @@ func (e *entry) match(c *Cache, service string, h http.Header, wanted []byteRang
 		if !o.matches(h) || o.part != nil && !o.part.covers(wanted) {
 			continue
 		}
-		if c.dead(o, service) || o.body.lost() {
+		if c.dead(o, service) {
 			e.remove(o)
+			continue
+		}
+		if o.body.lost() {
+			c.lose(e, o)
 			continue
 		}
 		if best == nil || best.part != nil && o.part == nil || (best.part == nil) == (o.part == nil) && best.body.whole() && o.date().After(best.date()) {

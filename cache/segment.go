@@ -96,6 +96,7 @@ type lying struct {
 	size int64
 	sums []uint32
 	bad  atomic.Bool // it could not be read
+	gone atomic.Bool // its segment was evicted
 }
 
 var blockBuffers = sync.Pool{New: func() any { b := make([]byte, blockSize); return &b }}
@@ -114,7 +115,7 @@ type blockReader struct {
 func (l *lying) open(from int64) (*blockReader, error) {
 	seg := l.d.hold(l.at.segment())
 	if seg == nil {
-		l.bad.Store(true)
+		l.gone.Store(true)
 		return nil, errGone
 	}
 	r := &blockReader{l: l, seg: seg, buf: blockBuffers.Get().(*[]byte), block: -1}

@@ -51,7 +51,7 @@ func wholeBody(b []byte) *spool {
 }
 
 // lost reports whether the body can no longer be read from disk.
-func (s *spool) lost() bool { return s.disk != nil && s.disk.bad.Load() }
+func (s *spool) lost() bool { return s.disk != nil && (s.disk.bad.Load() || s.disk.gone.Load()) }
 
 // write adds p. Of a large body it waits while the slowest reader lags, and fails when nobody reads.
 func (s *spool) write(p []byte) error {

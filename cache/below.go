@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"net/http"
 	"slices"
 	"time"
 
@@ -23,6 +24,19 @@ func (x *exchange) find(now time.Time) (*entry, *object) {
 		}
 		e.unlock(now)
 		c.load(x.req.Context(), x.key, x.pol.Service) // it may be evicted again before this request has it
+	}
+}
+
+// lift sees to it that memory has what answers a guest's lookup, if disk does.
+func (c *Cache) lift(ctx context.Context, k key, service string, fields http.Header) {
+	if c.disk == nil || !c.disk.has(k) {
+		return
+	}
+	e := c.entry(k)
+	o := e.match(c, service, fields, nil)
+	e.unlock(c.cfg.Now())
+	if o == nil {
+		c.load(ctx, k, service)
 	}
 }
 

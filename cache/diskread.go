@@ -78,7 +78,7 @@ func (d *disk) build(h *head, meta, rest []byte) (*object, error) {
 		return nil, errDamaged
 	}
 	l := &lying{d: d, at: h.bodyAt, size: h.body, sums: sums}
-	o.seq, o.bytes = h.seq, headerBytes(o.header)+overhead+int64(4*len(sums))
+	o.seq, o.bytes = h.seq, o.cost(int64(4*len(sums)))
 	o.body = &spool{size: h.body, ended: true, disk: l}
 	if h.body <= blockSize {
 		if o.body, err = d.promote(h, l, rest); err != nil {

@@ -141,7 +141,7 @@ func (e *entry) purgedSince(c *Cache, o *object, service string) bool {
 // purged meanwhile by a surrogate key shows when it lands.
 func (e *entry) joinable(h http.Header) *flight {
 	for _, f := range e.flights {
-		if variant(e.vary, f.fields) == variant(e.vary, h) && e.purged.hard <= f.seq {
+		if !f.guest && variant(e.vary, f.fields) == variant(e.vary, h) && e.purged.hard <= f.seq {
 			return f
 		}
 	}

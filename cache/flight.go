@@ -28,6 +28,7 @@ type flight struct {
 	listed bool    // in entry.flights
 	asks   bool    // whether something stored is still good
 	behind bool    // nobody leads it
+	guest  bool    // a guest leads it, see Transaction; nobody's fetch waits for it
 	cancel context.CancelCauseFunc
 
 	landed chan struct{} // closed when what follows is set
@@ -281,7 +282,7 @@ func (c *Cache) fill(o *object, resp *http.Response, keep bool) error {
 		}
 		if err == io.EOF {
 			o.body.shrink()
-			o.bytes = size + headerBytes(o.header) + overhead
+			o.bytes = o.cost(size)
 			o.body.trailer = resp.Trailer
 			o.body.end(nil)
 			if !keep {

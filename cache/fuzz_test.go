@@ -15,7 +15,7 @@ func someObject() *object {
 		service: "shop", vary: "accept", variant: "accept=x\n", status: 206, part: &part{3, 8, 20},
 		asked: time.Unix(5, 6), came: time.Unix(7, 8), age: 1, lifetime: 2, swr: 3, sie: 4, noStale: true,
 		keys: []string{"a", "b"}, header: http.Header{"Etag": {`"x"`}, "X": {"1", "2", ""}, "Content-Range": {"bytes 3-7/20"}},
-		trailer: []string{"T"}, body: wholeBody([]byte("01234")),
+		trailer: []string{"T"}, metadata: []byte("m"), body: wholeBody([]byte("01234")),
 	}
 	o.body.trailer = http.Header{"T": {"t"}}
 	o.validators()

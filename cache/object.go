@@ -17,6 +17,9 @@ type object struct {
 	part    *part    // which bytes of the representation the body is; nil: all
 	trailer []string // names of trailer fields to come
 
+	metadata  []byte // a guest's own
+	sensitive bool   // must not lie on disk
+
 	asked, came       time.Time // when the request went out and the response came
 	age               time.Duration
 	lifetime          time.Duration
@@ -33,10 +36,9 @@ type object struct {
 	dropped bool          // no longer in its entry
 	visited atomic.Bool   // since storage last looked
 
-	service   string // whose it is
-	sensitive bool   // never to lie on disk
-	settled   bool   // disk has it
-	evicted   bool   // dropped for lack of room alone
+	service string // whose it is
+	settled bool   // disk has it
+	evicted bool   // dropped for lack of room alone
 
 	entry    *entry
 	coded    coded
@@ -65,6 +67,15 @@ func headerBytes(h http.Header) (n int64) {
 		}
 	}
 	return n
+}
+
+// cost is what an object with a body of that size is accounted for. Guests choose much of what is not its body.
+func (o *object) cost(size int64) int64 {
+	size += headerBytes(o.header) + int64(len(o.metadata)+len(o.vary)+len(o.variant)) + overhead
+	for _, k := range o.keys {
+		size += int64(len(k)) + 16
+	}
+	return size
 }
 
 // newObject makes an object of a response that v lets be stored.

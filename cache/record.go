@@ -115,6 +115,7 @@ func appendMeta(b []byte, o *object, service string, sums []uint32) []byte {
 	}
 	b = putHeader(putStrings(b, o.keys), o.header)
 	b = putHeader(putStrings(b, o.trailer), o.body.trailer)
+	b = putString(b, string(o.metadata))
 	for _, sum := range sums {
 		b = binary.LittleEndian.AppendUint32(b, sum)
 	}
@@ -140,7 +141,10 @@ func parseMeta(b []byte, body int64) (o *object, trailer http.Header, sums []uin
 	}
 	o.keys, o.header = w.strings(), w.header()
 	o.trailer, trailer = w.strings(), w.header()
-	if w.bad || len(w.b) != 0 || o.status < 100 || o.status > 999 || o.part != nil && !o.part.holds(body) {
+	if m := w.string(); m != "" {
+		o.metadata = []byte(m)
+	}
+	if w.bad || len(w.b) != 0 || o.status != 0 && (o.status < 100 || o.status > 999) || o.part != nil && !o.part.holds(body) {
 		return nil, nil, nil, errDamaged
 	}
 	for c := range slices.Chunk(b[len(b)-n:], 4) {

@@ -23,7 +23,8 @@ type Host struct {
 	// Purge makes stored responses of the version's service unusable before it returns. nil: there is no cache.
 	Purge func(wedge.Purge) error
 
-	KV KV // key-value stores
+	KV    KV    // key-value stores
+	Cache Cache // what the guest keeps in the cache itself; nil: there is none
 
 	// Log takes one line, without its newline, for the named log endpoint. It must not block.
 	Log func(endpoint string, line []byte)

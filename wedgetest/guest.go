@@ -35,7 +35,7 @@ func GoGuest(t testing.TB, dir string) []byte {
 
 // JSGuest returns the Wasm module of the JavaScript program dir/index.js, made with the npm
 // package @fastly/js-compute that the examples use.
-func JSGuest(t testing.TB, dir string) []byte {
+func JSGuest(t testing.TB, dir string, flags ...string) []byte {
 	t.Helper()
 	Need(t, "node")
 	found, _ := filepath.Glob(Root("examples", "*", "js", "node_modules", "@fastly", "js-compute"))
@@ -46,7 +46,7 @@ func JSGuest(t testing.TB, dir string) []byte {
 	tool := filepath.Join(sdk, "..", "..", ".bin", "js-compute-runtime")
 	return build(t, recipe{
 		dirs: []string{dir, filepath.Join(sdk, "package.json")}, in: dir,
-		argv: func(out string) []string { return []string{tool, "index.js", out} },
+		argv: func(out string) []string { return append(append([]string{tool}, flags...), "index.js", out) },
 	})
 }
 

@@ -19,7 +19,7 @@ type exec struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	items    table[item] // bodies, pending requests, pending KV operations, promises
+	items    table[item] // bodies, pending requests, pending KV operations, lookups in the cache, promises
 	requests table[*request]
 	answers  table[*response]
 
@@ -29,6 +29,7 @@ type exec struct {
 	down     handles   // of the first request
 	served   int       // requests taken
 	fetches  int       // started for the request in hand
+	passes   int       // recorded in the cache for the request in hand
 	promise  *promise  // outstanding
 	pool     *pool     // where the sandbox waits for more requests; nil: nowhere
 	backends map[string]*wedge.Backend
@@ -48,7 +49,7 @@ type handles struct {
 // begin gives the sandbox a request to serve.
 func (e *exec) begin(in *incoming) {
 	e.in = in
-	e.fetches = 0
+	e.fetches, e.passes = 0, 0
 	e.served++
 	if e.first == nil {
 		e.first = in

@@ -160,30 +160,36 @@ func (e *exec) holdUpload(out *http.Request, b *body) {
 	e.in.upload.Store(&rd.done)
 }
 
-// outgoing builds the request for the host's transport.
-func outgoing(ctx context.Context, req *request, b *body, streaming bool) *http.Request {
-	u := *targetOf(req)
+// plain returns the request as it goes out, but for its body.
+func (r *request) plain(ctx context.Context) *http.Request {
+	u := *targetOf(r)
 	out := (&http.Request{
-		Method: req.method, URL: &u, Host: u.Host,
+		Method: r.method, URL: &u, Host: u.Host,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}).WithContext(ctx)
-	if host, ok := req.headers.get("host"); ok && host != "" {
+	if host, ok := r.headers.get("host"); ok && host != "" {
 		out.Host = host
 	}
 	if u.Host == "" {
 		u.Host = out.Host
 	}
-	length, known := b.size()
-	manualLength, manual := int64(0), false
-	if req.manual {
-		manualLength, manual = framing(&req.headers)
-	}
-	out.Header = req.headers.toHTTP(skipHop(&req.headers, "Host", "Content-Length", "Fastly-Xqd-Cache-Key"))
+	out.Header = r.headers.toHTTP(skipHop(&r.headers, "Host", "Content-Length", "Fastly-Xqd-Cache-Key"))
 	if _, ok := out.Header["User-Agent"]; !ok {
 		out.Header["User-Agent"] = nil // net/http would send its own
 	}
 	if te, ok := out.Header["Te"]; ok && (len(te) != 1 || te[0] != "trailers") {
 		delete(out.Header, "Te")
+	}
+	return out
+}
+
+// outgoing builds the request for the host's transport.
+func outgoing(ctx context.Context, req *request, b *body, streaming bool) *http.Request {
+	out := req.plain(ctx)
+	length, known := b.size()
+	manualLength, manual := int64(0), false
+	if req.manual {
+		manualLength, manual = framing(&req.headers)
 	}
 	switch {
 	case manual:

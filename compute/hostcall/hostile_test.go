@@ -18,6 +18,7 @@ import (
 
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/abi"
+	"github.com/wedge-cloud/wedge/cache"
 	"github.com/wedge-cloud/wedge/compute"
 )
 
@@ -67,6 +68,7 @@ func newHostile(t *testing.T) *hostile {
 	h := testHost(v)
 	h.Fetch = instantTransport{}
 	h.KV = emptyKV{}
+	h.Cache = impatient{guestCache{cache.New(cache.Config{Next: instantTransport{}, Memory: 4 << 20})}}
 	h.Log = func(string, []byte) {}
 	h.Output = func(int, []byte) {}
 	h.Monotonic = func() int64 { return time.Now().UnixNano() }
@@ -131,6 +133,43 @@ func (emptyKV) List(context.Context, string, wedge.KVList) ([]string, bool, erro
 	return []string{"k"}, true, nil
 }
 
+// impatient waits a second for what may never come: that a guest waits for itself.
+type impatient struct{ guestCache }
+
+func (c impatient) Look(ctx context.Context, l wedge.CacheLookup) (compute.CacheTransaction, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	entry, err := c.guestCache.Look(ctx, l)
+	if entry != nil {
+		entry = impatientTransaction{entry}
+	}
+	return entry, err
+}
+
+type impatientTransaction struct{ compute.CacheTransaction }
+
+func (e impatientTransaction) Open(ctx context.Context, from, n int64) (io.ReadCloser, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	time.AfterFunc(time.Second, cancel)
+	return e.CacheTransaction.Open(ctx, from, n)
+}
+
+func (e impatientTransaction) Response(ctx context.Context, asked bool) (*http.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	time.AfterFunc(time.Second, cancel)
+	return e.CacheTransaction.Response(ctx, asked)
+}
+
+func (e impatientTransaction) Insert(w wedge.CacheWrite, body io.ReadCloser, awaited bool) (compute.CacheTransaction, error) {
+	entry, err := e.CacheTransaction.Insert(w, body, awaited)
+	return impatientTransaction{entry}, err
+}
+
+func (e impatientTransaction) Update(w wedge.CacheWrite) (compute.CacheTransaction, error) {
+	entry, err := e.CacheTransaction.Update(w)
+	return impatientTransaction{entry}, err
+}
+
 // run makes the calls that data describes: two bytes choose the call, one whether its words
 // are plausible, and each word takes a byte that says of what kind it is and two of value.
 func (x *hostile) run(t *testing.T, data []byte) {
@@ -176,7 +215,7 @@ func (x *hostile) param(rd *bytes.Reader, words []uint64, p abi.Param, plausible
 func (x *hostile) value(name string, v uint64) uint64 {
 	e := x.sb.State.(*exec)
 	switch name {
-	case "h", "b", "handle", "dest", "src", "req", "body_handle", "pending_objstr_handle":
+	case "h", "b", "handle", "dest", "src", "req", "body_handle", "pending_objstr_handle", "req_handle", "resp_handle", "response", "busy_handle":
 		last := []uint32{e.items.next, e.requests.next, e.answers.next}[v%3]
 		return uint64(last) - 1 - v/3%6
 	}

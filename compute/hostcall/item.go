@@ -9,7 +9,7 @@ import (
 )
 
 // An item is something a guest can wait for with async_io: a body, a pending request, a
-// pending KV operation, a promise of another request. All items share one handle table.
+// pending KV operation, a lookup in the cache, a promise of another request. All items share one handle table.
 type item interface {
 	// ready reports whether an operation on the item would not block. Asking may start
 	// what makes it ready.

@@ -13,7 +13,6 @@ import { getGeolocationForIpAddress } from "fastly:geolocation";
 import { createWebsocketHandoff } from "fastly:websocket";
 import { vCpuTime, purgeSurrogateKey } from "fastly:compute";
 import { RateCounter } from "fastly:edge-rate-limiter";
-import { SimpleCache } from "fastly:cache";
 import { HTMLRewritingStream } from "fastly:html-rewriter";
 import { inspect } from "fastly:security";
 
@@ -341,7 +340,6 @@ const routes = {
   async "/unsupported"() {
     return json({
       purge: await tried(() => purgeSurrogateKey("k")), rate: await tried(() => new RateCounter("rc").lookupRate("e", 1)),
-      simple: await tried(() => SimpleCache.get("k")),
       inspect: await tried(() => inspect(new Request("http://x.test/"), { corp: "c", workspace: "w" })),
     });
   },

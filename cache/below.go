@@ -86,8 +86,9 @@ func (c *Cache) admit(o *object, k key, i int) {
 		e.insert(o, i)
 		c.stats.DiskHits.Add(1)
 	}
+	in := !o.dropped
 	e.unlock(c.cfg.Now())
-	if !o.dropped && !c.keep(o) {
+	if in && !c.keep(o) {
 		c.evict(o)
 	}
 }

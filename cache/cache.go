@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
@@ -20,6 +21,12 @@ type Config struct {
 	Grace     time.Duration     // how long past freshness an object may stand in for an origin out of reach; 0: a day
 	Hidden    []string          // fields that Peek leaves out, as who serves RoundTrip's responses does
 	Now       func() time.Time  // nil: time.Now
+
+	Dir  string       // where objects lie below memory, this cache's alone; "": nowhere
+	Disk int64        // bytes of them; 0: none, and what Dir has of them goes
+	Log  *slog.Logger // what goes wrong with Dir; nil: slog.Default
+
+	files files // instead of Dir's, in tests
 }
 
 // Cache is an http.RoundTripper that answers from what it has stored, and stores what Next
@@ -30,6 +37,7 @@ type Cache struct {
 	shards  [shards]shard
 	storage storage
 	purges  purges
+	disk    *disk // nil: none
 	stats   Stats
 }
 
@@ -37,9 +45,14 @@ type Cache struct {
 type Stats struct {
 	Hits, Misses, Stale, Passes, Collapsed atomic.Int64
 	Fetches, Evicted, Purges               atomic.Int64
+
+	DiskHits, DiskWrites, DiskEvicted atomic.Int64 // objects read back, written, and gone for lack of room
+	DiskDropped                       atomic.Int64 // not written, for there was too much to write
+	DiskErrors                        atomic.Int64 // the alarm: files that failed or were damaged
 }
 
-// New returns an empty Cache.
+// New returns a Cache that has in memory nothing, and on disk what was there when an earlier one ended.
+// A directory that is of no use is no error: there is memory.
 func New(cfg Config) *Cache {
 	if cfg.Name == "" {
 		cfg.Name = "Wedge"
@@ -61,6 +74,7 @@ func New(cfg Config) *Cache {
 	for i := range c.shards {
 		c.shards[i].entries, c.shards[i].storage = map[key]*entry{}, &c.storage
 	}
+	c.openDisk()
 	return c
 }
 
@@ -206,8 +220,7 @@ func (x *exchange) attempt() (*http.Response, error) {
 // look answers from storage, or returns the flight to wait for.
 func (x *exchange) look() (resp *http.Response, f *flight, leader bool, err error) {
 	c, now := x.c, x.c.cfg.Now()
-	e := c.entry(x.key)
-	o := e.match(c, x.pol.Service, x.req.Header, x.ranges)
+	e, o := x.find(now)
 	if o != nil && o.part != nil && !ifRange(x.req, o.header) {
 		o = nil
 	}

@@ -114,7 +114,7 @@ func TestChaos(t *testing.T) {
 		length = 2 * time.Minute
 	}
 	o := &chaos{paths: 40}
-	c := New(Config{Next: o, Memory: 1 << 20, MaxObject: 64 << 10})
+	c := New(withDisk(Config{Next: o, Memory: 1 << 20, MaxObject: 64 << 10}))
 	ctx, stop := context.WithTimeout(context.Background(), length)
 	defer stop()
 	var purged [40]atomic.Int64 // by path: the clock when the last hard purge of it was acknowledged

@@ -23,6 +23,13 @@ func (f *flight) combine(o *object) {
 func (f *flight) combineOnce(o *object) (joined *object) {
 	e := f.c.entry(f.key)
 	for _, p := range e.objects {
+		if p.part == nil && p.matches(f.fields) && !p.asked.Before(o.asked) { // the whole came meanwhile
+			e.remove(o)
+			e.unlock(f.c.cfg.Now())
+			return nil
+		}
+	}
+	for _, p := range e.objects {
 		if p != o && p.sameParts(o) && p.body.whole() && p.matches(f.fields) && p.touches(o) && !o.dropped && !e.purgedSince(f.c, p, f.pol.Service) {
 			joined = join(o, p)
 			e.remove(o)
@@ -32,14 +39,20 @@ func (f *flight) combineOnce(o *object) (joined *object) {
 		}
 	}
 	e.unlock(f.c.cfg.Now())
-	if joined != nil && !f.c.keep(joined) {
+	switch {
+	case joined == nil:
+	case f.c.keep(joined):
+		f.c.store(joined)
+	default:
 		f.c.discard(joined)
 	}
 	return joined
 }
 
-// touches reports whether two parts leave nothing out between them.
-func (o *object) touches(p *object) bool { return o.part.from <= p.part.to && p.part.from <= o.part.to }
+// touches reports whether two parts leave nothing out between them, and lie in memory.
+func (o *object) touches(p *object) bool {
+	return o.part.from <= p.part.to && p.part.from <= o.part.to && o.body.disk == nil && p.body.disk == nil
+}
 
 // join makes one object of two parts that touch; what it says of itself is what o, the newer one, says.
 func join(o, p *object) *object {
@@ -54,7 +67,8 @@ func join(o, p *object) *object {
 	}
 	j := &object{vary: o.vary, variant: o.variant, status: o.status, header: maps.Clone(o.header), body: body,
 		part: &part{first.part.from, to, o.part.length}, asked: o.asked, came: o.came, age: o.age, lifetime: o.lifetime, swr: o.swr, sie: o.sie,
-		noStale: o.noStale, noCache: o.noCache, seq: min(o.seq, p.seq), keys: append(append([]string(nil), o.keys...), p.keys...)}
+		noStale: o.noStale, noCache: o.noCache, seq: min(o.seq, p.seq), keys: append(append([]string(nil), o.keys...), p.keys...),
+		service: o.service, sensitive: o.sensitive || p.sensitive}
 	if j.part.from == 0 && j.part.to == j.part.length {
 		j.becomeWhole()
 	} else {
@@ -123,6 +137,6 @@ func (f *flight) completed(resp *http.Response) *http.Response {
 	out.Body = struct {
 		io.Reader
 		io.Closer
-	}{io.MultiReader(begin, resp.Body), resp.Body}
+	}{io.MultiReader(begin, resp.Body), closers{begin, resp.Body}}
 	return &out
 }

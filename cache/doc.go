@@ -7,4 +7,8 @@
 // way, that requests for the same key share (flight.go); a spool is a body that is read while it
 // is still being written (spool.go); storage bounds the bytes (storage.go); and purges are
 // numbers to compare with, not scans (purge.go).
+//
+// Below memory there may be a disk tier (disk.go): segments of records (segment.go, record.go), an
+// index of them (diskindex.go), a journal of purges (journal.go), and what a start makes of those
+// (recover.go). What the two do together is in below.go.
 package cache

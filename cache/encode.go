@@ -150,8 +150,8 @@ func (c *Cache) codedBody(o *object, k *coding) *spool {
 	}
 	var out bytes.Buffer
 	w := k.start(&out)
-	for _, chunk := range o.body.chunks {
-		_, _ = w.Write(chunk) // to memory
+	if err := copyBody(w, o.body); err != nil {
+		return nil
 	}
 	_ = w.Close()
 	var body *spool
@@ -170,7 +170,7 @@ func (c *Cache) codedBody(o *object, k *coding) *spool {
 // grow accounts for more bytes of an object.
 func (c *Cache) grow(o *object, n int64) {
 	for _, old := range c.storage.grow(o, n) {
-		c.discard(old)
+		c.evict(old)
 		c.stats.Evicted.Add(1)
 	}
 }

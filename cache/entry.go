@@ -26,6 +26,7 @@ type shard struct {
 	mu      sync.Mutex
 	entries map[key]*entry
 	storage *storage
+	disk    *disk // nil: none
 }
 
 const shards = 64
@@ -66,6 +67,10 @@ func (e *entry) match(c *Cache, service string, h http.Header, wanted []byteRang
 		}
 		if c.dead(o, service) {
 			e.remove(o)
+			continue
+		}
+		if o.body.lost() {
+			c.lose(e, o)
 			continue
 		}
 		if best == nil || best.part != nil && o.part == nil || (best.part == nil) == (o.part == nil) && best.body.whole() && o.date().After(best.date()) {
@@ -123,6 +128,9 @@ func (e *entry) remove(o *object) {
 		e.out = append(e.out, o)
 	}
 	o.dropped = true
+	if o.settled {
+		e.shard.disk.remove(e.key, o.variantHash())
+	}
 }
 
 // purgedSince reports whether o must not be used any more, not even if the origin says that it is still good.

@@ -126,7 +126,8 @@ func (f *flight) validated(resp *http.Response, asked, came time.Time) {
 	fresh := &object{
 		vary: base.vary, variant: variant(base.vary, f.fields), status: base.status, header: header, body: base.body, part: base.part, trailer: base.trailer,
 		asked: asked, came: came, age: v.age, lifetime: v.lifetime, swr: v.swr, sie: v.sie, noStale: v.noStale, noCache: v.noCache,
-		keys: surrogateKeys(header, f.req, f.pol), seq: f.seq, bytes: base.bytes, sensitive: base.sensitive,
+		keys: surrogateKeys(header, f.req, f.pol), seq: f.seq, bytes: base.bytes,
+		service: f.pol.Service, sensitive: f.pol.Sensitive || base.sensitive,
 	}
 	if ds := resp.Header["Date"]; ds == nil {
 		fresh.header.Set("Date", came.UTC().Format(http.TimeFormat))
@@ -145,6 +146,7 @@ func (f *flight) validated(resp *http.Response, asked, came time.Time) {
 	f.land(fresh, came)
 	f.c.keep(fresh)
 	f.supersede(fresh)
+	f.c.store(fresh)
 }
 
 // tagged returns the stored object that a 304 with that entity tag speaks of (RFC 9111 section 4.3.4).
@@ -179,7 +181,8 @@ func (f *flight) answered(resp *http.Response, asked, came time.Time) {
 	}
 	o := newObject(f.req, resp, &v, asked, came)
 	o.variant, o.ahead = variant(o.vary, f.fields), f.pol.Ahead
-	o.keys, o.seq, o.sensitive = surrogateKeys(resp.Header, f.req, f.pol), f.seq, f.pol.Sensitive
+	o.keys, o.seq = surrogateKeys(resp.Header, f.req, f.pol), f.seq
+	o.service, o.sensitive = f.pol.Service, f.pol.Sensitive
 	if resp.StatusCode == http.StatusPartialContent {
 		o.part, _ = parsePart(resp.Header)
 	}
@@ -204,6 +207,7 @@ func (f *flight) answered(resp *http.Response, asked, came time.Time) {
 		return
 	}
 	f.supersede(o)
+	f.c.store(o)
 	f.combine(o)
 }
 
@@ -300,7 +304,7 @@ func (c *Cache) keep(o *object) bool {
 	}
 	out, ok := c.storage.add(o)
 	for _, old := range out {
-		c.discard(old)
+		c.evict(old)
 		c.stats.Evicted.Add(1)
 	}
 	if !ok {

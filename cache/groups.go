@@ -54,7 +54,7 @@ func (c *Cache) invalidate(req *http.Request, resp *http.Response, pol *wedge.Ca
 		return
 	}
 	plain := &wedge.Caching{Service: pol.Service}
-	c.purgeKey(keyOf(req, plain), false)
+	_ = c.purgeKey(keyOf(req, plain), false, false) // what fails is counted
 	base, err := url.Parse(resource(req))
 	if err != nil {
 		return
@@ -66,7 +66,7 @@ func (c *Cache) invalidate(req *http.Request, resp *http.Response, pol *wedge.Ca
 		}
 		other := &http.Request{URL: base.ResolveReference(ref)}
 		if origin(other) == origin(req) {
-			c.purgeKey(keyOf(other, plain), false)
+			_ = c.purgeKey(keyOf(other, plain), false, false)
 		}
 	}
 	var names []string
@@ -77,6 +77,6 @@ func (c *Cache) invalidate(req *http.Request, resp *http.Response, pol *wedge.Ca
 		names = append(names, groupKey(req, g))
 	}
 	if len(names) > 0 {
-		c.purges.name(pol.Service, names, false)
+		_ = c.purgeNames(pol.Service, names, false, false)
 	}
 }

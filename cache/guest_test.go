@@ -16,6 +16,9 @@ import (
 // lookFor looks for the response to a request as a guest does.
 func lookFor(t *testing.T, c *Cache, method, url string, lines ...string) *Transaction {
 	t.Helper()
+	if below.cold {
+		forgetMemory(c)
+	}
 	req, err := http.NewRequestWithContext(wedge.WithCaching(context.Background(), &wedge.Caching{Service: "shop"}), method, url, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -88,7 +88,7 @@ func (t *Transaction) holding(o *object, awaited bool) *Transaction {
 func (t *Transaction) object(f *flight, w *wedge.CacheWrite, now time.Time) *object {
 	o := &object{
 		status: w.Status, header: http.Header{}, asked: now, came: now, age: w.InitialAge, lifetime: w.MaxAge, swr: w.SWR, sie: w.SIE,
-		keys: w.SurrogateKeys, seq: f.seq, metadata: w.Metadata, sensitive: w.Sensitive || t.pol.Sensitive,
+		keys: w.SurrogateKeys, seq: f.seq, metadata: w.Metadata, sensitive: w.Sensitive || t.pol.Sensitive, service: t.pol.Service,
 	}
 	o.vary = varies(http.Header{"Vary": w.Vary})
 	o.variant = variant(o.vary, f.fields)
@@ -114,6 +114,7 @@ func (f *flight) bring(o *object, body io.ReadCloser, length int64) {
 		return
 	}
 	f.supersede(o)
+	f.c.store(o)
 }
 
 // exactly reads a body that must be as long as left says; -1: of any length.
@@ -153,12 +154,14 @@ func (t *Transaction) Update(w wedge.CacheWrite) (*Transaction, error) {
 		w.Vary = []string{base.vary}
 	}
 	o := t.object(f, &w, now)
+	o.sensitive = o.sensitive || base.sensitive // its body is
 	o.body, o.part, o.trailer, o.bytes = base.body, base.part, base.trailer, o.cost(w.Length)
 	o.hits.Store(base.hits.Load())
 	f.obj, f.stored = o, true
 	f.land(o, now)
 	if f.c.keep(o) {
 		f.supersede(o)
+		f.c.store(o)
 	}
 	return t.holding(o, false), nil
 }

@@ -25,6 +25,9 @@ const (
 
 func look(t *testing.T, c *Cache, mode wedge.CacheMode, key string, lines ...string) *Transaction {
 	t.Helper()
+	if below.cold {
+		forgetMemory(c)
+	}
 	x, err := c.Look(context.Background(), wedge.CacheLookup{Service: "shop", Key: key, Header: header(lines), Mode: mode})
 	if err != nil {
 		t.Fatal(err)
@@ -359,7 +362,7 @@ func TestObjectsShareStorage(t *testing.T) {
 // TestObligationChaos: whatever guests do with what they have, one at a time has it, bodies are whole
 // or broken off, and nobody waits for ever.
 func TestObligationChaos(t *testing.T) {
-	c := New(Config{Next: &farOrigin{}, Memory: 256 << 10, MaxObject: 64 << 10})
+	c := New(withDisk(Config{Next: &farOrigin{}, Memory: 256 << 10, MaxObject: 64 << 10}))
 	var holders [4]atomic.Int32
 	var w sync.WaitGroup
 	var inserted, shared atomic.Int64

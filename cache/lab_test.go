@@ -73,7 +73,15 @@ func (p *pieces) Close() error { return nil }
 
 func newLab(o *farOrigin, cfg Config) *Cache {
 	cfg.Next = o
-	return New(cfg)
+	return New(withDisk(cfg))
+}
+
+// withDisk gives a lab a disk tier where there is to be one.
+func withDisk(cfg Config) Config {
+	if below.dir != "" && cfg.Dir == "" {
+		cfg.Dir, cfg.Disk = fmt.Sprint(below.dir, "/", below.labs.Add(1)), 64<<20
+	}
+	return cfg
 }
 
 // got is what a client saw.
@@ -97,6 +105,9 @@ func get(c *Cache, ctx context.Context, url string, lines ...string) (g got) {
 func do(c *Cache, ctx context.Context, method, url string, lines ...string) (g got) {
 	began := time.Now()
 	defer func() { g.took = time.Since(began) }()
+	if below.cold {
+		forgetMemory(c)
+	}
 	ctx = wedge.WithCaching(ctx, &wedge.Caching{Service: "shop"})
 	req, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {
@@ -120,6 +131,11 @@ func do(c *Cache, ctx context.Context, method, url string, lines ...string) (g g
 // crowd sends n requests, one first and the others 20 ms later, all at once.
 func crowd(c *Cache, n int, url string, lines func(i int) []string) []got {
 	all := make([]got, n)
+	if below.cold { // once, or they would evict what others are about to get
+		forgetMemory(c)
+		below.cold = false
+		defer func() { below.cold = true }()
+	}
 	var w sync.WaitGroup
 	for i := range n {
 		w.Go(func() {

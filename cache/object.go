@@ -27,14 +27,19 @@ type object struct {
 	noStale, noCache  bool
 	validator, strong bool
 
-	seq      uint64 // of its fetch's beginning, to be compared with purges
-	keys     []string
-	bytes    int64 // what it is accounted for
-	hits     atomic.Int64
-	checked  atomic.Uint64 // the last purge known not to concern it
-	stale    atomic.Bool   // softly purged
-	dropped  bool          // no longer in its entry
-	visited  atomic.Bool   // since storage last looked
+	seq     uint64 // of its fetch's beginning, to be compared with purges
+	keys    []string
+	bytes   int64 // what it is accounted for
+	hits    atomic.Int64
+	checked atomic.Uint64 // the last purge known not to concern it
+	stale   atomic.Bool   // softly purged
+	dropped bool          // no longer in its entry
+	visited atomic.Bool   // since storage last looked
+
+	service string // whose it is
+	settled bool   // disk has it
+	evicted bool   // dropped for lack of room alone
+
 	entry    *entry
 	coded    coded
 	ahead    bool       // fetched before anybody asked

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 	"sync"
@@ -20,9 +21,9 @@ type purgeSeqs struct{ hard, soft uint64 }
 
 func (p *purgeSeqs) set(n uint64, soft bool) {
 	if soft {
-		p.soft = n
+		p.soft = max(p.soft, n)
 	} else {
-		p.hard = n
+		p.hard = max(p.hard, n)
 	}
 }
 
@@ -53,41 +54,59 @@ func (c *Cache) Purge(p wedge.Purge) error {
 		if err != nil || req.URL.Host == "" {
 			return &wedge.Error{Op: "purge", What: p.URL, Kind: wedge.Invalid, Err: err, Hint: "Give an absolute URL, as clients ask for it."}
 		}
-		c.purgeKey(keyOf(req, &wedge.Caching{Service: p.Service}), p.Soft)
-		c.purges.name(p.Service, []string{urlKey(req)}, p.Soft)
-		return nil
+		err = c.purgeKey(keyOf(req, &wedge.Caching{Service: p.Service}), p.Soft, false)
+		return cmp.Or(c.purgeNames(p.Service, []string{urlKey(req)}, p.Soft, true), err)
 	}
 	names := p.Keys
 	if p.All {
 		names = []string{""}
 	}
-	c.purges.name(p.Service, names, p.Soft)
-	return nil
+	return c.purgeNames(p.Service, names, p.Soft, true)
 }
 
-func (p *purges) name(service string, keys []string, soft bool) {
+// purgeNames purges by surrogate keys; with wait it returns when no crash can undo that.
+func (c *Cache) purgeNames(service string, names []string, soft, wait bool) error {
+	n := c.purges.name(service, names, soft)
+	return c.note(&noted{kind: notedNames, soft: soft, n: n, service: service, keys: names}, wait)
+}
+
+func (p *purges) name(service string, keys []string, soft bool) uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n := p.last.Load() + 1
 	defer p.last.Store(n) // not before all is set: what begins with this number is younger than the purge
+	p.set(n, service, keys, soft)
+	return n
+}
+
+func (p *purges) set(n uint64, service string, keys []string, soft bool) {
 	if len(p.named)+len(keys) > maxPurgeNames {
 		clear(p.named)
-		p.floor = n
+		p.floor = max(p.floor, n)
 	}
 	for _, key := range keys {
 		seqs := p.named[purgeName{service, key}]
 		seqs.set(n, soft)
 		p.named[purgeName{service, key}] = seqs
 	}
-	p.wide.Store(n)
+	p.wide.Store(max(n, p.wide.Load()))
 }
 
-// purgeKey purges all variants of one key, and what is being fetched for it.
-func (c *Cache) purgeKey(k key, soft bool) {
+// purgeKey purges all variants of one key, and what is being fetched for it; wait is as for purgeNames.
+func (c *Cache) purgeKey(k key, soft, wait bool) error {
+	n, onDisk := c.purgeEntry(k, soft)
+	if !onDisk {
+		return nil
+	}
+	return c.note(&noted{kind: notedKey, soft: soft, n: n, print: printOf(k)}, wait)
+}
+
+// purgeEntry returns the purge's number, and whether it concerns what lies on disk.
+func (c *Cache) purgeEntry(k key, soft bool) (n uint64, onDisk bool) {
 	e := c.entry(k)
 	defer e.unlock(time.Time{})
 	c.purges.mu.Lock()
-	n := c.purges.last.Load() + 1
+	n = c.purges.last.Load() + 1
 	e.purged.set(n, soft)
 	c.purges.last.Store(n)
 	c.purges.mu.Unlock()
@@ -99,6 +118,7 @@ func (c *Cache) purgeKey(k key, soft bool) {
 		}
 	}
 	e.pass = time.Time{}
+	return n, c.disk != nil && c.disk.purgeKey(k, n, soft)
 }
 
 // dead reports whether o was purged, and marks it stale if it was purged softly. Its entry is locked.

@@ -36,11 +36,11 @@ func (x *exchange) hit(o *object, now time.Time, stale bool) (*http.Response, er
 	return x.respond(o, &out)
 }
 
-// whole reports whether the body has come to its end.
+// whole reports whether the body has come to its end, and did not break off.
 func (s *spool) whole() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.ended
+	return s.ended && s.err == nil
 }
 
 // length returns how long the body is, or is said to be; -1: not known.
@@ -183,6 +183,7 @@ func (x *exchange) multipart(o *object, resp *http.Response, parts []part) (*htt
 	var b bytes.Buffer
 	w := multipart.NewWriter(&b)
 	var readers []io.Reader
+	var opened closers
 	for _, p := range parts {
 		h := textproto.MIMEHeader{"Content-Range": {p.String()}}
 		if ct := o.header.Get("Content-Type"); ct != "" {
@@ -193,8 +194,10 @@ func (x *exchange) multipart(o *object, resp *http.Response, parts []part) (*htt
 		}
 		r, err := o.body.open(x.req.Context(), p.from, p.to-p.from)
 		if err != nil {
+			opened.Close()
 			return nil, err
 		}
+		opened = append(opened, r)
 		readers = append(readers, strings.NewReader(b.String()), r)
 		b.Reset()
 	}
@@ -213,8 +216,21 @@ func (x *exchange) multipart(o *object, resp *http.Response, parts []part) (*htt
 	resp.StatusCode, resp.Status = http.StatusPartialContent, "206 Partial Content"
 	resp.Header["Content-Type"] = []string{"multipart/byteranges; boundary=" + w.Boundary()}
 	resp.Header["Content-Length"] = []string{strconv.FormatInt(length, 10)}
-	resp.Body, resp.ContentLength = io.NopCloser(io.MultiReader(readers...)), length
+	resp.Body, resp.ContentLength = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(readers...), opened}, length
 	return resp, nil
+}
+
+// closers are closed together.
+type closers []io.Closer
+
+func (c closers) Close() (err error) {
+	for _, r := range c {
+		err = r.Close()
+	}
+	return err
 }
 
 // fromPart answers a request for one range from a stored part that covers it.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"sync"
+	"sync/atomic"
 )
 
 // chunkSize is how much of a body is kept in one piece while it comes.
@@ -33,9 +34,24 @@ type spool struct {
 	reader  map[*spoolReader]struct{}
 
 	trailer http.Header // set before the end
+
+	disk   *lying                // where all of it lies instead of in chunks
+	copied atomic.Pointer[lying] // where it lies besides
 }
 
 func newSpool() *spool { return &spool{news: make(chan struct{}), reader: map[*spoolReader]struct{}{}} }
+
+// wholeBody returns a spool that holds b, which must not change afterwards.
+func wholeBody(b []byte) *spool {
+	s := &spool{size: int64(len(b)), ended: true}
+	if len(b) > 0 {
+		s.chunks = [][]byte{b}
+	}
+	return s
+}
+
+// lost reports whether the body can no longer be read from disk.
+func (s *spool) lost() bool { return s.disk != nil && (s.disk.bad.Load() || s.disk.gone.Load()) }
 
 // write adds p. Of a large body it waits while the slowest reader lags, and fails when nobody reads.
 func (s *spool) write(p []byte) error {
@@ -118,6 +134,9 @@ func (s *spool) shrink() {
 
 // open returns a reader of n bytes from offset from; n < 0: to the end.
 func (s *spool) open(ctx context.Context, from, n int64) (*spoolReader, error) {
+	if s.disk != nil {
+		return s.openOnDisk(ctx, from, n)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.large && s.first > 0 {
@@ -133,17 +152,34 @@ func (s *spool) open(ctx context.Context, from, n int64) (*spoolReader, error) {
 	return r, nil
 }
 
+// openOnDisk is open for a body that lies on disk. It fails with errGone if that cannot be read.
+func (s *spool) openOnDisk(ctx context.Context, from, n int64) (*spoolReader, error) {
+	d, err := s.disk.open(from)
+	if err != nil {
+		return nil, err
+	}
+	r := &spoolReader{s: s, ctx: ctx, at: from, end: -1, disk: d}
+	if n >= 0 {
+		r.end = from + n
+	}
+	return r, nil
+}
+
 // spoolReader is one reader of a spool.
 type spoolReader struct {
 	s       *spool
 	ctx     context.Context
 	at, end int64       // end -1: that of the body
 	trailer http.Header // gets the body's at the end
+	disk    *blockReader
 }
 
 // next returns the bytes at r's place without copying them, waiting for some.
 func (r *spoolReader) next(limit int) ([]byte, error) {
 	s := r.s
+	if s.disk != nil {
+		return r.nextOnDisk(limit)
+	}
 	for {
 		s.mu.Lock()
 		if r.end >= 0 && r.at >= r.end {
@@ -179,6 +215,27 @@ func (r *spoolReader) next(limit int) ([]byte, error) {
 			return nil, context.Cause(r.ctx)
 		}
 	}
+}
+
+// nextOnDisk is next for a body that lies on disk: what it returns is good until it is called again.
+func (r *spoolReader) nextOnDisk(limit int) ([]byte, error) {
+	end := r.s.size
+	if r.end >= 0 {
+		end = min(end, r.end)
+	}
+	if r.at >= end {
+		if r.end < 0 && r.trailer != nil {
+			maps.Copy(r.trailer, r.s.trailer)
+		}
+		r.disk.close()
+		return nil, io.EOF
+	}
+	if r.disk.buf == nil {
+		return nil, errGone
+	}
+	b, err := r.disk.at(r.at, int(min(int64(limit), end-r.at)))
+	r.at += int64(len(b))
+	return b, err
 }
 
 // at returns up to limit bytes at an offset; chunks but the last are full while a body comes.
@@ -223,6 +280,10 @@ func (r *spoolReader) WriteTo(w io.Writer) (n int64, err error) {
 // Close lets the writer go on without this reader.
 func (r *spoolReader) Close() error {
 	s := r.s
+	if r.disk != nil {
+		r.disk.close()
+		return nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.reader, r)

@@ -39,6 +39,7 @@ func ownKey(service, name string) key {
 // NoWait it returns nil. The Transaction must be closed.
 func (c *Cache) Look(ctx context.Context, l wedge.CacheLookup) (*Transaction, error) {
 	t := c.transaction(&l)
+	c.lift(ctx, t.key, t.pol.Service, t.fields)
 	for {
 		f := t.attempt()
 		if f == nil {

@@ -190,6 +190,15 @@ func (t *table) size(key string, limit uint64) uint64 {
 	return uint64(n)
 }
 
+// ParseSize reads a number of bytes with a unit, such as 128MiB; without one they are bytes.
+func ParseSize(s string) (int64, error) {
+	n, err := parseSize(s)
+	if err == nil && !(n >= 0 && n < 1<<62) {
+		err = errors.New("not a size")
+	}
+	return int64(n), err
+}
+
 func parseSize(s string) (float64, error) {
 	unit := 1.0
 	for _, u := range sizeUnits {

@@ -25,6 +25,7 @@ type Config struct {
 	DataDir   string // where stores keep what is written
 	Ephemeral bool   // stores keep nothing; DataDir is not used
 	CacheDir  string // where compiled code is kept; empty: DefaultCacheDir
+	CacheDisk int64  // bytes of stored responses in DataDir; 0: DefaultCacheDisk, negative: none
 
 	Watch bool // load anew on changes
 	Trace bool // show every request's steps
@@ -52,6 +53,17 @@ func DefaultCacheDir() string {
 	return filepath.Join(dir, "wedge", "code")
 }
 
+// DefaultCacheDisk is how many bytes of stored responses a node keeps on disk.
+const DefaultCacheDisk = 1 << 30
+
+// caching returns where stored responses lie, and how many bytes of them.
+func (c Config) caching() (dir string, bytes int64) {
+	if c.Ephemeral || c.DataDir == "" {
+		return "", 0
+	}
+	return filepath.Join(c.DataDir, "cache"), max(0, c.CacheDisk)
+}
+
 func (c Config) withDefaults() Config {
 	if c.Stdout == nil {
 		c.Stdout = io.Discard
@@ -64,6 +76,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.CacheDir == "" {
 		c.CacheDir = DefaultCacheDir()
+	}
+	if c.CacheDisk == 0 {
+		c.CacheDisk = DefaultCacheDisk
 	}
 	if c.DrainTimeout == 0 {
 		c.DrainTimeout = 30 * time.Second

@@ -45,6 +45,10 @@ func (n *Node) deploy(ctx context.Context) error {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if err := n.forgetOrigins(d.version); err != nil {
+		d.discard()
+		return err
+	}
 	n.number++
 	table, err := front.NewTable(n.number, n.routes(d))
 	if err != nil {

@@ -36,8 +36,9 @@ type Node struct {
 
 	mu      sync.Mutex
 	current *deployment
-	number  int            // of the newest table; only deploy uses it, and it runs once at a time
-	retired sync.WaitGroup // deployments on their way out
+	origins map[string]string // of the services deployed, see forgetOrigins
+	number  int               // of the newest table; only deploy uses it, and it runs once at a time
+	retired sync.WaitGroup    // deployments on their way out
 }
 
 // Run builds a node, serves until ctx ends, drains and returns nil. An error means that it
@@ -95,7 +96,7 @@ const maxHeaderBytes = 64_000
 // open builds the parts. None of them listens or serves yet.
 func open(cfg Config) (*Node, error) {
 	cfg = cfg.withDefaults()
-	n := &Node{cfg: cfg, console: newConsole(cfg)}
+	n := &Node{cfg: cfg, console: newConsole(cfg), origins: map[string]string{}}
 	if cfg.CacheDir != "" && os.MkdirAll(cfg.CacheDir, 0o700) != nil {
 		cfg.CacheDir = "" // compiled code is kept for speed only
 	}
@@ -108,7 +109,8 @@ func open(cfg Config) (*Node, error) {
 		CacheDir: cfg.CacheDir, MaxSandboxes: cfg.MaxSandboxes, Log: cfg.Log,
 	})
 	n.fetch = backend.New(backend.Config{MaxHeaderBytes: maxHeaderBytes, MaxConnections: maxBackendConns, MaxPerBackend: maxBackendConns, Log: cfg.Log})
-	n.cache = cache.New(cache.Config{Next: &files{next: &shielded{next: n.fetch, now: time.Now}}, Hidden: hidden})
+	dir, disk := cfg.caching()
+	n.cache = cache.New(cache.Config{Next: &files{next: &shielded{next: n.fetch, now: time.Now}}, Hidden: hidden, Dir: dir, Disk: disk, Log: cfg.Log})
 	done := n.console.access
 	if cfg.Quiet {
 		done = nil // a line that nobody reads costs a hit as much as all the rest
@@ -148,6 +150,9 @@ func kindOfListen(err error) wedge.Kind {
 func (n *Node) close() {
 	n.engine.Close()
 	n.fetch.Close()
+	if err := n.cache.Close(); err != nil {
+		n.cfg.Log.Error("close cache", "err", err)
+	}
 	if err := n.kv.Close(); err != nil {
 		n.cfg.Log.Error("close stores", "err", err)
 	}
@@ -158,6 +163,9 @@ func (n *Node) Addrs() (http, https []net.Addr) { return n.front.Addrs() }
 
 // Stats returns the engine's counters.
 func (n *Node) Stats() *compute.Stats { return n.engine.Stats() }
+
+// CacheStats returns the cache's counters.
+func (n *Node) CacheStats() *cache.Stats { return n.cache.Stats() }
 
 // reloadPause is how often a watched app is looked at.
 const reloadPause = 300 * time.Millisecond

@@ -50,9 +50,7 @@ func (p *purger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // purgeOrder reads what a PURGE request wants.
 func purgeOrder(r *http.Request, service string) wedge.Purge {
-	var id [16]byte
-	_, _ = rand.Read(id[:])
-	order := wedge.Purge{ID: hex.EncodeToString(id[:]), Service: service, At: time.Now()}
+	order := wedge.Purge{ID: newPurgeID(), Service: service, At: time.Now()}
 	order.Soft = r.Header.Get("Fastly-Soft-Purge") == "1"
 	for _, word := range strings.Fields(strings.ReplaceAll(r.Header.Get("Wedge-Purge"), ",", " ")) {
 		order.All = order.All || word == "all"
@@ -69,6 +67,12 @@ func purgeOrder(r *http.Request, service string) wedge.Purge {
 		order.URL = scheme + r.Host + r.URL.RequestURI()
 	}
 	return order
+}
+
+func newPurgeID() string {
+	var id [16]byte
+	_, _ = rand.Read(id[:])
+	return hex.EncodeToString(id[:])
 }
 
 // allowed takes the same time whichever key, or none, matches.

@@ -32,6 +32,7 @@ type runOptions struct {
 	Once      bool     // serve one request and end
 	DataDir   string   // of the stores; "": the app's .wedge/data
 	Ephemeral bool     // the stores keep nothing
+	CacheDisk int64    // bytes of stored responses in DataDir; negative: none
 	JSON      bool     // logs and traces as JSON
 	Args      []string // WASI arguments after the program's name
 }
@@ -49,6 +50,7 @@ func parseRun(args []string) (runOptions, error) {
 	fs.BoolVar(&o.Once, "once", false, "serve one request and end")
 	fs.StringVar(&o.DataDir, "data", "", "`DIR` where stores keep what is written (default .wedge/data of the app)")
 	fs.BoolVar(&o.Ephemeral, "ephemeral", false, "stores keep nothing")
+	fs.Func("cache-disk", "`SIZE` of responses kept in the data directory, such as 512MiB; 0 keeps none (default 1GiB)", o.setCacheDisk)
 	fs.StringVar(&o.Manifest, "C", "", "`FILE` (wedge.toml or fastly.toml) with bindings for the .wasm that follows")
 	fs.BoolVar(&o.JSON, "json", false, "print access lines and traces as JSON")
 	rest, tail, err := parseUntil(fs, args, isWasm)
@@ -66,6 +68,18 @@ func parseRun(args []string) (runOptions, error) {
 		return o, usage(fs, err)
 	}
 	return o, nil
+}
+
+// setCacheDisk reads --cache-disk. In options and node, 0 is the default.
+func (o *runOptions) setCacheDisk(s string) error {
+	n, err := manifest.ParseSize(s)
+	if err != nil {
+		return errors.New("write a size such as 512MiB or 2GiB")
+	}
+	if o.CacheDisk = n; n == 0 {
+		o.CacheDisk = -1
+	}
+	return nil
 }
 
 func isWasm(path string) bool { return filepath.Ext(path) == ".wasm" }
@@ -169,7 +183,7 @@ func runRun(ctx context.Context, std stdio, args []string) error {
 	}
 	cfg := node.Config{
 		Load: func(ctx context.Context) (*manifest.App, error) { return o.prepare(ctx, std.err) },
-		HTTP: []string{o.Addr}, DataDir: o.DataDir, Ephemeral: o.Ephemeral || o.Once,
+		HTTP: []string{o.Addr}, DataDir: o.DataDir, Ephemeral: o.Ephemeral || o.Once, CacheDisk: o.CacheDisk,
 		Watch: o.Watch, Trace: o.Trace, JSON: o.JSON, Stdout: std.out, Stderr: std.err,
 	}
 	if o.TLSAddr != "" {

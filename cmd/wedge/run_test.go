@@ -23,6 +23,8 @@ func TestParseRun(t *testing.T) {
 		{args: "-watch app -json", want: runOptions{Path: "app", Watch: true, JSON: true}},
 		{args: "fastly.toml --once --ephemeral", want: runOptions{Path: "fastly.toml", Once: true, Ephemeral: true}},
 		{args: "--data d --addr :0", want: runOptions{Path: ".", DataDir: "d", Addr: ":0"}},
+		{args: "--cache-disk 512MiB", want: runOptions{Path: ".", CacheDisk: 512 << 20}},
+		{args: "--cache-disk 0", want: runOptions{Path: ".", CacheDisk: -1}},
 		{args: "--tls-addr [::1]:443 --cert c --key k", want: runOptions{Path: ".", TLSAddr: "[::1]:443", Cert: "c", Key: "k"}},
 		{args: "--addr :0 --tls-addr :0 --cert c --key k", want: runOptions{Path: ".", Addr: ":0", TLSAddr: ":0", Cert: "c", Key: "k"}},
 		{args: "app.wasm", want: runOptions{Path: "app.wasm"}},
@@ -32,6 +34,8 @@ func TestParseRun(t *testing.T) {
 		{args: "app -- --a b", want: runOptions{Path: "app", Args: []string{"--a", "b"}}},
 		{args: "-- x.wasm", want: runOptions{Path: ".", Args: []string{"x.wasm"}}},
 
+		{args: "--cache-disk much", err: "a size such as"},
+		{args: "--cache-disk -1MiB", err: "a size such as"},
 		{args: "a b", err: `unexpected argument "b"`},
 		{args: "--nope", err: "not defined"},
 		{args: "--addr 80", err: "--addr: \"80\" is not HOST:PORT"},

@@ -1,0 +1,59 @@
+package node
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/wedge-cloud/wedge"
+)
+
+// What is stored came from somewhere. When a version of a service has other backends than the one
+// before it, in this process or an earlier one, what the old ones answered must not answer for the
+// new ones: all of the service is purged.
+
+// forgetOrigins purges what came from other backends than v has.
+func (n *Node) forgetOrigins(v *wedge.Version) error {
+	now := origins(v)
+	before, known := n.origins[v.Service]
+	file := ""
+	if dir, _ := n.cfg.caching(); dir != "" {
+		file = filepath.Join(dir, "origins-"+v.Service)
+		if b, err := os.ReadFile(file); !known && err == nil {
+			before, known = string(b), true
+		}
+	}
+	n.origins[v.Service] = now
+	if known && before == now {
+		return nil
+	}
+	if known {
+		p := wedge.Purge{ID: newPurgeID(), Service: v.Service, All: true, At: time.Now()}
+		if err := n.cache.Purge(p); err != nil {
+			return err
+		}
+		n.console.say("the backends have changed: purged all of " + v.Service)
+	}
+	if file == "" {
+		return nil
+	}
+	if err := os.WriteFile(file, []byte(now), 0o600); err != nil {
+		n.cfg.Log.Warn("note the backends", "service", v.Service, "err", err)
+	}
+	return nil
+}
+
+// origins names where a version's responses come from.
+func origins(v *wedge.Version) string {
+	var b strings.Builder
+	for i := range v.Backends {
+		be := &v.Backends[i]
+		fmt.Fprintln(&b, be.Name, be.URL, be.Dir, be.HostOverride)
+	}
+	sum := sha256.Sum256([]byte(b.String()))
+	return hex.EncodeToString(sum[:])
+}

@@ -97,6 +97,8 @@ func unstorable(req *http.Request, status int, h http.Header, d directives, pol 
 		return "authorization"
 	case safe && h["Set-Cookie"] != nil && !slices.Contains(append(d.privateField, d.noCacheFields...), "Set-Cookie"):
 		return "set-cookie"
+	case safe && status < 300 && deceptive(req, h):
+		return "type"
 	case !safe && parseDirectives(req.Header["Cache-Control"]).noStore:
 		return "request-no-store"
 	case pol.TTL != nil:

@@ -3,6 +3,7 @@ package cache
 import (
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strings"
 )
 
@@ -46,8 +47,36 @@ func normalised(name string, lines []string) string {
 // folded lowers the case of fields whose values do not depend on it.
 func folded(name, value string) string {
 	switch name {
-	case "accept", "accept-encoding", "accept-language", "accept-charset":
+	case "accept-encoding":
+		return acceptable(value)
+	case "accept", "accept-language", "accept-charset":
 		return strings.ToLower(strings.ReplaceAll(value, "; ", ";"))
 	}
 	return value
+}
+
+// acceptable returns the codings that an Accept-Encoding accepts, in order of their names, and those it refuses
+// although nobody would think so. Which of them it likes best is left out: whoever accepts a coding can
+// be given what was made for another who likes it better, and clients of many kinds share one variant.
+func acceptable(value string) string {
+	var names []string
+	for item := range strings.SplitSeq(strings.ToLower(value), ",") {
+		coding, weight, _ := strings.Cut(textproto.TrimString(item), ";")
+		coding, weight = textproto.TrimString(coding), textproto.TrimString(weight)
+		refused := strings.HasPrefix(weight, "q=0") && strings.Trim(weight[3:], ".0") == ""
+		switch {
+		case coding == "":
+			continue
+		case coding == "x-gzip":
+			coding = "gzip"
+		case refused && (coding == "identity" || coding == "*"):
+			coding += ";q=0"
+			refused = false
+		}
+		if !refused {
+			names = append(names, coding)
+		}
+	}
+	slices.Sort(names)
+	return strings.Join(slices.Compact(names), ",")
 }

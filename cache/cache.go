@@ -37,7 +37,8 @@ type Cache struct {
 	shards  [shards]shard
 	storage storage
 	purges  purges
-	disk    *disk // nil: none
+	disk    *disk        // nil: none
+	coming  atomic.Int64 // bytes of bodies that are not whole yet
 	stats   Stats
 }
 

@@ -224,8 +224,8 @@ func TestTooLarge(t *testing.T) {
 		if n != size {
 			t.Errorf("read %d bytes, %v", n, err)
 		}
-		if _, objects := c.Used(); objects != 0 {
-			t.Errorf("%d objects are kept", objects)
+		if _, objects := c.Used(); objects != 0 || c.coming.Load() != 0 {
+			t.Errorf("%d objects are kept, %d bytes counted as coming", objects, c.coming.Load())
 		}
 	})
 }
@@ -349,4 +349,57 @@ func TestLying304(t *testing.T) {
 	c := newLab(o, Config{})
 	wantBody(t, get(c, context.Background(), page, "X: 1"), "answer 1")
 	wantBody(t, get(c, context.Background(), page, "X: 2"), "answer 3")
+}
+
+// TestManyAtOnce: of many large bodies that come at once no more are in memory than it may hold; all
+// arrive whole all the same.
+func TestManyAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 1 << 20
+		o := &farOrigin{answer: func(int64, *http.Request) (*http.Response, error) {
+			r := answer(200, "", "Cache-Control: max-age=60")
+			var all []string
+			for range size / chunkSize {
+				all = append(all, strings.Repeat("x", chunkSize))
+			}
+			r.ContentLength, r.Body = -1, &pieces{all: all, pause: time.Millisecond}
+			return r, nil
+		}}
+		c := newLab(o, Config{Memory: 4 << 20, MaxObject: size})
+		var w sync.WaitGroup
+		most := int64(0)
+		for i := range 40 {
+			w.Go(func() {
+				if g := get(c, context.Background(), fmt.Sprintf("http://shop.example/%d", i)); g.err != nil || len(g.body) != size {
+					t.Errorf("%d: %d bytes, %v", i, len(g.body), g.err)
+				}
+			})
+		}
+		w.Go(func() {
+			for range size / chunkSize {
+				time.Sleep(time.Millisecond)
+				synctest.Wait()
+				held := int64(0)
+				for i := range c.shards {
+					c.shards[i].mu.Lock()
+					for _, e := range c.shards[i].entries {
+						for _, o := range e.objects {
+							o.body.mu.Lock()
+							held += int64(len(o.body.chunks)) * chunkSize
+							o.body.mu.Unlock()
+						}
+					}
+					c.shards[i].mu.Unlock()
+				}
+				most = max(most, held)
+			}
+		})
+		w.Wait()
+		if most > 6<<20 {
+			t.Errorf("%d bytes of bodies are held", most)
+		}
+		if c.coming.Load() != 0 {
+			t.Errorf("%d bytes are still counted as coming", c.coming.Load())
+		}
+	})
 }

@@ -264,13 +264,25 @@ func (c *Cache) fill(o *object, resp *http.Response, keep bool) error {
 	if !keep {
 		limit = 2 * chunkSize
 	}
+	counted := int64(0) // of it in c.coming
+	defer func() { c.coming.Add(-counted) }()
 	for {
 		n, err := resp.Body.Read(*buf)
-		if size += int64(n); size > limit {
+		size += int64(n)
+		if keep {
+			counted += int64(n)
+			// Bodies that come are bounded together, too: what comes when there are too many is not kept.
+			if c.coming.Add(int64(n)) > c.cfg.Memory/2 && size > 2*chunkSize {
+				limit = 0
+			}
+		}
+		if size > limit {
 			o.body.outgrow()
 			if keep {
 				keep = false
 				c.discard(o)
+				c.coming.Add(-counted)
+				counted = 0
 			}
 		}
 		if werr := o.body.write((*buf)[:n]); werr != nil {

@@ -223,17 +223,16 @@ func (o *object) render(name string, hidden []string) *rendering {
 	return r
 }
 
-// renders reports whether net/http would send an object with these fields as they are. It adds to
-// some: Content-Type where there is none, Date; and has rules of its own for some status codes.
+// renders reports whether net/http would send an object with these fields as they are. It adds a Date
+// where there is none, and has rules of its own for some status codes.
 func (o *object) renders(h http.Header) bool {
 	for name := range h {
 		if hopByHop[name] {
 			return false
 		}
 	}
-	typed := h["Content-Type"] != nil || o.body.length() == 0
 	odd := o.status < 200 || o.status == http.StatusNoContent || o.status == http.StatusNotModified || http.StatusText(o.status) == ""
-	return typed && !odd && h["Date"] != nil && len(o.trailer) == 0
+	return !odd && h["Date"] != nil && len(o.trailer) == 0
 }
 
 // fields writes those fields whose names are between two others; "" is no bound.

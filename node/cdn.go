@@ -69,6 +69,7 @@ func (c *cdn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if p.inside = h.marked; p.inside {
 		p.response, p.caching.Compress = nil, false // the PoP that asks does that
 	}
+	w.Header()["Content-Type"] = nil // net/http would guess one where the origin gives none
 	c.proxy.ServeHTTP(w, r.WithContext(context.WithValue(ctx, planKey{}, p)))
 }
 

@@ -132,7 +132,7 @@ func (s *scheduler) take(r *run, where standing) int {
 	q.add(w, where)
 	s.waiting.Add(1)
 	s.mu.Unlock()
-	r.sb.Turn.Wait()
+	r.sb.Coroutine.Wait()
 	return <-w.slot
 }
 
@@ -289,9 +289,9 @@ func (r *run) release() {
 // be trusted with the slot: a client may be slow to take it. Such a guest comes before
 // others afterwards, for its instance's memory is in the caches still.
 func (r *run) yield() {
-	if r.sb.Turn.Rests() {
+	if r.sb.Coroutine.Rests() {
 		r.release()
-		r.sb.Turn.rest()
+		r.sb.Coroutine.rest()
 		r.slot = r.sched.take(r, front)
 		r.begin()
 		return
@@ -328,7 +328,7 @@ func (r *run) interrupt() {
 	if err := r.overTime(); err != nil {
 		panic(err)
 	}
-	r.sb.Turn.Wait()
+	r.sb.Coroutine.Wait()
 	if r.sched.waiting.Load() > 0 {
 		r.release()
 		runtime.Gosched()
@@ -427,7 +427,7 @@ func (r *run) block(wait func(context.Context)) {
 
 func (r *run) wait(ctx context.Context, wait func(context.Context)) {
 	r.release()
-	r.sb.Turn.Wait()
+	r.sb.Coroutine.Wait()
 	r.inst.nap.begin()
 	defer r.resume() // also if wait panics: whoever ends the run gives the slot back
 	wait(ctx)

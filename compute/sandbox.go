@@ -18,15 +18,15 @@ const wasiModule = "wasi_snapshot_preview1"
 // and trace. Nothing outlives it. Fill in the exported fields, then give it to [Module.Run];
 // they must not change afterwards, and a Sandbox serves one Run.
 type Sandbox struct {
-	TraceID  string // 32 hex digits, unique per sandbox
-	Host     *Host
-	Limits   wedge.Limits // of hostcalls; those of CPU, wall time and memory are its Module's. Zero fields: the defaults
-	State    any          // what the hostcalls keep: handles and the request in hand
-	Observer Observer     // nil: nobody watches
-	Args     []string     // WASI arguments, the program's name first
-	Env      []string     // "NAME=value"
-	Stdin    Stdin        // nil: empty
-	Turn     *Turn        // whose coroutine the guest is; nil: nobody's
+	TraceID   string // 32 hex digits, unique per sandbox
+	Host      *Host
+	Limits    wedge.Limits // of hostcalls; those of CPU, wall time and memory are its Module's. Zero fields: the defaults
+	State     any          // what the hostcalls keep: handles and the request in hand
+	Observer  Observer     // nil: nobody watches
+	Args      []string     // WASI arguments, the program's name first
+	Env       []string     // "NAME=value"
+	Stdin     Stdin        // nil: empty
+	Coroutine *Coroutine   // whose coroutine the guest is; nil: nobody's
 
 	// Stdout takes what the guest prints to stdout instead of Host.Output. It may wait, until
 	// Context ends, and must not keep the bytes; its error tells the guest that nobody reads. nil: Host.Output.
@@ -59,7 +59,7 @@ func (s *Sandbox) Context() context.Context {
 
 func (s *Sandbox) block(wait func(context.Context)) {
 	if s.run == nil { // a test calling Dispatch without an instance
-		s.Turn.Wait()
+		s.Coroutine.Wait()
 		wait(context.Background())
 		return
 	}

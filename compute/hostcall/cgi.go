@@ -41,8 +41,8 @@ func (g *CGI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := newExchange(g.Handler, w, r)
 	defer x.end()
 	req := newCGIRequest(r, x.in, g.PassAuthorization)
-	x.turn = g.begin(x.in.ctx, func(ctx context.Context, turn *compute.Turn) {
-		err := g.answer(ctx, x.in, req, turn)
+	x.co = g.begin(x.in.ctx, func(ctx context.Context, co *compute.Coroutine) {
+		err := g.answer(ctx, x.in, req, co)
 		x.in.body.leave()
 		g.failed(x.in, err)
 	})
@@ -50,12 +50,12 @@ func (g *CGI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // answer runs the guest, and again for each redirect within the service.
-func (g *CGI) answer(ctx context.Context, in *incoming, req cgiRequest, turn *compute.Turn) error {
+func (g *CGI) answer(ctx context.Context, in *incoming, req cgiRequest, co *compute.Coroutine) error {
 	for hop := 0; ; hop++ {
 		sb, e := g.sandbox(ctx)
 		out := &cgiOutput{in: in, sb: sb, e: e}
 		sb.Env = append(req.environ(), sb.Env...) // first, for getenv takes the first of equals
-		sb.Stdout, sb.Turn, e.turn = out.write, turn, turn
+		sb.Stdout, sb.Coroutine, e.co = out.write, co, co
 		if hop == 0 {
 			sb.Stdin = cgiInput{e, in.body}
 		}

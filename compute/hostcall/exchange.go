@@ -16,12 +16,12 @@ import (
 
 // exchange is the handler's side of one request: it alone writes to the client.
 type exchange struct {
-	h    *Handler
-	in   *incoming
-	turn *compute.Turn // of the guest; nil: it runs by itself
-	w    http.ResponseWriter
-	r    *http.Request
-	ctl  *http.ResponseController
+	h   *Handler
+	in  *incoming
+	co  *compute.Coroutine // of the guest; nil: it runs by itself
+	w   http.ResponseWriter
+	r   *http.Request
+	ctl *http.ResponseController
 }
 
 func newExchange(h *Handler, w http.ResponseWriter, r *http.Request) *exchange {
@@ -36,7 +36,7 @@ func newExchange(h *Handler, w http.ResponseWriter, r *http.Request) *exchange {
 
 // end tells the guest that the client is gone, and takes the request's body back.
 func (x *exchange) end() {
-	x.turn.Leave()
+	x.co.Leave()
 	close(x.in.gone)
 	x.in.sweep()
 	x.in.source.end()
@@ -53,7 +53,7 @@ func (x *exchange) serve() {
 			continue
 		default:
 		}
-		if x.turn.Step() {
+		if x.co.Step() {
 			continue
 		}
 		select {
@@ -90,7 +90,7 @@ func (x *exchange) inform(resp *response) {
 
 func (x *exchange) answer(rep reply) {
 	if !x.brief(rep) {
-		x.turn.Leave()
+		x.co.Leave()
 	}
 	switch {
 	case rep.err != nil:
@@ -115,10 +115,10 @@ func (x *exchange) brief(rep reply) bool {
 // tidy sends what was answered, which net/http does only after the handler has returned, and
 // lets the guest come to its end.
 func (x *exchange) tidy() {
-	if x.turn.Rests() {
+	if x.co.Rests() {
 		_ = x.ctl.Flush()
 	}
-	for x.turn.Step() {
+	for x.co.Step() {
 	}
 }
 

@@ -23,7 +23,7 @@ type exec struct {
 	requests table[*request]
 	answers  table[*response]
 
-	turn     *compute.Turn
+	co       *compute.Coroutine
 	in       *incoming // the request in hand; nil for a guest that serves none
 	first    *incoming // the sandbox's first request
 	down     handles   // of the first request
@@ -61,7 +61,7 @@ func (e *exec) begin(in *incoming) {
 func (e *exec) end(err error) {
 	e.output.flush(e.host)
 	if len(e.kvOrder) > 0 || e.in != nil && len(e.in.replies) == cap(e.in.replies) {
-		e.turn.Wait()
+		e.co.Wait()
 	}
 	if e.in != nil && !e.in.answered {
 		e.in.answered = true

@@ -63,16 +63,16 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := newExchange(h, w, r)
 	defer x.end()
 	if !h.pool.offer(x.in) {
-		x.turn = h.launch(x.in)
+		x.co = h.launch(x.in)
 	}
 	x.serve()
 }
 
-// launch makes a sandbox for in; its guest runs when the caller steps or leaves the turn.
-func (h *Handler) launch(in *incoming) *compute.Turn {
-	return h.begin(in.ctx, func(ctx context.Context, turn *compute.Turn) {
+// launch makes a sandbox for in; its guest runs when the caller steps or leaves its coroutine.
+func (h *Handler) launch(in *incoming) *compute.Coroutine {
+	return h.begin(in.ctx, func(ctx context.Context, co *compute.Coroutine) {
 		sb, e := h.sandbox(ctx)
-		sb.Turn, e.turn = turn, turn
+		sb.Coroutine, e.co = co, co
 		e.begin(in)
 		err := h.run(ctx, sb)
 		h.failed(e.in, err)
@@ -80,18 +80,18 @@ func (h *Handler) launch(in *incoming) *compute.Turn {
 	})
 }
 
-// begin returns a turn of f, which runs guests until it returns or ctx, ended by Close, does.
-func (h *Handler) begin(ctx context.Context, f func(context.Context, *compute.Turn)) (turn *compute.Turn) {
+// begin returns a coroutine of f, which runs guests until it returns or ctx, ended by Close, does.
+func (h *Handler) begin(ctx context.Context, f func(context.Context, *compute.Coroutine)) (co *compute.Coroutine) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(h.base, func() { cancel(context.Cause(h.base)) })
 	h.track(1)
-	turn = compute.NewTurn(func() {
+	co = compute.NewCoroutine(func() {
 		defer h.track(-1)
 		defer stop()
 		defer cancel(nil)
-		f(ctx, turn)
+		f(ctx, co)
 	})
-	return turn
+	return co
 }
 
 // failed tells the author why a guest failed. That there was no room is not the guest's fault.

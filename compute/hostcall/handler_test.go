@@ -36,7 +36,7 @@ func serve(t *testing.T, v *wedge.Version, guest func(g *guest) error) *front {
 	f.h = New(Config{
 		Host: testHost(v),
 		Run: func(_ context.Context, sb *compute.Sandbox) error {
-			sb.Turn.Wait() // these guests wait for the test, outside of hostcalls
+			sb.Coroutine.Wait() // these guests wait for the test, outside of hostcalls
 			return guest(play(t, sb))
 		},
 		OnError: func(id string, err error) {

@@ -23,27 +23,27 @@ func answering() []byte {
 	})
 }
 
-// turns runs test with the answering guest, begun either way. start returns the turn of a
+// begun runs test with the answering guest, begun either way. start returns the coroutine of a
 // new sandbox, what its guest notes, and how it ends.
-func turns(t *testing.T, test func(t *testing.T, start func(l *lab) (*Turn, chan error))) {
+func begun(t *testing.T, test func(t *testing.T, start func(l *lab) (*Coroutine, chan error))) {
 	for _, how := range []wedge.Start{wedge.StartFresh, wedge.StartSnapshot} {
 		t.Run(how.String(), func(t *testing.T) {
 			e := newEngine(t, Config{Slots: 1})
 			m := load(t, e, answering(), Options{Start: how, Template: template, Limits: snapshotLimits})
-			test(t, func(l *lab) (*Turn, chan error) {
+			test(t, func(l *lab) (*Coroutine, chan error) {
 				ended := make(chan error, 1)
-				var turn *Turn
-				turn = NewTurn(func() { ended <- m.Run(context.Background(), &Sandbox{State: l, Turn: turn}) })
-				return turn, ended
+				var co *Coroutine
+				co = NewCoroutine(func() { ended <- m.Run(context.Background(), &Sandbox{State: l, Coroutine: co}) })
+				return co, ended
 			})
 		})
 	}
 }
 
-// TestTurn: the guest runs on the caller's goroutine up to its answer, and to its end; and while
+// TestCoroutine: the guest runs on the caller's goroutine up to its answer, and to its end; and while
 // it rests others may run.
-func TestTurn(t *testing.T) {
-	turns(t, func(t *testing.T, start func(*lab) (*Turn, chan error)) {
+func TestCoroutine(t *testing.T) {
+	begun(t, func(t *testing.T, start func(*lab) (*Coroutine, chan error)) {
 		for range 3 {
 			a, b := &lab{params: []int32{0}}, &lab{params: []int32{0}}
 			first, ended := start(a)
@@ -65,22 +65,22 @@ func TestTurn(t *testing.T) {
 	})
 }
 
-// TestTurnWaits: a guest that waits, or runs for long, does not hold the caller.
-func TestTurnWaits(t *testing.T) {
-	turns(t, func(t *testing.T, start func(*lab) (*Turn, chan error)) {
+// TestCoroutineWaits: a guest that waits, or runs for long, does not hold the caller.
+func TestCoroutineWaits(t *testing.T) {
+	begun(t, func(t *testing.T, start func(*lab) (*Coroutine, chan error)) {
 		wait := make(chan struct{})
 		l := &lab{params: []int32{1}, wait: func(context.Context) { <-wait }}
-		turn, ended := start(l)
-		if !turn.Step() || turn.Step() || turn.Rests() {
+		co, ended := start(l)
+		if !co.Step() || co.Step() || co.Rests() {
 			t.Fatal("a waiting guest did not go its own way")
 		}
 		close(wait)
 		if err := <-ended; err != nil || len(l.notes) != 4 {
 			t.Fatalf("%v, %v", l.notes, err)
 		}
-		turn, ended = start(&lab{params: []int32{2}})
+		co, ended = start(&lab{params: []int32{2}})
 		began := time.Now()
-		if !turn.Step() || turn.Step() {
+		if !co.Step() || co.Step() {
 			t.Fatal("a looping guest did not go its own way")
 		}
 		if took := time.Since(began); took > snapshotLimits.CPU {
@@ -90,17 +90,17 @@ func TestTurnWaits(t *testing.T) {
 	})
 }
 
-// TestTurnLeft: a guest whose caller left goes on, wherever it was.
-func TestTurnLeft(t *testing.T) {
-	turns(t, func(t *testing.T, start func(*lab) (*Turn, chan error)) {
+// TestCoroutineLeft: a guest whose caller left goes on, wherever it was.
+func TestCoroutineLeft(t *testing.T) {
+	begun(t, func(t *testing.T, start func(*lab) (*Coroutine, chan error)) {
 		for steps := range 2 {
 			l := &lab{params: []int32{0}}
-			turn, ended := start(l)
+			co, ended := start(l)
 			for range steps {
-				turn.Step()
+				co.Step()
 			}
-			turn.Leave()
-			turn.Leave()
+			co.Leave()
+			co.Leave()
 			if err := <-ended; err != nil || len(l.notes) != 4 {
 				t.Fatalf("left after %d steps: %v, %v", steps, l.notes, err)
 			}
@@ -108,16 +108,16 @@ func TestTurnLeft(t *testing.T) {
 	})
 }
 
-// TestTurnWithoutSlot: a guest that must queue for its slot does not hold the caller.
-func TestTurnWithoutSlot(t *testing.T) {
-	turns(t, func(t *testing.T, start func(*lab) (*Turn, chan error)) {
+// TestCoroutineWithoutSlot: a guest that must queue for its slot does not hold the caller.
+func TestCoroutineWithoutSlot(t *testing.T) {
+	begun(t, func(t *testing.T, start func(*lab) (*Coroutine, chan error)) {
 		hog, hogged := start(&lab{params: []int32{2}})
 		if !hog.Step() || hog.Step() {
 			t.Fatal("the hog did not go its own way")
 		}
 		l := &lab{params: []int32{0}}
-		turn, ended := start(l)
-		for turn.Step() { // true if the hog happened to make way just then
+		co, ended := start(l)
+		for co.Step() { // true if the hog happened to make way just then
 		}
 		wantKind(t, <-hogged, wedge.Exhausted)
 		if err := <-ended; err != nil || len(l.notes) != 4 {

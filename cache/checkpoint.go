@@ -80,6 +80,10 @@ func (d *disk) readCheckpoint() (segs map[uint32]*segment, last uint64) {
 		return nil, 0
 	}
 	defer f.Close()
+	if size > max(d.limit, 1<<20) { // an index is a small part of what it is of
+		d.alarm("damage", errDamaged)
+		return nil, 0
+	}
 	b := make([]byte, size)
 	if _, err := io.ReadFull(io.NewSectionReader(f, 0, size), b); err != nil {
 		return nil, 0

@@ -653,6 +653,33 @@ func TestDiskUnusable(t *testing.T) {
 	}
 }
 
+// TestDiskHugeFiles: files that claim to be larger than memory are damaged ones, and are not read.
+func TestDiskHugeFiles(t *testing.T) {
+	for name, kept := range map[string]bool{journalName: false, checkpointName: true} {
+		o := &farOrigin{answer: numbered("Cache-Control: max-age=60")}
+		dir := t.TempDir()
+		c := openLab(t, o, dir)
+		wantBody(t, get(c, context.Background(), page), "answer 1")
+		rest(c)
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(filepath.Join(dir, name), 1<<40); err != nil {
+			t.Skip(err) // the file system has no holes
+		}
+		want := "answer 2"
+		if kept { // the records themselves say as much as their checkpoint
+			want = "answer 1"
+		}
+		c = openLab(t, o, dir)
+		wantBody(t, get(c, context.Background(), page), want)
+		if c.stats.DiskErrors.Load() == 0 {
+			t.Errorf("%s: no alarm", name)
+		}
+		_ = c.Close()
+	}
+}
+
 // TestDiskTurnedOff: a cache without a disk notes no purges, so the next with one finds nothing.
 func TestDiskTurnedOff(t *testing.T) {
 	o := &farOrigin{answer: numbered("Cache-Control: max-age=60")}

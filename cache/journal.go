@@ -33,6 +33,7 @@ const (
 	journalMagic = "Wdgpurg1"
 	frameHead    = 12
 	maxFrame     = 1 << 20
+	maxJournal   = 1 << 30 // bytes read at a start: a larger one is taken for damaged
 )
 
 // journalSlack is how far a journal grows before it is compacted.
@@ -123,6 +124,10 @@ func (j *journal) read(f func(p *noted)) error {
 	file, size, err := j.files.open(journalName)
 	if err != nil {
 		return err
+	}
+	if size > maxJournal {
+		file.Close()
+		return errDamaged
 	}
 	b := make([]byte, size)
 	if _, err := io.ReadFull(io.NewSectionReader(file, 0, size), b); err != nil {

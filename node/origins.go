@@ -24,10 +24,8 @@ func (n *Node) forgetOrigins(v *wedge.Version) error {
 	file := ""
 	if dir, _ := n.cfg.caching(); dir != "" {
 		file = filepath.Join(dir, "origins-"+v.Service)
-		if f, err := os.Open(file); !known && err == nil {
-			b, _ := io.ReadAll(io.LimitReader(f, 2*sha256.Size)) // what is more or less than a digest is another one
-			f.Close()
-			before, known = string(b), true
+		if !known {
+			before, known = readOrigins(file)
 		}
 	}
 	n.origins[v.Service] = now
@@ -48,6 +46,17 @@ func (n *Node) forgetOrigins(v *wedge.Version) error {
 		n.cfg.Log.Warn("note the backends", "service", v.Service, "err", err)
 	}
 	return nil
+}
+
+// readOrigins returns what an earlier process noted. What is longer than a digest is none that could match.
+func readOrigins(file string) (noted string, known bool) {
+	f, err := os.Open(file)
+	if err != nil {
+		return "", false
+	}
+	defer f.Close()
+	b, _ := io.ReadAll(io.LimitReader(f, 2*sha256.Size+1))
+	return string(b), true
 }
 
 // origins names where a version's responses come from.

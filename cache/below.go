@@ -84,6 +84,7 @@ func (c *Cache) admit(o *object, k key, i int) {
 	default:
 		c.disk.warm(k, o.variantHash())
 		e.insert(o, i)
+		e.tidy()
 		c.stats.DiskHits.Add(1)
 	}
 	in := !o.dropped

@@ -5,6 +5,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 )
 
@@ -22,6 +23,7 @@ func (f *flight) combine(o *object) {
 // combineOnce returns the object that o and another part have become, nil if there is no other.
 func (f *flight) combineOnce(o *object) (joined *object) {
 	e := f.c.entry(f.key)
+	e.tidy()
 	for _, p := range e.objects {
 		if p.part == nil && p.matches(f.fields) && !p.asked.Before(o.asked) { // the whole came meanwhile
 			e.remove(o)
@@ -47,6 +49,21 @@ func (f *flight) combineOnce(o *object) (joined *object) {
 		f.c.discard(joined)
 	}
 	return joined
+}
+
+// tidy takes out parts of what is there as a whole, too: disk may have kept both.
+func (e *entry) tidy() {
+	for _, p := range slices.Clone(e.objects) {
+		if p.part != nil && slices.ContainsFunc(e.objects, func(w *object) bool { return w.contains(p) }) {
+			e.remove(p)
+		}
+	}
+}
+
+// contains reports whether o is the whole of which p is a part.
+func (o *object) contains(p *object) bool {
+	return o.part == nil && o.strong && o.header.Get("Etag") == p.header.Get("Etag") && o.vary == p.vary && o.variant == p.variant &&
+		o.body.whole() && o.body.size == p.part.length
 }
 
 // touches reports whether two parts leave nothing out between them, and lie in memory.

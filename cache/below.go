@@ -54,7 +54,7 @@ func (c *Cache) load(ctx context.Context, k key, service string) {
 	defer c.disk.loaded(k)
 	for i, s := range slots {
 		o, err := c.disk.read(s, k)
-		if err == nil && o.service != service {
+		if err == nil && o.kind.Value().service != service {
 			err = errDamaged
 		}
 		if err == nil {
@@ -73,21 +73,22 @@ func (c *Cache) admit(o *object, k key, i int) {
 	e := c.entry(k)
 	purged := c.disk.keyPurges(k)
 	if purged.soft > o.seq {
-		o.stale.Store(true)
+		o.set(stale)
 	}
-	o.entry, o.settled = e, true
+	o.entry = e
+	o.set(settled)
 	switch {
-	case purged.hard > o.seq || c.dead(o, o.service):
+	case purged.hard > o.seq || c.dead(o, o.kind.Value().service):
 		e.remove(o)
 	case len(e.objects) >= maxVariants || e.holds(o):
-		o.dropped = true
+		o.set(dropped)
 	default:
 		c.disk.warm(k, o.variantHash())
 		e.insert(o, i)
 		e.tidy()
 		c.stats.DiskHits.Add(1)
 	}
-	in := !o.dropped
+	in := !o.is(dropped)
 	e.unlock(c.cfg.Now())
 	if in && !c.keep(o) {
 		c.evict(o)
@@ -106,9 +107,6 @@ func (e *entry) holds(o *object) bool {
 
 // insert puts an object in front of those that came later.
 func (e *entry) insert(o *object, i int) {
-	if len(e.objects) == 0 && o.part == nil {
-		e.vary = o.vary
-	}
 	e.objects = slices.Insert(e.objects, min(i, len(e.objects)), o)
 }
 
@@ -118,12 +116,12 @@ func (c *Cache) evict(o *object) {
 	e := c.entry(o.entry.key)
 	if c.disk == nil {
 		e.remove(o)
-	} else if !o.dropped {
-		on := o.settled && c.disk.cool(e.key, o.variantHash())
-		o.settled = false
+	} else if !o.is(dropped) {
+		on := o.is(settled) && c.disk.cool(e.key, o.variantHash())
+		o.unset(settled)
 		e.remove(o)
-		o.evicted = true
-		if !on && o.hits.Load() > 0 && !o.stale.Load() {
+		o.set(evicted)
+		if !on && o.hits.Load() > 0 && !o.is(stale) {
 			c.enqueue(o, e.key)
 		}
 	}
@@ -133,9 +131,9 @@ func (c *Cache) evict(o *object) {
 // lose takes out an object whose body can no longer be read. If its segment was evicted there may be a copy of
 // the record in another; if it is damaged the record goes.
 func (c *Cache) lose(e *entry, o *object) {
-	if o.body.disk.gone.Load() {
+	if o.body.lying().gone.Load() {
 		c.disk.cool(e.key, o.variantHash())
-		o.settled = false
+		o.unset(settled)
 	}
 	e.remove(o)
 }
@@ -146,7 +144,7 @@ func (c *Cache) store(o *object) {
 		return
 	}
 	e := c.entry(o.entry.key)
-	if !o.dropped {
+	if !o.is(dropped) {
 		c.enqueue(o, e.key)
 	}
 	e.unlock(c.cfg.Now())
@@ -154,10 +152,11 @@ func (c *Cache) store(o *object) {
 
 // enqueue has o written behind everybody's back; its shard is locked.
 func (c *Cache) enqueue(o *object, k key) {
-	if o.sensitive || o.service == "" || !o.body.whole() {
+	service := o.kind.Value().service
+	if o.is(sensitive) || service == "" || !o.body.whole() {
 		return
 	}
-	if c.disk.enqueue(job{o, k, o.service}) {
+	if c.disk.enqueue(job{o, k, service}) {
 		go c.writeBehind()
 	}
 }
@@ -212,7 +211,7 @@ func (c *Cache) write(j job) error {
 func (c *Cache) wanted(j job) bool {
 	e := c.entry(j.key)
 	defer e.unlock(c.cfg.Now())
-	return (!j.o.dropped || j.o.evicted) && c.disk.keyPurges(j.key).hard <= j.o.seq && !c.dead(j.o, j.service)
+	return (!j.o.is(dropped) || j.o.is(evicted)) && c.disk.keyPurges(j.key).hard <= j.o.seq && !c.dead(j.o, j.service)
 }
 
 // publish makes a written record one to be found.
@@ -221,13 +220,17 @@ func (c *Cache) publish(j job, s *segment, r *record) {
 	defer e.unlock(c.cfg.Now())
 	state := uint8(0)
 	switch {
-	case j.o.dropped && !j.o.evicted:
+	case j.o.is(dropped) && !j.o.is(evicted):
 		state = ghost
-	case !j.o.dropped:
+	case !j.o.is(dropped):
 		state = inMemory
 	}
 	if c.disk.publish(s, r, state) {
-		j.o.settled = state == inMemory
+		if state == inMemory {
+			j.o.set(settled)
+		} else {
+			j.o.unset(settled)
+		}
 		c.stats.DiskWrites.Add(1)
 	}
 }

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"hash/maphash"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -19,7 +20,6 @@ type Config struct {
 	Memory    int64             // bytes of objects kept; 0: 256 MiB
 	MaxObject int64             // largest object kept, in bytes; 0: a quarter of Memory, at most 64 MiB
 	Grace     time.Duration     // how long past freshness an object may stand in for an origin out of reach; 0: a day
-	Hidden    []string          // fields that Peek leaves out, as who serves RoundTrip's responses does
 	Now       func() time.Time  // nil: time.Now
 
 	Dir  string       // where objects lie below memory, this cache's alone; "": nowhere
@@ -39,6 +39,7 @@ type Cache struct {
 	purges  purges
 	disk    *disk        // nil: none
 	coming  atomic.Int64 // bytes of bodies that are not whole yet
+	asked   askedTable   // for Peek
 	stats   Stats
 }
 
@@ -72,8 +73,10 @@ func New(cfg Config) *Cache {
 	}
 	c := &Cache{cfg: cfg, purges: purges{named: map[purgeName]purgeSeqs{}}}
 	c.storage.limit = cfg.Memory
+	c.asked.seed = maphash.MakeSeed()
+	seed := maphash.MakeSeed()
 	for i := range c.shards {
-		c.shards[i].entries, c.shards[i].storage = map[key]*entry{}, &c.storage
+		c.shards[i].entries, c.shards[i].storage, c.shards[i].seed = map[uint64]*entry{}, &c.storage, seed
 	}
 	c.openDisk()
 	return c
@@ -222,12 +225,12 @@ func (x *exchange) attempt() (*http.Response, error) {
 func (x *exchange) look() (resp *http.Response, f *flight, leader bool, err error) {
 	c, now := x.c, x.c.cfg.Now()
 	e, o := x.find(now)
-	if o != nil && o.part != nil && !ifRange(x.req, o.header) {
+	if o != nil && o.part() != nil && !ifRange(x.req, &o.fields) {
 		o = nil
 	}
 	var fresh *freshness
 	if o != nil {
-		fresh = o.freshnessAt(now, strings.Contains(o.header.Get("Cache-Control"), "immutable"))
+		fresh = o.freshnessAt(now, strings.Contains(o.fields.get("Cache-Control"), "immutable"))
 	}
 	switch d := decide(x.req, fresh, x.pol); d {
 	case hit, revalidate:
@@ -278,8 +281,8 @@ func (x *exchange) get() *http.Request {
 
 // validating returns the request that asks whether o is still good.
 func (x *exchange) validating(e *entry, o *object) *http.Request {
-	out := conditional(x.get(), e.tags(x.c, x.pol.Service, o), o.header.Get("Last-Modified"))
-	if o.part != nil {
+	out := conditional(x.get(), e.tags(x.c, x.pol.Service, o), o.fields.get("Last-Modified"))
+	if o.part() != nil {
 		out.Header["Range"] = x.req.Header["Range"]
 	}
 	return out
@@ -291,8 +294,8 @@ func (x *exchange) flight(e *entry, o *object) (f *flight, leader bool) {
 	if o != nil && !o.body.whole() {
 		o = nil
 	}
-	pass := e.pass.After(c.cfg.Now()) || o == nil && req.Header["Authorization"] != nil
-	alone := pass || req.Method == http.MethodHead && (o == nil || !o.validator) || len(x.ranges) > 0 && o == nil
+	pass := e.passes(c.cfg.Now()) || o == nil && req.Header["Authorization"] != nil
+	alone := pass || req.Method == http.MethodHead && (o == nil || !o.is(validator)) || len(x.ranges) > 0 && o == nil
 	if f := e.joinable(req.Header); f != nil && !pass && x.tries < maxTries {
 		return f, false
 	}
@@ -300,7 +303,7 @@ func (x *exchange) flight(e *entry, o *object) (f *flight, leader bool) {
 	var prefix *object
 	switch {
 	case x.plain:
-	case o != nil && o.validator && !(req.Method == http.MethodHead && pass):
+	case o != nil && o.is(validator) && !(req.Method == http.MethodHead && pass):
 		out, asks = x.validating(e, o), true
 	case alone:
 		out = req
@@ -366,7 +369,7 @@ func (x *exchange) passOn(f *flight, out *outcome) (*http.Response, error) {
 	resp.Request = x.req
 	body := resp.Body
 	resp.Body = &ownBody{readCloser: body, stop: context.AfterFunc(x.req.Context(), func() { f.cancel(context.Cause(x.req.Context())) }), cancel: f.cancel}
-	if f.req.Header["If-None-Match"] == nil && f.req.Header["If-Modified-Since"] == nil && notModified(x.req, resp.StatusCode, resp.Header) {
+	if f.req.Header["If-None-Match"] == nil && f.req.Header["If-Modified-Since"] == nil && notModified(x.req, resp.StatusCode, mapped(resp.Header)) {
 		return x.unmodified(resp), nil
 	}
 	return resp, nil

@@ -222,7 +222,9 @@ func (c *Cache) drained(t *testing.T) {
 		for i := range c.shards {
 			c.shards[i].mu.Lock()
 			for _, e := range c.shards[i].entries {
-				flights += e.active
+				if e.traffic != nil {
+					flights += e.traffic.active
+				}
 				for _, o := range e.objects {
 					listed[o] = true
 				}
@@ -233,7 +235,7 @@ func (c *Cache) drained(t *testing.T) {
 			stored := 0
 			c.storage.mu.Lock()
 			for o := c.storage.head; o != nil; o = o.next {
-				if stored++; !listed[o] && !o.dropped {
+				if stored++; !listed[o] && !o.is(dropped) {
 					t.Errorf("an object of %d bytes is stored and cannot be found", o.bytes)
 				}
 			}

@@ -384,9 +384,7 @@ func TestManyAtOnce(t *testing.T) {
 					c.shards[i].mu.Lock()
 					for _, e := range c.shards[i].entries {
 						for _, o := range e.objects {
-							o.body.mu.Lock()
-							held += int64(len(o.body.chunks)) * chunkSize
-							o.body.mu.Unlock()
+							held += int64(len(o.body.kept())) * chunkSize
 						}
 					}
 					c.shards[i].mu.Unlock()

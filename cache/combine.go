@@ -3,7 +3,6 @@ package cache
 import (
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -15,7 +14,7 @@ import (
 
 // combine joins o, a part that is whole now, with those parts of its entry that touch it.
 func (f *flight) combine(o *object) {
-	for o != nil && o.part != nil && o.strong {
+	for o != nil && o.part() != nil && o.is(strong) {
 		o = f.combineOnce(o)
 	}
 }
@@ -25,14 +24,14 @@ func (f *flight) combineOnce(o *object) (joined *object) {
 	e := f.c.entry(f.key)
 	e.tidy()
 	for _, p := range e.objects {
-		if p.part == nil && p.matches(f.fields) && !p.asked.Before(o.asked) { // the whole came meanwhile
+		if p.part() == nil && p.matches(f.fields) && p.asked() >= o.asked() { // the whole came meanwhile
 			e.remove(o)
 			e.unlock(f.c.cfg.Now())
 			return nil
 		}
 	}
 	for _, p := range e.objects {
-		if p != o && p.sameParts(o) && p.body.whole() && p.matches(f.fields) && p.touches(o) && !o.dropped && !e.purgedSince(f.c, p, f.pol.Service) {
+		if p != o && p.sameParts(o) && p.body.whole() && p.matches(f.fields) && p.touches(o) && !o.is(dropped) && !e.purgedSince(f.c, p, f.pol.Service) {
 			joined = join(o, p)
 			e.remove(o)
 			e.remove(p)
@@ -54,7 +53,7 @@ func (f *flight) combineOnce(o *object) (joined *object) {
 // tidy takes out parts of what is there as a whole, too: disk may have kept both.
 func (e *entry) tidy() {
 	for _, p := range slices.Clone(e.objects) {
-		if p.part != nil && slices.ContainsFunc(e.objects, func(w *object) bool { return w.contains(p) }) {
+		if p.part() != nil && slices.ContainsFunc(e.objects, func(w *object) bool { return w.contains(p) }) {
 			e.remove(p)
 		}
 	}
@@ -62,45 +61,41 @@ func (e *entry) tidy() {
 
 // contains reports whether o is the whole of which p is a part.
 func (o *object) contains(p *object) bool {
-	return o.part == nil && o.strong && o.header.Get("Etag") == p.header.Get("Etag") && o.vary == p.vary && o.variant == p.variant &&
-		o.body.whole() && o.body.size == p.part.length
+	return o.part() == nil && o.is(strong) && o.fields.get("Etag") == p.fields.get("Etag") && o.kind == p.kind &&
+		o.body.whole() && o.body.size == p.part().length
 }
 
 // touches reports whether two parts leave nothing out between them, and lie in memory.
 func (o *object) touches(p *object) bool {
-	return o.part.from <= p.part.to && p.part.from <= o.part.to && o.body.disk == nil && p.body.disk == nil
+	a, b := o.part(), p.part()
+	return a.from <= b.to && b.from <= a.to && o.body.inMemory() && p.body.inMemory()
 }
 
 // join makes one object of two parts that touch; what it says of itself is what o, the newer one, says.
 func join(o, p *object) *object {
 	first, second := o, p
-	if p.part.from < o.part.from {
+	if p.part().from < o.part().from {
 		first, second = p, o
 	}
-	to := max(first.part.to, second.part.to)
-	body := &spool{ended: true, size: to - first.part.from, chunks: append([][]byte(nil), first.body.chunks...)}
-	if skip := first.part.to - second.part.from; second.part.to > first.part.to {
-		body.chunks = append(body.chunks, beyond(second.body.chunks, skip)...)
+	from, middle, to := first.part().from, first.part().to, max(first.part().to, second.part().to)
+	chunks := first.body.kept()
+	if second.part().to > middle {
+		chunks = append(chunks, beyond(second.body.kept(), middle-second.part().from)...)
 	}
-	j := &object{vary: o.vary, variant: o.variant, status: o.status, header: maps.Clone(o.header), body: body,
-		part: &part{first.part.from, to, o.part.length}, asked: o.asked, came: o.came, age: o.age, lifetime: o.lifetime, swr: o.swr, sie: o.sie,
-		noStale: o.noStale, noCache: o.noCache, seq: min(o.seq, p.seq), keys: append(append([]string(nil), o.keys...), p.keys...),
-		service: o.service, sensitive: o.sensitive || p.sensitive}
-	if j.part.from == 0 && j.part.to == j.part.length {
-		j.becomeWhole()
+	f, older := o.facts(), p.facts()
+	f.seq, f.sensitive, f.hits = min(f.seq, older.seq), f.sensitive || older.sensitive, 0
+	f.keys = append(slices.Clip(f.keys), older.keys...)
+	f.header["Content-Length"] = []string{strconv.FormatInt(to-from, 10)}
+	if from == 0 && to == f.part.length {
+		delete(f.header, "Content-Range")
+		f.status, f.part = http.StatusOK, nil
 	} else {
-		j.header["Content-Range"] = []string{j.part.String()}
-		j.header["Content-Length"] = []string{strconv.FormatInt(body.size, 10)}
+		f.part = &part{from, to, f.part.length}
+		f.header["Content-Range"] = []string{f.part.String()}
 	}
-	j.validators()
-	j.bytes = j.cost(body.size)
+	j := f.object(wholeBody(chunks...))
+	j.bytes = j.cost(to - from)
 	return j
-}
-
-func (o *object) becomeWhole() {
-	o.header["Content-Length"] = []string{strconv.FormatInt(o.part.length, 10)}
-	delete(o.header, "Content-Range")
-	o.status, o.part = http.StatusOK, nil
 }
 
 // beyond returns what follows so many bytes of a body's pieces.
@@ -118,7 +113,7 @@ func beyond(chunks [][]byte, skip int64) [][]byte {
 // beginning returns a stored part from which a request for the whole can go on.
 func (e *entry) beginning(c *Cache, service string, h http.Header) *object {
 	for _, o := range e.objects {
-		if o.part != nil && o.part.from == 0 && o.strong && o.body.whole() && o.matches(h) && !e.purgedSince(c, o, service) {
+		if o.part() != nil && o.part().from == 0 && o.is(strong) && o.body.whole() && o.matches(h) && !e.purgedSince(c, o, service) {
 			return o
 		}
 	}
@@ -128,8 +123,8 @@ func (e *entry) beginning(c *Cache, service string, h http.Header) *object {
 // theRest returns the request for what is missing of o.
 func theRest(req *http.Request, o *object) *http.Request {
 	out := conditional(req, nil, "")
-	out.Header["Range"] = []string{fmt.Sprintf("bytes=%d-", o.part.to)}
-	out.Header["If-Range"] = []string{o.header.Get("Etag")}
+	out.Header["Range"] = []string{fmt.Sprintf("bytes=%d-", o.part().to)}
+	out.Header["If-Range"] = []string{o.fields.get("Etag")}
 	return out
 }
 
@@ -138,8 +133,8 @@ func theRest(req *http.Request, o *object) *http.Request {
 func (f *flight) completed(resp *http.Response) *http.Response {
 	o := f.prefix
 	p, ok := parsePart(resp.Header)
-	if o == nil || resp.StatusCode != http.StatusPartialContent || !ok || p.from != o.part.to || p.to != o.part.length || p.length != o.part.length ||
-		resp.Header.Get("Etag") != o.header.Get("Etag") || f.gone(o) {
+	if o == nil || resp.StatusCode != http.StatusPartialContent || !ok || p.from != o.part().to || p.to != o.part().length || p.length != o.part().length ||
+		resp.Header.Get("Etag") != o.fields.get("Etag") || f.gone(o) {
 		return resp
 	}
 	out := *resp

@@ -45,22 +45,34 @@ func conditional(req *http.Request, tags []string, modified string) *http.Reques
 	return &out
 }
 
+// lookup is what fields can be looked up in.
+type lookup interface {
+	get(name string) string
+	values(name string) []string
+}
+
+// mapped is a header as a lookup.
+type mapped http.Header
+
+func (m mapped) get(name string) string      { return http.Header(m).Get(name) }
+func (m mapped) values(name string) []string { return m[name] }
+
 // notModified reports whether the client's own conditions let a 200 with these fields be answered
 // with 304 (RFC 9110 section 13.2.2).
-func notModified(req *http.Request, status int, h http.Header) bool {
+func notModified(req *http.Request, status int, h lookup) bool {
 	if status != http.StatusOK {
 		return false
 	}
 	if lines := req.Header["If-None-Match"]; len(lines) > 0 {
-		return noneMatch(lines, h.Get("Etag"))
+		return noneMatch(lines, h.get("Etag"))
 	}
 	since, ok := parseDate(req.Header["If-Modified-Since"])
 	if !ok {
 		return false
 	}
-	modified, ok := parseDate(h["Last-Modified"])
+	modified, ok := parseDate(h.values("Last-Modified"))
 	if !ok {
-		if modified, ok = parseDate(h["Date"]); !ok {
+		if modified, ok = parseDate(h.values("Date")); !ok {
 			return false
 		}
 	}
@@ -102,20 +114,20 @@ var notModifiedFields = []string{"Cache-Control", "Content-Location", "Date", "E
 	"Last-Modified", "Cdn-Cache-Control", "Wedge-Cache-Control", "Surrogate-Control", "Surrogate-Key", "Access-Control-Allow-Origin", "Set-Cookie"}
 
 // ifRange reports whether a Range field is to be heeded (RFC 9110 section 13.1.5).
-func ifRange(req *http.Request, h http.Header) bool {
+func ifRange(req *http.Request, h lookup) bool {
 	v := textproto.TrimString(req.Header.Get("If-Range"))
 	if v == "" {
 		return true
 	}
 	if strings.HasPrefix(v, `"`) {
-		return v == h.Get("Etag")
+		return v == h.get("Etag")
 	}
 	since, err := http.ParseTime(v)
-	modified, ok := parseDate(h["Last-Modified"])
+	modified, ok := parseDate(h.values("Last-Modified"))
 	if err != nil || !ok || !modified.Equal(since) {
 		return false
 	}
 	// A date is a strong validator only once the second it names has passed (section 8.8.2.2).
-	date, ok := parseDate(h["Date"])
+	date, ok := parseDate(h.values("Date"))
 	return ok && date.Sub(modified) >= time.Second
 }

@@ -37,7 +37,7 @@ func rest(c *Cache) {
 			s.mu.Lock()
 			for _, e := range s.entries {
 				for _, o := range e.objects {
-					waiting = waiting || o.body.whole() && !o.settled && !o.sensitive
+					waiting = waiting || o.body.whole() && !o.is(settled) && !o.is(sensitive)
 				}
 			}
 			s.mu.Unlock()
@@ -288,8 +288,8 @@ func TestDiskGuests(t *testing.T) {
 	c = crash(t, c, o)
 	x := look(t, c, wedge.CacheRead, "k")
 	wantObject(t, x, "hello")
-	if string(x.found.metadata) != "meta" {
-		t.Errorf("%q", x.found.metadata)
+	if string(x.found.metadata()) != "meta" {
+		t.Errorf("%q", x.found.metadata())
 	}
 	wantState(t, look(t, c, wedge.CacheRead, "secret"), 0)
 	if err := c.Purge(wedge.Purge{Service: "shop", Keys: []string{"a"}}); err != nil {

@@ -2,7 +2,6 @@ package cache
 
 import (
 	"io"
-	"net/http"
 	"sync"
 )
 
@@ -73,14 +72,18 @@ func (d *disk) build(h *head, meta, rest []byte) (*object, error) {
 	if checksum(meta) != h.metaSum {
 		return nil, errDamaged
 	}
-	o, trailer, sums, err := parseMeta(meta, h.body)
-	if err != nil || o.variantHash() != h.variant {
+	about, trailer, sums, err := parseMeta(meta, h.body)
+	if err != nil {
 		return nil, errDamaged
 	}
 	l := &lying{d: d, at: h.bodyAt, size: h.body, sums: sums}
-	o.seq, o.bytes = h.seq, o.cost(int64(4*len(sums)))
-	o.body = &spool{size: h.body, ended: true, disk: l}
-	if h.body <= blockSize {
+	about.seq = h.seq
+	o := about.object(lyingBody(l, trailer))
+	if o.variantHash() != h.variant {
+		return nil, errDamaged
+	}
+	o.bytes = o.cost(int64(4 * len(sums)))
+	if h.body <= blockSize && len(trailer) == 0 {
 		if o.body, err = d.promote(h, l, rest); err != nil {
 			return nil, err
 		}
@@ -89,10 +92,6 @@ func (d *disk) build(h *head, meta, rest []byte) (*object, error) {
 		return nil, errGone
 	} else {
 		d.release(seg)
-	}
-	o.body.trailer = trailer
-	if o.header == nil {
-		o.header = http.Header{}
 	}
 	return o, nil
 }
@@ -115,9 +114,7 @@ func (d *disk) promote(h *head, l *lying, rest []byte) (*spool, error) {
 	if len(b) > 0 && checksum(b) != l.sums[0] {
 		return nil, errDamaged
 	}
-	s := wholeBody(b)
-	s.copied.Store(l)
-	return s, nil
+	return wholeBody(b), nil
 }
 
 // bury makes a ghost of a record that is of no use.

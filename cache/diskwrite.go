@@ -45,10 +45,7 @@ func (d *disk) newRecord(j job) (*record, error) {
 // copyOf returns where a body lies already, if it is to be referred to: it is large, and will not be
 // evicted soon.
 func (d *disk) copyOf(s *spool) *lying {
-	l := s.disk
-	if l == nil {
-		l = s.copied.Load()
-	}
+	l := s.copyOnDisk()
 	if l == nil || l.size <= blockSize || l.bad.Load() {
 		return nil
 	}
@@ -325,8 +322,8 @@ func (d *disk) publish(s *segment, r *record, state uint8) bool {
 	}
 	d.grow(s, r.head.size())
 	d.index.put(slot{print: print, at: r.head.at, size: uint32(r.head.size()), variant: r.head.variant, state: state})
-	if r.body.disk == nil && r.head.body > blockSize {
-		r.body.copied.Store(&lying{d: d, at: r.head.bodyAt, size: r.head.body, sums: r.sums})
+	if r.head.body > blockSize {
+		r.body.alsoAt(&lying{d: d, at: r.head.bodyAt, size: r.head.body, sums: r.sums})
 	}
 	return state != ghost
 }

@@ -3,6 +3,7 @@ package cache
 import (
 	"bytes"
 	"io"
+	"maps"
 	"net/http"
 	"net/textproto"
 	"slices"
@@ -52,11 +53,10 @@ var textual = []string{"text/", "application/json", "application/javascript", "a
 
 // codable reports whether clients may get the object in another coding.
 func (o *object) codable() bool {
-	h := o.header
-	kind := strings.ToLower(h.Get("Content-Type"))
-	return o.status == http.StatusOK && h["Content-Encoding"] == nil && o.part == nil &&
+	kind := strings.ToLower(o.fields.get("Content-Type"))
+	return o.status() == http.StatusOK && o.fields.values("Content-Encoding") == nil && o.part() == nil &&
 		slices.ContainsFunc(textual, func(t string) bool { return strings.HasPrefix(kind, t) }) &&
-		!parseDirectives(h["Cache-Control"]).noTransform
+		!parseDirectives(o.fields.values("Cache-Control")).noTransform
 }
 
 // accepted returns the coding that a client likes best of those there are; of equals, the first of codings. nil: none.
@@ -110,7 +110,7 @@ func (x *exchange) encode(o *object, resp *http.Response) (body *spool) {
 	}
 	resp.Header["Vary"] = withName(resp.Header["Vary"], "Accept-Encoding")
 	best := accepted(x.req.Header["Accept-Encoding"])
-	if best == nil || len(x.ranges) > 0 || !o.body.whole() || o.body.err != nil || o.body.size < minCoded || o.body.size > maxCoded {
+	if best == nil || len(x.ranges) > 0 || !o.body.whole() || o.body.size < minCoded || o.body.size > maxCoded {
 		return nil
 	}
 	if body = x.c.codedBody(o, best); body == nil {
@@ -143,9 +143,10 @@ func withName(lines []string, name string) []string {
 
 // codedBody returns o's body in a coding, made now if nobody asked for it before.
 func (c *Cache) codedBody(o *object, k *coding) *spool {
-	o.coded.mu.Lock()
-	defer o.coded.mu.Unlock()
-	if body, ok := o.coded.bodies[k.name]; ok {
+	d := o.coded()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if body, ok := d.bodies[k.name]; ok {
 		return body
 	}
 	var out bytes.Buffer
@@ -157,14 +158,28 @@ func (c *Cache) codedBody(o *object, k *coding) *spool {
 	var body *spool
 	if int64(out.Len()) < o.body.size-o.body.size/8 {
 		b := bytes.Clone(out.Bytes())
-		body = &spool{chunks: [][]byte{b}, size: int64(len(b)), ended: true}
+		body = wholeBody(b)
 		c.grow(o, body.size)
 	}
-	if o.coded.bodies == nil {
-		o.coded.bodies = map[string]*spool{}
+	if d.bodies == nil {
+		d.bodies = map[string]*spool{}
 	}
-	o.coded.bodies[k.name] = body
+	d.bodies[k.name] = body
 	return body
+}
+
+// takeCoded gives o, which has the same body, what was derived of another.
+func (o *object) takeCoded(from *object) {
+	m := from.more.Load()
+	if m == nil {
+		return
+	}
+	m.coded.mu.Lock()
+	bodies := maps.Clone(m.coded.bodies)
+	m.coded.mu.Unlock()
+	if len(bodies) > 0 {
+		o.coded().bodies = bodies
+	}
 }
 
 // grow accounts for more bytes of an object.

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"hash/maphash"
 	"net/http"
 	"slices"
 	"sync"
@@ -12,49 +13,116 @@ type entry struct {
 	shard   *shard
 	key     key
 	objects []*object
+	traffic *traffic // nil: nothing is under way
+}
+
+// traffic is what an entry has besides objects, for a while.
+type traffic struct {
 	flights []*flight
-	active  int    // flights, those included that nobody can join
-	vary    string // of the last response: what tells its variants apart, as far as is known
+	active  int // flights, those included that nobody can join
 	pass    time.Time
-	purged  purgeSeqs // by URL
-	out     []*object // taken out, for storage to learn of when the lock is released
-	asked   []asked   // for Peek
+	purged  purgeSeqs // by URL, while a flight is under way
 }
 
 // shard is a part of all entries under one lock.
 type shard struct {
 	mu      sync.Mutex
-	entries map[key]*entry
+	entries map[uint64]*entry // by a keyed hash of their keys
+	odd     map[key]*entry    // those whose hash another has
+	seed    maphash.Seed
+	out     []*object // taken out, for storage to learn of when the lock is released
 	storage *storage
 	disk    *disk // nil: none
 }
 
 const shards = 64
 
+// find returns the entry of a key, or nil; the shard is locked.
+func (s *shard) find(k *key) *entry {
+	if e := s.entries[s.hash(k)]; e != nil && e.key == *k {
+		return e
+	}
+	return s.odd[*k]
+}
+
+func (s *shard) hash(k *key) uint64 { return maphash.Bytes(s.seed, k[:]) }
+
 // entry returns the entry of a key, a new one if need be, and its shard locked.
 func (c *Cache) entry(k key) *entry {
 	s := &c.shards[k[0]%shards]
 	s.mu.Lock()
-	e := s.entries[k]
+	e := s.find(&k)
 	if e == nil {
 		e = &entry{shard: s, key: k}
-		s.entries[k] = e
+		s.add(e)
 	}
 	return e
 }
 
-// unlock releases the entry's shard and forgets the entry if it holds nothing. While a flight is under way
+func (s *shard) add(e *entry) {
+	if h := s.hash(&e.key); s.entries[h] == nil {
+		s.entries[h] = e
+		return
+	}
+	if s.odd == nil {
+		s.odd = map[key]*entry{}
+	}
+	s.odd[e.key] = e
+}
+
+func (s *shard) remove(e *entry) {
+	if h := s.hash(&e.key); s.entries[h] == e {
+		delete(s.entries, h)
+	} else {
+		delete(s.odd, e.key)
+	}
+}
+
+// unlock releases the entry's shard and forgets what it need not know any more. While a flight is under way
 // it must not be forgotten that it was purged.
 func (e *entry) unlock(now time.Time) {
-	if len(e.objects) == 0 && e.active == 0 && !e.pass.After(now) {
-		delete(e.shard.entries, e.key)
+	s := e.shard
+	if t := e.traffic; t != nil && t.active == 0 && !t.pass.After(now) {
+		e.traffic = nil
 	}
-	out := e.out
-	e.out = nil
-	e.shard.mu.Unlock()
+	if len(e.objects) == 0 && e.traffic == nil {
+		s.remove(e)
+	}
+	out := s.out
+	s.out = nil
+	s.mu.Unlock()
 	if len(out) > 0 {
-		e.shard.storage.drop(out...)
+		s.storage.drop(out...)
 	}
+}
+
+// busy returns the entry's traffic, to be changed.
+func (e *entry) busy() *traffic {
+	if e.traffic == nil {
+		e.traffic = new(traffic)
+	}
+	return e.traffic
+}
+
+// passes reports whether requests for the key are known not to share responses.
+func (e *entry) passes(now time.Time) bool { return e.traffic != nil && e.traffic.pass.After(now) }
+
+// purged returns the numbers of purges by URL that concern what is under way.
+func (e *entry) purged() purgeSeqs {
+	if e.traffic == nil {
+		return purgeSeqs{}
+	}
+	return e.traffic.purged
+}
+
+// vary returns what tells the key's variants apart, as far as is known.
+func (e *entry) vary() string {
+	for _, o := range slices.Backward(e.objects) {
+		if o.part() == nil {
+			return o.kind.Value().vary
+		}
+	}
+	return ""
 }
 
 // match returns the newest object that answers a request with these fields; of several the one
@@ -62,7 +130,7 @@ func (e *entry) unlock(now time.Time) {
 func (e *entry) match(c *Cache, service string, h http.Header, wanted []byteRange) (best *object) {
 	for i := len(e.objects) - 1; i >= 0; i-- {
 		o := e.objects[i]
-		if !o.matches(h) || o.part != nil && !o.part.covers(wanted) {
+		if !o.matches(h) || o.part() != nil && !o.part().covers(wanted) {
 			continue
 		}
 		if c.dead(o, service) {
@@ -73,14 +141,12 @@ func (e *entry) match(c *Cache, service string, h http.Header, wanted []byteRang
 			c.lose(e, o)
 			continue
 		}
-		if best == nil || best.part != nil && o.part == nil || (best.part == nil) == (o.part == nil) && best.body.whole() && o.date().After(best.date()) {
+		if best == nil || best.part() != nil && o.part() == nil || (best.part() == nil) == (o.part() == nil) && best.body.whole() && o.date().After(best.date()) {
 			best = o
 		}
 	}
 	return best
 }
-
-func (o *object) date() time.Time { return dateOf(o.header, o.came) }
 
 // covers reports whether the part holds all of the one range that is wanted.
 func (p *part) covers(wanted []byteRange) bool {
@@ -101,15 +167,12 @@ func (e *entry) add(o *object) {
 	}
 	o.entry = e
 	e.objects = append(e.objects, o)
-	if o.part == nil {
-		e.vary = o.vary
-	}
 }
 
 // supersede takes out what o, which is whole now, replaces: what would have answered its request.
 func (e *entry) supersede(o *object, fields http.Header) {
 	for _, old := range slices.Clone(e.objects) {
-		if old != o && old.matches(fields) && !old.sameParts(o) && !old.asked.After(o.asked) {
+		if old != o && old.matches(fields) && !old.sameParts(o) && old.asked() <= o.asked() {
 			e.remove(old)
 		}
 	}
@@ -117,32 +180,36 @@ func (e *entry) supersede(o *object, fields http.Header) {
 
 // sameParts reports whether two parts are of the same representation.
 func (o *object) sameParts(p *object) bool {
-	return o.part != nil && p.part != nil && o.strong && o.header.Get("Etag") == p.header.Get("Etag") &&
-		o.part.length == p.part.length && *o.part != *p.part
+	a, b := o.part(), p.part()
+	return a != nil && b != nil && o.is(strong) && o.fields.get("Etag") == p.fields.get("Etag") && a.length == b.length && *a != *b
 }
 
 // remove takes o out.
 func (e *entry) remove(o *object) {
 	if i := slices.Index(e.objects, o); i >= 0 {
 		e.objects = slices.Delete(e.objects, i, i+1)
-		e.out = append(e.out, o)
+		e.shard.out = append(e.shard.out, o)
 	}
-	o.dropped = true
-	if o.settled {
+	o.set(dropped)
+	if o.is(settled) {
 		e.shard.disk.remove(e.key, o.variantHash())
 	}
 }
 
 // purgedSince reports whether o must not be used any more, not even if the origin says that it is still good.
 func (e *entry) purgedSince(c *Cache, o *object, service string) bool {
-	return e.purged.hard > o.seq || c.dead(o, service)
+	return e.purged().hard > o.seq || c.dead(o, service)
 }
 
 // joinable returns a flight whose response a request with these fields may wait for. Whether it was
 // purged meanwhile by a surrogate key shows when it lands.
 func (e *entry) joinable(h http.Header) *flight {
-	for _, f := range e.flights {
-		if !f.guest && variant(e.vary, f.fields) == variant(e.vary, h) && e.purged.hard <= f.seq {
+	if e.traffic == nil {
+		return nil
+	}
+	vary := e.vary()
+	for _, f := range e.traffic.flights {
+		if !f.guest && variant(vary, f.fields) == variant(vary, h) && e.purged().hard <= f.seq {
 			return f
 		}
 	}
@@ -150,18 +217,18 @@ func (e *entry) joinable(h http.Header) *flight {
 }
 
 func (e *entry) land(f *flight) {
-	if i := slices.Index(e.flights, f); i >= 0 {
-		e.flights = slices.Delete(e.flights, i, i+1)
+	if i := slices.Index(e.traffic.flights, f); i >= 0 {
+		e.traffic.flights = slices.Delete(e.traffic.flights, i, i+1)
 	}
 }
 
 // tags returns the entity tags of the objects, but's first, so that one request validates any of them.
 func (e *entry) tags(c *Cache, service string, but *object) (tags []string) {
-	if but != nil && but.header.Get("Etag") != "" {
-		tags = append(tags, but.header.Get("Etag"))
+	if but != nil && but.fields.get("Etag") != "" {
+		tags = append(tags, but.fields.get("Etag"))
 	}
 	for _, o := range e.objects {
-		if etag := o.header.Get("Etag"); etag != "" && o.part == nil && o.body.whole() && len(tags) < 8 && !slices.Contains(tags, etag) && !e.purgedSince(c, o, service) {
+		if etag := o.fields.get("Etag"); etag != "" && o.part() == nil && o.body.whole() && len(tags) < 8 && !slices.Contains(tags, etag) && !e.purgedSince(c, o, service) {
 			tags = append(tags, etag)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"maps"
 	"net/http"
 	"slices"
 	"time"
@@ -49,9 +48,9 @@ func (c *Cache) newFlight(e *entry, req *http.Request, fields http.Header, base 
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(req.Context()))
 	f := &flight{c: c, pol: pol, entry: e, req: req.WithContext(ctx), fields: fields, key: e.key, seq: c.purges.last.Load(),
 		base: base, listed: listed, cancel: cancel, landed: make(chan struct{})}
-	e.active++
+	e.busy().active++
 	if listed {
-		e.flights = append(e.flights, f)
+		e.traffic.flights = append(e.traffic.flights, f)
 	}
 	return f
 }
@@ -92,7 +91,7 @@ func (f *flight) failed(err error, now time.Time) {
 		f.obj, f.detail = f.base, "origin-unreachable"
 	} else {
 		f.err = err
-		if f.base != nil && f.base.noStale {
+		if f.base != nil && f.base.is(noStale) {
 			f.err = &StaleError{err}
 		}
 	}
@@ -102,7 +101,7 @@ func (f *flight) failed(err error, now time.Time) {
 
 // forgiven reports whether the object being validated may stand in for an origin that fails.
 func (f *flight) forgiven(now time.Time, grace time.Duration, answered bool) bool {
-	return f.base != nil && forgiving(f.base.freshnessAt(now, false), f.base.sie, grace, answered) && !f.gone(f.base)
+	return f.base != nil && forgiving(f.base.freshnessAt(now, false), f.base.sie.duration(), grace, answered) && !f.gone(f.base)
 }
 
 // gone reports whether o was purged.
@@ -121,22 +120,21 @@ func (f *flight) validated(resp *http.Response, asked, came time.Time) {
 		f.land(nil, came)
 		return
 	}
-	header := freshened(base.header, resp.Header, nil)
-	v := judge(f.req, base.status, header, asked, came, f.pol)
-	fresh := &object{
-		vary: base.vary, variant: variant(base.vary, f.fields), status: base.status, header: header, body: base.body, part: base.part, trailer: base.trailer,
+	header := freshened(base.fields.header(), resp.Header, nil)
+	v := judge(f.req, base.status(), header, asked, came, f.pol)
+	vary := base.kind.Value().vary
+	about := facts{
+		vary: vary, variant: variant(vary, f.fields), status: base.status(), header: header, part: base.part(), trailer: base.trailer(),
 		asked: asked, came: came, age: v.age, lifetime: v.lifetime, swr: v.swr, sie: v.sie, noStale: v.noStale, noCache: v.noCache,
-		keys: surrogateKeys(header, f.req, f.pol), seq: f.seq, bytes: base.bytes,
-		service: f.pol.Service, sensitive: f.pol.Sensitive || base.sensitive,
+		keys: surrogateKeys(header, f.req, f.pol), seq: f.seq, hits: base.hits.Load(),
+		service: f.pol.Service, sensitive: f.pol.Sensitive || base.is(sensitive),
 	}
 	if ds := resp.Header["Date"]; ds == nil {
-		fresh.header.Set("Date", came.UTC().Format(http.TimeFormat))
+		header.Set("Date", came.UTC().Format(http.TimeFormat))
 	}
-	fresh.hits.Store(base.hits.Load())
-	base.coded.mu.Lock()
-	fresh.coded.bodies = maps.Clone(base.coded.bodies)
-	base.coded.mu.Unlock()
-	fresh.validators()
+	fresh := about.object(base.body)
+	fresh.bytes = base.bytes
+	fresh.takeCoded(base)
 	f.obj, f.status, f.stored = fresh, http.StatusNotModified, v.store
 	if !v.store {
 		f.detail = v.detail
@@ -151,13 +149,13 @@ func (f *flight) validated(resp *http.Response, asked, came time.Time) {
 
 // tagged returns the stored object that a 304 with that entity tag speaks of (RFC 9111 section 4.3.4).
 func (f *flight) tagged(etag string) (found *object) {
-	if f.base != nil && (etag == "" || etag == f.base.header.Get("Etag")) {
+	if f.base != nil && (etag == "" || etag == f.base.fields.get("Etag")) {
 		return f.base
 	}
 	e := f.c.entry(f.key)
 	defer e.unlock(time.Time{})
 	for _, o := range e.objects {
-		if o.part == nil && o.body.whole() && (o.header.Get("Etag") == etag || etag == "" && len(e.objects) == 1) {
+		if o.part() == nil && o.body.whole() && (o.fields.get("Etag") == etag || etag == "" && len(e.objects) == 1) {
 			return o
 		}
 	}
@@ -179,18 +177,17 @@ func (f *flight) answered(resp *http.Response, asked, came time.Time) {
 		f.land(nil, came)
 		return
 	}
-	o := newObject(f.req, resp, &v, asked, came)
-	o.variant, o.ahead = variant(o.vary, f.fields), f.pol.Ahead
-	o.keys, o.seq = surrogateKeys(resp.Header, f.req, f.pol), f.seq
-	o.service, o.sensitive = f.pol.Service, f.pol.Sensitive
+	about := newFacts(f.req, resp, &v, asked, came)
+	about.variant, about.ahead = variant(about.vary, f.fields), f.pol.Ahead
+	about.keys, about.seq = surrogateKeys(resp.Header, f.req, f.pol), f.seq
+	about.service, about.sensitive = f.pol.Service, f.pol.Sensitive
 	if resp.StatusCode == http.StatusPartialContent {
-		o.part, _ = parsePart(resp.Header)
+		about.part, _ = parsePart(resp.Header)
 	}
-	o.body = newSpool()
-	o.body.awaited = !f.behind
 	for name := range resp.Trailer {
-		o.trailer = append(o.trailer, name)
+		about.trailer = append(about.trailer, name)
 	}
+	o := about.object(newSpool(!f.behind))
 	f.obj, f.stored = o, v.store
 	keep := o
 	if !v.store {
@@ -216,7 +213,7 @@ func (f *flight) supersede(o *object) {
 	e := f.c.entry(f.key)
 	defer e.unlock(f.c.cfg.Now())
 	switch {
-	case o.dropped:
+	case o.is(dropped):
 	case f.c.dead(o, f.pol.Service):
 		e.remove(o)
 	default:
@@ -227,23 +224,24 @@ func (f *flight) supersede(o *object) {
 // land makes keep, if given, an object of the entry, and lets everybody go on who waits.
 func (f *flight) land(keep *object, now time.Time) {
 	e := f.c.entry(f.key)
-	e.active--
+	e.traffic.active--
 	if f.listed {
 		e.land(f)
 	}
 	switch {
 	case keep == nil && f.obj != nil:
 		f.dead = e.purgedSince(f.c, f.obj, f.pol.Service)
-	case keep != nil && e.purged.hard <= f.seq && !f.c.dead(keep, f.pol.Service):
-		if e.purged.soft > f.seq {
-			keep.stale.Store(true)
+	case keep != nil && e.purged().hard <= f.seq && !f.c.dead(keep, f.pol.Service):
+		if e.purged().soft > f.seq {
+			keep.set(stale)
 		}
 		e.add(keep)
-		e.pass = time.Time{}
+		e.traffic.pass = time.Time{}
 	case keep != nil:
-		keep.dropped, f.dead = true, true
+		f.dead = true
+		keep.set(dropped)
 	case f.rest != nil && f.listed:
-		e.pass = now.Add(passTime)
+		e.traffic.pass = now.Add(passTime)
 		if f.base != nil && f.rest.StatusCode < 500 { // what was stored is no longer what the origin says
 			e.remove(f.base)
 		}
@@ -293,10 +291,8 @@ func (c *Cache) fill(o *object, resp *http.Response, keep bool) error {
 			err = io.ErrUnexpectedEOF
 		}
 		if err == io.EOF {
-			o.body.shrink()
 			o.bytes = o.cost(size)
-			o.body.trailer = resp.Trailer
-			o.body.end(nil)
+			o.body.finish(resp.Trailer)
 			if !keep {
 				return errGone
 			}
@@ -325,7 +321,7 @@ func (c *Cache) keep(o *object) bool {
 	// It may have been superseded before storage knew of it.
 	s := &c.shards[o.entry.key[0]%shards]
 	s.mu.Lock()
-	gone := o.dropped
+	gone := o.is(dropped)
 	s.mu.Unlock()
 	if gone {
 		c.storage.drop(o)

@@ -2,7 +2,6 @@ package cache
 
 import (
 	"context"
-	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -20,12 +19,12 @@ const maxPass = time.Hour
 func (t *Transaction) BackendRequest() *http.Request {
 	t.asked = t.c.cfg.Now()
 	req := (&exchange{req: t.req}).get()
-	if o := t.found; o != nil && o.validator && t.state&wedge.CacheStale != 0 {
+	if o := t.found; o != nil && o.is(validator) && t.state&wedge.CacheStale != 0 {
 		var tags []string
-		if tag := o.header.Get("Etag"); tag != "" {
+		if tag := o.fields.get("Etag"); tag != "" {
 			tags = []string{tag}
 		}
-		return conditional(req, tags, o.header.Get("Last-Modified"))
+		return conditional(req, tags, o.fields.get("Last-Modified"))
 	}
 	return withoutConditions(req)
 }
@@ -33,7 +32,7 @@ func (t *Transaction) BackendRequest() *http.Request {
 // Prepare makes of a backend's response what is to be stored, or passed on, and says what to do with it.
 func (t *Transaction) Prepare(status int, h http.Header) (wedge.CacheAction, int, http.Header) {
 	if status == http.StatusNotModified && t.confirmed(h) {
-		return wedge.CacheUpdate, t.found.status, aged(freshened(t.found.header, h, nil), h)
+		return wedge.CacheUpdate, t.found.status(), aged(freshened(t.found.fields.header(), h, nil), h)
 	}
 	v := judge(t.req, status, h, t.asked, t.c.cfg.Now(), t.pol)
 	if n, ok := parseOffset(h.Get("Content-Length")); ok && n > t.c.cfg.MaxObject {
@@ -51,7 +50,7 @@ func (t *Transaction) Prepare(status int, h http.Header) (wedge.CacheAction, int
 // confirmed reports whether a 304 with these fields is about what was found.
 func (t *Transaction) confirmed(h http.Header) bool {
 	etag := h.Get("Etag")
-	return t.found != nil && t.state&wedge.CacheStale != 0 && (etag == "" || etag == t.found.header.Get("Etag"))
+	return t.found != nil && t.state&wedge.CacheStale != 0 && (etag == "" || etag == t.found.fields.get("Etag"))
 }
 
 // aged gives back the age that a response came with, for Suggest to see.
@@ -103,8 +102,8 @@ func (t *Transaction) Response(ctx context.Context, asked bool) (*http.Response,
 
 // raw answers with all of what is stored, and adds nothing.
 func (x *exchange) raw(o *object) (*http.Response, error) {
-	resp := &http.Response{StatusCode: o.status, Status: strconv.Itoa(o.status) + " " + http.StatusText(o.status), Proto: "HTTP/1.1",
-		ProtoMajor: 1, ProtoMinor: 1, Header: maps.Clone(o.header), Request: x.req, ContentLength: o.length()}
+	resp := &http.Response{StatusCode: o.status(), Status: strconv.Itoa(o.status()) + " " + http.StatusText(o.status()), Proto: "HTTP/1.1",
+		ProtoMajor: 1, ProtoMinor: 1, Header: o.fields.header(), Request: x.req, ContentLength: o.length()}
 	return x.body(o, resp, 0, -1)
 }
 
@@ -143,7 +142,7 @@ func (t *Transaction) Pass(maxAge time.Duration) error {
 	}
 	now := t.c.cfg.Now()
 	e := t.c.entry(t.key)
-	e.pass = now.Add(min(maxAge, maxPass))
+	e.busy().pass = now.Add(min(maxAge, maxPass))
 	if t.found != nil { // it is no longer what the origin says
 		e.remove(t.found)
 	}

@@ -198,7 +198,7 @@ func TestGuestChoosesStale(t *testing.T) {
 		var w sync.WaitGroup
 		w.Go(func() {
 			y := lookFor(t, c, "GET", page)
-			wantState(t, y, stale)
+			wantState(t, y, foundStale)
 			wantFound(t, y, 200, "body")
 		})
 		synctest.Wait()

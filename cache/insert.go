@@ -27,14 +27,14 @@ func (t *Transaction) Object() (i wedge.CacheObject, ok bool) {
 		return i, false
 	}
 	i = wedge.CacheObject{
-		MaxAge: o.lifetime, SWR: o.swr, SIE: o.sie, Age: o.ageAt(t.c.cfg.Now()), Hits: uint64(o.hits.Load()),
-		Length: o.length(), Metadata: o.metadata, Sensitive: o.sensitive,
+		MaxAge: o.lifetime, SWR: o.swr.duration(), SIE: o.sie.duration(), Age: o.ageAt(t.c.cfg.Now()), Hits: uint64(o.hits.Load()),
+		Length: o.length(), Metadata: o.metadata(), Sensitive: o.is(sensitive),
 	}
 	i.Whole = i.Length >= 0 && o.body.whole()
-	if o.vary != "" {
-		i.Vary = strings.Split(o.vary, ",")
+	if vary := o.kind.Value().vary; vary != "" {
+		i.Vary = strings.Split(vary, ",")
 	}
-	for _, k := range o.keys {
+	for _, k := range o.keys() {
 		if !strings.HasPrefix(k, "\x00") { // none of a guest's own: see groupKey and urlKey
 			i.SurrogateKeys = append(i.SurrogateKeys, k)
 		}
@@ -66,9 +66,8 @@ func (t *Transaction) Insert(w wedge.CacheWrite, body io.ReadCloser, awaited boo
 		f.fields = w.Header
 	}
 	now := t.c.cfg.Now()
-	o := t.object(f, &w, now)
-	o.body = newSpool()
-	o.body.awaited = awaited
+	about := t.facts(f, &w, now)
+	o := about.object(newSpool(awaited))
 	f.obj, f.stored = o, true
 	f.land(o, now)
 	go f.bring(o, body, w.Length)
@@ -84,16 +83,16 @@ func (t *Transaction) holding(o *object, awaited bool) *Transaction {
 	return h
 }
 
-// object makes the object that w describes.
-func (t *Transaction) object(f *flight, w *wedge.CacheWrite, now time.Time) *object {
-	o := &object{
+// facts returns what w says of an object.
+func (t *Transaction) facts(f *flight, w *wedge.CacheWrite, now time.Time) facts {
+	o := facts{
 		status: w.Status, header: http.Header{}, asked: now, came: now, age: w.InitialAge, lifetime: w.MaxAge, swr: w.SWR, sie: w.SIE,
 		keys: w.SurrogateKeys, seq: f.seq, metadata: w.Metadata, sensitive: w.Sensitive || t.pol.Sensitive, service: t.pol.Service,
 	}
 	o.vary = varies(http.Header{"Vary": w.Vary})
 	o.variant = variant(o.vary, f.fields)
 	if t.req != nil {
-		t.asResponse(o, w)
+		t.asResponse(&o, w)
 	}
 	if delete(o.header, "Content-Length"); w.Length >= 0 {
 		o.header["Content-Length"] = []string{strconv.FormatInt(w.Length, 10)}
@@ -148,15 +147,16 @@ func (t *Transaction) Update(w wedge.CacheWrite) (*Transaction, error) {
 	now := t.c.cfg.Now()
 	w.Length = base.length()
 	if w.Metadata == nil {
-		w.Metadata = base.metadata
+		w.Metadata = base.metadata()
 	}
-	if w.Vary == nil && base.vary != "" {
-		w.Vary = []string{base.vary}
+	if vary := base.kind.Value().vary; w.Vary == nil && vary != "" {
+		w.Vary = []string{vary}
 	}
-	o := t.object(f, &w, now)
-	o.sensitive = o.sensitive || base.sensitive // its body is
-	o.body, o.part, o.trailer, o.bytes = base.body, base.part, base.trailer, o.cost(w.Length)
-	o.hits.Store(base.hits.Load())
+	about := t.facts(f, &w, now)
+	about.sensitive = about.sensitive || base.is(sensitive) // its body is
+	about.part, about.trailer, about.hits = base.part(), base.trailer(), base.hits.Load()
+	o := about.object(base.body)
+	o.bytes = o.cost(w.Length)
 	f.obj, f.stored = o, true
 	f.land(o, now)
 	if f.c.keep(o) {
@@ -167,7 +167,7 @@ func (t *Transaction) Update(w wedge.CacheWrite) (*Transaction, error) {
 }
 
 // asResponse gives an object what only responses have.
-func (t *Transaction) asResponse(o *object, w *wedge.CacheWrite) {
+func (t *Transaction) asResponse(o *facts, w *wedge.CacheWrite) {
 	v := judge(t.req, w.Status, w.Response, o.asked, o.came, t.pol)
 	o.noStale = v.noStale && w.SWR+w.SIE == 0 // whoever says how long it may be stale means it
 	o.header = storedFields(w.Response, nil)
@@ -178,8 +178,5 @@ func (t *Transaction) asResponse(o *object, w *wedge.CacheWrite) {
 	for _, g := range groups(w.Response["Cache-Groups"]) {
 		o.keys = append(o.keys, groupKey(t.req, g))
 	}
-	if o.header["Date"] == nil {
-		o.header.Set("Date", o.came.UTC().Format(http.TimeFormat))
-	}
-	o.validators()
+	o.date()
 }

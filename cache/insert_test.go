@@ -18,9 +18,9 @@ import (
 )
 
 const (
-	fresh = wedge.CacheFound | wedge.CacheUsable
-	stale = fresh | wedge.CacheStale
-	chore = wedge.CacheMustInsert
+	fresh      = wedge.CacheFound | wedge.CacheUsable
+	foundStale = fresh | wedge.CacheStale
+	chore      = wedge.CacheMustInsert
 )
 
 func look(t *testing.T, c *Cache, mode wedge.CacheMode, key string, lines ...string) *Transaction {
@@ -112,7 +112,7 @@ func TestObject(t *testing.T) {
 			t.Error("another service finds it")
 		}
 		time.Sleep(49 * time.Second)
-		wantState(t, look(t, c, wedge.CacheRead, "k"), stale)
+		wantState(t, look(t, c, wedge.CacheRead, "k"), foundStale)
 		time.Sleep(time.Minute)
 		wantState(t, look(t, c, wedge.CacheRead, "k"), 0)
 		if used, n := c.Used(); n != 1 || used < overhead+10 {
@@ -219,8 +219,8 @@ func TestObjectStale(t *testing.T) {
 		put(t, c, "k", "value", func(w *wedge.CacheWrite) { w.Metadata, w.SurrogateKeys = []byte("meta"), []string{"a"} })
 		time.Sleep(61 * time.Second)
 		chosen, other := look(t, c, wedge.CacheCollapse, "k"), look(t, c, wedge.CacheCollapse, "k")
-		wantState(t, chosen, stale|chore)
-		wantState(t, other, stale)
+		wantState(t, chosen, foundStale|chore)
+		wantState(t, other, foundStale)
 		if _, err := other.Update(wedge.CacheWrite{}); wedge.KindOf(err) != wedge.Conflict {
 			t.Errorf("update by another: %v", err)
 		}
@@ -279,7 +279,7 @@ func TestObjectPurge(t *testing.T) {
 		purge("other", false)
 		wantState(t, look(t, c, wedge.CacheRead, "k"), fresh)
 		purge("shop", true)
-		wantState(t, look(t, c, wedge.CacheCollapse, "k"), stale|chore)
+		wantState(t, look(t, c, wedge.CacheCollapse, "k"), foundStale|chore)
 		leader := look(t, c, wedge.CacheCollapse, "k2")
 		purge("shop", false)
 		wantState(t, look(t, c, wedge.CacheRead, "k"), 0)

@@ -9,12 +9,17 @@ import (
 	"github.com/wedge-cloud/wedge"
 )
 
-// A key names what requests for the same resource have in common.
-type key [sha256.Size]byte
+// A key names what requests for the same resource have in common: 192 bits of a SHA-256, with which nobody finds
+// two resources of one key.
+type key [24]byte
+
+func shortened(sum [sha256.Size]byte) key { return key(sum[:len(key{})]) }
 
 // keyOf returns the key of req for a service: scheme and authority in their normal form, path and
 // query byte for byte, for only the origin knows which of their spellings mean the same.
-func keyOf(req *http.Request, pol *wedge.Caching) key {
+func keyOf(req *http.Request, pol *wedge.Caching) key { return shortened(sumOf(req, pol)) }
+
+func sumOf(req *http.Request, pol *wedge.Caching) [sha256.Size]byte {
 	h := make([]byte, 0, 256)
 	h = append(append(h, pol.Service...), 0)
 	h = append(append(h, pol.Space...), 0)

@@ -1,13 +1,11 @@
 package cache
 
 import (
-	"bytes"
 	"crypto/sha256"
-	"maps"
+	"hash/maphash"
 	"net/http"
 	"net/textproto"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -49,23 +47,25 @@ func (c *Cache) Peek(q *Query, h *Hit) bool {
 	if o == nil {
 		return false
 	}
-	r := c.rendering(o)
-	if r.unfit || q.Head && !r.length {
+	if o.is(unfit) {
 		return false
 	}
-	body, whole := o.body.pieces(h.Body)
-	if !whole {
+	body, size, whole := o.body.pieces(h.Body)
+	if !whole || q.Head && !o.fields.sized(size) {
 		return false
 	}
-	h.Status = o.status
-	h.Head = r.append(h.Head, o, now)
+	age := o.ageAt(now)
+	says := hitHead{status: o.status(), cache: c.cfg.Name, age: age, ttl: o.lifetime - age, length: size}
+	if o.is(ahead) {
+		says.detail = "; detail=prefetched"
+	}
+	h.Status = says.status
+	h.Head = o.fields.append(h.Head, &says)
 	if !q.Head {
 		h.Body = body
 	}
 	o.hits.Add(1)
-	if !o.visited.Load() {
-		o.visited.Store(true)
-	}
+	o.set(visited)
 	c.stats.Hits.Add(1)
 	return true
 }
@@ -76,16 +76,16 @@ func (c *Cache) peek(q *Query, now time.Time) *object {
 	s := &c.shards[k[0]%shards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := s.entries[k]
+	e := s.find(&k)
 	if e == nil {
 		return nil
 	}
 	var found *object
 	for _, o := range e.objects {
-		if o.part != nil {
+		if o.part() != nil {
 			continue
 		}
-		matches, sure := e.answers(o, q)
+		matches, sure := c.answers(o, q)
 		if !sure || matches && found != nil {
 			return nil
 		}
@@ -93,7 +93,7 @@ func (c *Cache) peek(q *Query, now time.Time) *object {
 			found = o
 		}
 	}
-	if found == nil || c.dead(found, q.Policy.Service) || found.noCache || found.stale.Load() || found.lifetime <= found.ageAt(now) {
+	if found == nil || c.dead(found, q.Policy.Service) || found.is(noCache|stale) || found.lifetime <= found.ageAt(now) {
 		return nil
 	}
 	return found
@@ -104,43 +104,43 @@ func (q *Query) key() key {
 	b := make([]byte, 0, 512)
 	b = append(append(b, q.Policy.Service...), 0, 0, 'u', 0) // no space of its own: see keyOf
 	b = append(append(b, q.Scheme...), "://"...)
-	return sha256.Sum256(append(append(b, q.Host...), q.Target...))
+	return shortened(sha256.Sum256(append(append(b, q.Host...), q.Target...)))
 }
 
 // inVary are the fields of Vary that Peek knows: those that nothing between client and cache changes.
 var inVary = []string{"accept", "accept-encoding", "accept-language", "origin"}
 
-// asked is what requests said in the fields of a Vary, and what that comes to when normalised. An
-// entry remembers a few, for clients of one kind say the same.
+// asked is what requests said in the fields of a Vary, and what that comes to when normalised. Clients
+// of one kind say the same, so the cache remembers some.
 type asked struct{ vary, raw, variant string }
 
-const (
-	maxAsked    = 4
-	maxAskedRaw = 128
-)
+// askedTable has a place for each hash of what requests say; the latest is in it.
+type askedTable struct {
+	seed maphash.Seed
+	at   [512]atomic.Pointer[asked]
+}
+
+const maxAskedRaw = 128
 
 // answers reports whether o matches the query, if that can be said.
-func (e *entry) answers(o *object, q *Query) (matches, sure bool) {
-	if o.vary == "" {
+func (c *Cache) answers(o *object, q *Query) (matches, sure bool) {
+	k := o.kind.Value()
+	if k.vary == "" {
 		return true, true
 	}
-	raw, ok := q.said(make([]byte, 0, maxAskedRaw+64), o.vary)
+	raw, ok := q.said(make([]byte, 0, maxAskedRaw+64), k.vary)
 	if !ok {
 		return false, false
 	}
-	for i := range e.asked {
-		if a := &e.asked[i]; a.vary == o.vary && a.raw == string(raw) {
-			return a.variant == o.variant, true
-		}
+	at := &c.asked.at[maphash.Bytes(c.asked.seed, raw)%uint64(len(c.asked.at))]
+	if a := at.Load(); a != nil && a.vary == k.vary && a.raw == string(raw) {
+		return a.variant == k.variant, true
 	}
-	v := variant(o.vary, q.header(o.vary))
-	if v == o.variant && len(raw) <= maxAskedRaw {
-		if len(e.asked) == maxAsked {
-			e.asked = slices.Delete(e.asked, 0, 1)
-		}
-		e.asked = append(e.asked, asked{o.vary, string(raw), v})
+	v := variant(k.vary, q.header(k.vary))
+	if len(raw) <= maxAskedRaw {
+		at.Store(&asked{k.vary, string(raw), v})
 	}
-	return v == o.variant, true
+	return v == k.variant, true
 }
 
 // said appends the lines that a Vary is about, apart from each other.
@@ -169,105 +169,18 @@ func (q *Query) header(vary string) http.Header {
 	return h
 }
 
-// rendering is an object's head as it goes out, but for the two values that each hit has anew: Age,
-// and ttl in Cache-Status.
-type rendering struct {
-	unfit                  bool // net/http has to send it
-	length                 bool // its Content-Length is known to answers to HEAD too
-	before, between, after []byte
-}
-
-// append writes the head of a hit.
-func (r *rendering) append(b []byte, o *object, now time.Time) []byte {
-	age := o.ageAt(now)
-	b = strconv.AppendInt(append(b, r.before...), int64(age/time.Second), 10)
-	b = strconv.AppendInt(append(b, r.between...), int64((o.lifetime-age)/time.Second), 10)
-	return append(b, r.after...)
-}
-
-// renderOnce is where an object keeps its rendering.
-type renderOnce = atomic.Pointer[rendering]
-
-func (c *Cache) rendering(o *object) *rendering {
-	r := o.rendered.Load()
-	if r == nil {
-		r = o.render(c.cfg.Name, c.cfg.Hidden)
-		o.rendered.Store(r)
-	}
-	return r
-}
-
-// render makes the head that net/http would send: the fields in order of their names.
-func (o *object) render(name string, hidden []string) *rendering {
-	h := maps.Clone(o.header)
-	for _, name := range hidden {
-		delete(h, name)
-	}
-	size := strconv.FormatInt(o.body.length(), 10)
-	r := &rendering{length: slices.Equal(h["Content-Length"], []string{size})}
-	h["Content-Length"] = []string{size}
-	if r.unfit = !o.renders(h); r.unfit {
-		return r
-	}
-	earlier := append(slices.Clone(h["Cache-Status"]), name+"; hit; ttl=")
-	delete(h, "Age")
-	delete(h, "Cache-Status")
-	head := "HTTP/1.1 " + strconv.Itoa(o.status) + " " + http.StatusText(o.status) + "\r\n"
-	r.before = []byte(head + fields(h, "", "Age") + "Age: ")
-	r.between = []byte("\r\n" + fields(h, "Age", "Cache-Status") + "Cache-Status: " + strings.Join(earlier, ", "))
-	detail := ""
-	if o.ahead {
-		detail = "; detail=prefetched"
-	}
-	r.after = []byte(detail + "\r\n" + fields(h, "Cache-Status", "") + "\r\n")
-	return r
-}
-
-// renders reports whether net/http would send an object with these fields as they are. It adds a Date
-// where there is none, and has rules of its own for some status codes.
-func (o *object) renders(h http.Header) bool {
-	for name := range h {
-		if hopByHop[name] {
-			return false
-		}
-	}
-	odd := o.status < 200 || o.status == http.StatusNoContent || o.status == http.StatusNotModified || http.StatusText(o.status) == ""
-	return !odd && h["Date"] != nil && len(o.trailer) == 0
-}
-
-// fields writes those fields whose names are between two others; "" is no bound.
-func fields(h http.Header, after, before string) string {
-	some := http.Header{}
-	for name, values := range h {
-		if name > after && (before == "" || name < before) {
-			some[name] = values
-		}
-	}
-	var b bytes.Buffer
-	_ = some.Write(&b)
-	return b.String()
-}
-
-func (s *spool) length() int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.size
-}
-
 // maxPieces bounds the body of a hit; those of larger ones gain nothing by it.
 const maxPieces = 32
 
-// pieces appends all of a body that is whole and in memory.
-func (s *spool) pieces(to [][]byte) ([][]byte, bool) {
+// pieces appends all of a body that is whole and in memory, and returns how long it is.
+func (s *spool) pieces(to [][]byte) (_ [][]byte, size int64, whole bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.ended || s.err != nil || s.large || len(s.chunks) > maxPieces {
-		return to, false
+	if s.long == nil {
+		return append(to, s.only), s.size, true
 	}
-	left := s.size
-	for _, c := range s.chunks {
-		to = append(to, c)
-		left -= int64(len(c))
+	if !s.isWhole() || s.long.large || s.long.disk != nil || len(s.long.chunks) > maxPieces {
+		return to, 0, false
 	}
-	return to, left == 0
+	return append(to, s.long.chunks...), s.size, true
 }

@@ -3,6 +3,7 @@ package cache
 import (
 	"cmp"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -107,17 +108,19 @@ func (c *Cache) purgeEntry(k key, soft bool) (n uint64, onDisk bool) {
 	defer e.unlock(time.Time{})
 	c.purges.mu.Lock()
 	n = c.purges.last.Load() + 1
-	e.purged.set(n, soft)
+	if e.traffic != nil {
+		e.traffic.purged.set(n, soft)
+		e.traffic.pass = time.Time{}
+	}
 	c.purges.last.Store(n)
 	c.purges.mu.Unlock()
-	for _, o := range append([]*object(nil), e.objects...) {
+	for _, o := range slices.Clone(e.objects) {
 		if soft {
-			o.stale.Store(true)
+			o.set(stale)
 		} else {
 			e.remove(o)
 		}
 	}
-	e.pass = time.Time{}
 	return n, c.disk != nil && c.disk.purgeKey(k, n, soft)
 }
 
@@ -127,9 +130,9 @@ func (c *Cache) dead(o *object, service string) bool {
 	if o.checked.Load() == wide {
 		return false
 	}
-	hard, soft := c.purges.since(o.seq, service, o.keys)
+	hard, soft := c.purges.since(o.seq, service, o.keys())
 	if soft {
-		o.stale.Store(true)
+		o.set(stale)
 	}
 	if !hard {
 		o.checked.Store(wide)

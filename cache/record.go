@@ -20,7 +20,7 @@ const (
 	maxSeq    = 1 << 62 // no number gets that far
 )
 
-var headMagic = [4]byte{'W', 'd', 'g', 1} // the last is the version
+var headMagic = [4]byte{'W', 'd', 'g', 2} // the last is the version
 
 // place is a number of bytes into a segment file: its number in the high half. 0 is nowhere.
 type place uint64
@@ -62,7 +62,7 @@ func (h *head) put(b []byte) {
 	le.PutUint64(b[8:], uint64(h.at))
 	le.PutUint64(b[16:], uint64(h.body))
 	le.PutUint64(b[24:], uint64(h.bodyAt))
-	copy(b[32:64], h.key[:])
+	copy(b[32:56], h.key[:])
 	le.PutUint32(b[64:], h.variant)
 	le.PutUint32(b[68:], h.metaSum)
 	le.PutUint64(b[72:], h.seq)
@@ -76,7 +76,7 @@ func parseHead(b []byte, at place) (h head, err error) {
 		return h, errDamaged
 	}
 	h = head{at: at, meta: int(le.Uint32(b[4:])), body: int64(le.Uint64(b[16:])), bodyAt: place(le.Uint64(b[24:])),
-		key: key(b[32:64]), variant: le.Uint32(b[64:]), metaSum: le.Uint32(b[68:]), seq: le.Uint64(b[72:])}
+		key: key(b[32:56]), variant: le.Uint32(b[64:]), metaSum: le.Uint32(b[68:]), seq: le.Uint64(b[72:])}
 	if place(le.Uint64(b[8:])) != at || h.meta > maxMeta || h.body < 0 || h.body > maxBody || h.seq > maxSeq {
 		return h, errDamaged
 	}
@@ -87,9 +87,10 @@ func blocks(size int64) int { return int((size + blockSize - 1) / blockSize) }
 
 // variantHash tells an entry's objects apart: those with the same replace each other.
 func (o *object) variantHash() uint32 {
-	b := putString(putString(nil, o.vary), o.variant)
-	if o.part != nil {
-		b = append(b, o.part.String()...)
+	k := o.kind.Value()
+	b := putString(putString(nil, k.vary), k.variant)
+	if p := o.part(); p != nil {
+		b = append(b, p.String()...)
 	}
 	sum := sha256.Sum256(b) // clients choose what it is of
 	return binary.LittleEndian.Uint32(sum[:])
@@ -98,24 +99,25 @@ func (o *object) variantHash() uint32 {
 // appendMeta appends what is known of o, and its body's checksums.
 func appendMeta(b []byte, o *object, service string, sums []uint32) []byte {
 	b = putString(b, service)
-	b = putString(putString(b, o.vary), o.variant)
-	b = binary.AppendUvarint(b, uint64(o.status))
+	k := o.kind.Value()
+	b = putString(putString(b, k.vary), k.variant)
+	b = binary.AppendUvarint(b, uint64(o.status()))
 	flags := uint64(0)
-	for i, is := range []bool{o.noStale, o.noCache, o.part != nil} {
+	for i, is := range []bool{o.is(noStale), o.is(noCache), o.part() != nil} {
 		if is {
 			flags |= 1 << i
 		}
 	}
 	b = binary.AppendUvarint(b, flags)
-	if p := o.part; p != nil {
+	if p := o.part(); p != nil {
 		b = binary.AppendVarint(binary.AppendVarint(binary.AppendVarint(b, p.from), p.to), p.length)
 	}
-	for _, n := range []int64{o.asked.UnixNano(), o.came.UnixNano(), int64(o.age), int64(o.lifetime), int64(o.swr), int64(o.sie)} {
+	for _, n := range []int64{o.asked(), o.came, int64(o.age), int64(o.lifetime), int64(o.swr.duration()), int64(o.sie.duration())} {
 		b = binary.AppendVarint(b, n)
 	}
-	b = putHeader(putStrings(b, o.keys), o.header)
-	b = putHeader(putStrings(b, o.trailer), o.body.trailer)
-	b = putString(b, string(o.metadata))
+	b = putString(putStrings(b, o.keys()), o.fields.lines)
+	b = putHeader(putStrings(b, o.trailer()), o.body.trailer())
+	b = putString(b, string(o.metadata()))
 	for _, sum := range sums {
 		b = binary.LittleEndian.AppendUint32(b, sum)
 	}
@@ -123,13 +125,13 @@ func appendMeta(b []byte, o *object, service string, sums []uint32) []byte {
 }
 
 // parseMeta reads what appendMeta wrote, for a body of that size; the object has no body yet.
-func parseMeta(b []byte, body int64) (o *object, trailer http.Header, sums []uint32, err error) {
+func parseMeta(b []byte, body int64) (o *facts, trailer http.Header, sums []uint32, err error) {
 	n := 4 * blocks(body)
 	if n > len(b) {
 		return nil, nil, nil, errDamaged
 	}
 	w := &wire{b: b[:len(b)-n]}
-	o = &object{service: w.string(), vary: w.string(), variant: w.string(), status: int(w.uint())}
+	o = &facts{service: w.string(), vary: w.string(), variant: w.string(), status: int(w.uint())}
 	flags := w.uint()
 	o.noStale, o.noCache = flags&1 != 0, flags&2 != 0
 	if flags&4 != 0 {
@@ -139,18 +141,19 @@ func parseMeta(b []byte, body int64) (o *object, trailer http.Header, sums []uin
 	for _, d := range []*time.Duration{&o.age, &o.lifetime, &o.swr, &o.sie} {
 		*d = time.Duration(w.int())
 	}
-	o.keys, o.header = w.strings(), w.header()
+	o.keys = w.strings()
+	fields, ok := parseFields(w.string())
+	o.header = fields
 	o.trailer, trailer = w.strings(), w.header()
 	if m := w.string(); m != "" {
 		o.metadata = []byte(m)
 	}
-	if w.bad || len(w.b) != 0 || o.status != 0 && (o.status < 100 || o.status > 999) || o.part != nil && !o.part.holds(body) {
+	if w.bad || !ok || len(w.b) != 0 || o.status != 0 && (o.status < 100 || o.status > 999) || o.part != nil && !o.part.holds(body) {
 		return nil, nil, nil, errDamaged
 	}
 	for c := range slices.Chunk(b[len(b)-n:], 4) {
 		sums = append(sums, binary.LittleEndian.Uint32(c))
 	}
-	o.validators()
 	return o, trailer, sums, nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"maps"
 	"mime/multipart"
 	"net/http"
 	"net/textproto"
@@ -16,12 +15,10 @@ import (
 // hit answers with a stored object.
 func (x *exchange) hit(o *object, now time.Time, stale bool) (*http.Response, error) {
 	o.hits.Add(1)
-	if !o.visited.Load() {
-		o.visited.Store(true)
-	}
+	o.set(visited)
 	ttl := o.lifetime - o.ageAt(now)
 	out := outcome{hit: true, ttl: &ttl}
-	if o.ahead {
+	if o.is(ahead) {
 		out.detail = "prefetched"
 	}
 	if stale {
@@ -40,18 +37,18 @@ func (x *exchange) hit(o *object, now time.Time, stale bool) (*http.Response, er
 func (s *spool) whole() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.ended && s.err == nil
+	return s.isWhole()
 }
 
 // length returns how long the body is, or is said to be; -1: not known.
 func (o *object) length() int64 {
 	o.body.mu.Lock()
-	ended, size := o.body.ended && o.body.err == nil, o.body.size
+	whole, size := o.body.isWhole(), o.body.size
 	o.body.mu.Unlock()
-	if ended {
+	if whole {
 		return size
 	}
-	if n, ok := parseOffset(o.header.Get("Content-Length")); ok {
+	if n, ok := parseOffset(o.fields.get("Content-Length")); ok {
 		return n
 	}
 	return -1
@@ -60,23 +57,23 @@ func (o *object) length() int64 {
 // respond makes the response that the request gets of o: all of it, a part, or that it has not changed.
 func (x *exchange) respond(o *object, out *outcome) (*http.Response, error) {
 	resp := &http.Response{
-		StatusCode: o.status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: maps.Clone(o.header), Request: x.req, ContentLength: o.length(),
+		StatusCode: o.status(), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: o.fields.header(), Request: x.req, ContentLength: o.length(),
 	}
-	if resp.ContentLength < 0 || len(o.trailer) > 0 { // the names of some may come only with them
+	if resp.ContentLength < 0 || len(o.trailer()) > 0 { // the names of some may come only with them
 		resp.Trailer = http.Header{}
-		for _, name := range o.trailer {
+		for _, name := range o.trailer() {
 			resp.Trailer[name] = nil
 		}
 	}
-	resp.Status = strconv.Itoa(o.status) + " " + http.StatusText(o.status)
+	resp.Status = strconv.Itoa(o.status()) + " " + http.StatusText(o.status())
 	if age := o.ageAt(x.c.cfg.Now()) / time.Second; out.hit || age > 0 || out.status == http.StatusNotModified || out.collapsed {
 		resp.Header["Age"] = []string{strconv.FormatInt(int64(age), 10)}
 	}
 	out.append(resp.Header, x.c.cfg.Name)
 	coded := x.encode(o, resp)
 	switch {
-	case notModified(x.req, o.status, o.header):
+	case notModified(x.req, o.status(), &o.fields):
 		return x.unmodified(resp), nil
 	case x.req.Method == http.MethodHead:
 		resp.Body = http.NoBody
@@ -86,9 +83,9 @@ func (x *exchange) respond(o *object, out *outcome) (*http.Response, error) {
 		return resp, nil
 	case coded != nil:
 		return x.read(coded, resp, 0, -1)
-	case len(x.ranges) > 0 && o.status == http.StatusOK && ifRange(x.req, o.header):
+	case len(x.ranges) > 0 && o.status() == http.StatusOK && ifRange(x.req, &o.fields):
 		return x.partial(o, resp)
-	case o.part != nil && len(x.ranges) == 1:
+	case o.part() != nil && len(x.ranges) == 1:
 		return x.fromPart(o, resp)
 	}
 	return x.body(o, resp, 0, -1)
@@ -186,7 +183,7 @@ func (x *exchange) multipart(o *object, resp *http.Response, parts []part) (*htt
 	var opened closers
 	for _, p := range parts {
 		h := textproto.MIMEHeader{"Content-Range": {p.String()}}
-		if ct := o.header.Get("Content-Type"); ct != "" {
+		if ct := o.fields.get("Content-Type"); ct != "" {
 			h.Set("Content-Type", ct)
 		}
 		if _, err := w.CreatePart(h); err != nil {
@@ -235,12 +232,13 @@ func (c closers) Close() (err error) {
 
 // fromPart answers a request for one range from a stored part that covers it.
 func (x *exchange) fromPart(o *object, resp *http.Response) (*http.Response, error) {
-	from, to, ok := x.ranges[0].resolve(o.part.length)
-	if !ok || from < o.part.from || to > o.part.to { // it came for just this request
+	p := o.part()
+	from, to, ok := x.ranges[0].resolve(p.length)
+	if !ok || from < p.from || to > p.to { // it came for just this request
 		return x.body(o, resp, 0, -1)
 	}
-	resp.Header["Content-Range"] = []string{(&part{from, to, o.part.length}).String()}
-	return x.body(o, resp, from-o.part.from, to-from)
+	resp.Header["Content-Range"] = []string{(&part{from, to, p.length}).String()}
+	return x.body(o, resp, from-p.from, to-from)
 }
 
 // gatewayTimeout answers a request that wanted a stored response or none (RFC 9111 section 5.2.1.7).

@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -19,12 +20,18 @@ const window = 4 << 20
 var errGone = errors.New("the body is no longer kept from its start")
 
 // A spool is a body that may be read, from any place and by any number of readers, while it is
-// still being written by one writer.
+// still being written by one writer. One that is whole, and in memory in one piece, is little more than its bytes.
 type spool struct {
-	mu      sync.Mutex
-	chunks  [][]byte // each full but the last
+	mu   sync.Mutex
+	size int64  // bytes written
+	only []byte // all of it, if long is nil
+	long *long
+}
+
+// long is what a spool needs that is not just one piece.
+type long struct {
+	chunks  [][]byte // each full but the last, while it comes
 	first   int64    // offset of the first chunk: 0 unless the body is too large to be kept
-	size    int64    // bytes written
 	ended   bool
 	err     error // why it ended short
 	large   bool  // read bytes are dropped
@@ -33,76 +40,152 @@ type spool struct {
 	eaten   chan struct{} // the writer waits for readers
 	reader  map[*spoolReader]struct{}
 
-	trailer http.Header // set before the end
+	trailer http.Header
 
 	disk   *lying                // where all of it lies instead of in chunks
 	copied atomic.Pointer[lying] // where it lies besides
 }
 
-func newSpool() *spool { return &spool{news: make(chan struct{}), reader: map[*spoolReader]struct{}{}} }
+// newSpool returns a spool to be written. awaited: somebody is about to read it from the start.
+func newSpool(awaited bool) *spool {
+	return &spool{long: &long{awaited: awaited, news: make(chan struct{}), reader: map[*spoolReader]struct{}{}}}
+}
 
-// wholeBody returns a spool that holds b, which must not change afterwards.
-func wholeBody(b []byte) *spool {
-	s := &spool{size: int64(len(b)), ended: true}
-	if len(b) > 0 {
-		s.chunks = [][]byte{b}
+// wholeBody returns a spool that holds these pieces, which must not change afterwards.
+func wholeBody(pieces ...[]byte) *spool {
+	s := &spool{}
+	for _, p := range pieces {
+		s.size += int64(len(p))
+	}
+	if len(pieces) == 1 {
+		s.only = pieces[0]
+	} else if len(pieces) > 1 {
+		s.long = &long{chunks: pieces, ended: true}
 	}
 	return s
 }
 
+// lyingBody returns a spool for a body on disk.
+func lyingBody(l *lying, trailer http.Header) *spool {
+	return &spool{size: l.size, long: &long{ended: true, disk: l, trailer: trailer}}
+}
+
+// isWhole is whole for whoever has s.mu.
+func (s *spool) isWhole() bool { return s.long == nil || s.long.ended && s.long.err == nil }
+
+// lying returns where the body lies on disk instead of in memory, or nil.
+func (s *spool) lying() *lying {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.long == nil {
+		return nil
+	}
+	return s.long.disk
+}
+
+// copyOnDisk returns where the body lies, instead or besides, or nil.
+func (s *spool) copyOnDisk() *lying {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.long == nil:
+		return nil
+	case s.long.disk != nil:
+		return s.long.disk
+	}
+	return s.long.copied.Load()
+}
+
+// alsoAt notes where a body in memory lies besides. Small ones are not worth it.
+func (s *spool) alsoAt(l *lying) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.long != nil && s.long.disk == nil {
+		s.long.copied.Store(l)
+	}
+}
+
+func (s *spool) inMemory() bool { return s.lying() == nil }
+
 // lost reports whether the body can no longer be read from disk.
-func (s *spool) lost() bool { return s.disk != nil && (s.disk.bad.Load() || s.disk.gone.Load()) }
+func (s *spool) lost() bool {
+	l := s.lying()
+	return l != nil && (l.bad.Load() || l.gone.Load())
+}
+
+// kept returns the pieces of a whole body in memory, to be appended to.
+func (s *spool) kept() [][]byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.long != nil {
+		return slices.Clone(s.long.chunks)
+	}
+	return [][]byte{s.only}
+}
+
+// trailer returns the trailer of a whole body.
+func (s *spool) trailer() http.Header {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.long == nil {
+		return nil
+	}
+	return s.long.trailer
+}
 
 // write adds p. Of a large body it waits while the slowest reader lags, and fails when nobody reads.
 func (s *spool) write(p []byte) error {
 	for len(p) > 0 {
 		s.mu.Lock()
-		if s.large {
+		l := s.long
+		if l.large {
 			s.forget()
-			if len(s.reader) == 0 && !s.awaited {
+			if len(l.reader) == 0 && !l.awaited {
 				s.mu.Unlock()
 				return errGone
 			}
-			if s.size-s.first > window {
-				s.eaten = make(chan struct{})
-				wait := s.eaten
+			if s.size-l.first > window {
+				l.eaten = make(chan struct{})
+				wait := l.eaten
 				s.mu.Unlock()
 				<-wait
 				continue
 			}
 		}
 		p = p[s.add(p):]
-		close(s.news)
-		s.news = make(chan struct{})
+		close(l.news)
+		l.news = make(chan struct{})
 		s.mu.Unlock()
 	}
 	return nil
 }
 
 func (s *spool) add(p []byte) int {
-	last := len(s.chunks) - 1
-	if last < 0 || len(s.chunks[last]) == chunkSize {
-		s.chunks = append(s.chunks, make([]byte, 0, min(chunkSize, max(len(p), 512))))
+	l := s.long
+	last := len(l.chunks) - 1
+	if last < 0 || len(l.chunks[last]) == chunkSize {
+		l.chunks = append(l.chunks, make([]byte, 0, min(chunkSize, max(len(p), 512))))
 		last++
 	}
-	n := min(len(p), chunkSize-len(s.chunks[last]))
-	s.chunks[last] = append(s.chunks[last], p[:n]...)
+	n := min(len(p), chunkSize-len(l.chunks[last]))
+	l.chunks[last] = append(l.chunks[last], p[:n]...)
 	s.size += int64(n)
 	return n
 }
 
 // forget drops chunks that every reader has passed.
 func (s *spool) forget() {
-	if s.awaited {
+	l := s.long
+	if l.awaited {
 		return
 	}
 	low := s.size
-	for r := range s.reader {
+	for r := range l.reader {
 		low = min(low, r.at)
 	}
-	for len(s.chunks) > 1 && s.first+chunkSize <= low {
-		s.chunks = s.chunks[1:]
-		s.first += chunkSize
+	for len(l.chunks) > 1 && l.first+chunkSize <= low {
+		l.chunks = l.chunks[1:]
+		l.first += chunkSize
 	}
 }
 
@@ -110,51 +193,69 @@ func (s *spool) forget() {
 func (s *spool) outgrow() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.large = true
+	s.long.large = true
 }
 
-// end says that no more will come; err is nil for a whole body.
+// end says that the body breaks off.
 func (s *spool) end(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ended, s.err = true, err
-	close(s.news)
+	s.long.ended, s.long.err = true, err
+	s.wakeReaders()
 }
 
-// shrink makes one piece of a whole body's chunks, if the last ones have room to spare.
-func (s *spool) shrink() {
+func (s *spool) wakeReaders() {
+	close(s.long.news)
+	s.long.news, s.long.reader = nil, nil
+}
+
+// finish says that the body is whole. Its pieces are cut to what is in them.
+func (s *spool) finish(trailer http.Header) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, c := range s.chunks {
+	l := s.long
+	for i, c := range l.chunks {
 		if cap(c)-len(c) > len(c)/8 {
-			s.chunks[i] = append(make([]byte, 0, len(c)), c...)
+			l.chunks[i] = append(make([]byte, 0, len(c)), c...)
 		}
+	}
+	l.ended = true
+	if len(trailer) > 0 {
+		l.trailer = trailer
+	}
+	s.wakeReaders()
+	if len(l.chunks) <= 1 && l.trailer == nil && !l.large {
+		if len(l.chunks) == 1 {
+			s.only = l.chunks[0]
+		}
+		s.long = nil
 	}
 }
 
 // open returns a reader of n bytes from offset from; n < 0: to the end.
 func (s *spool) open(ctx context.Context, from, n int64) (*spoolReader, error) {
-	if s.disk != nil {
-		return s.openOnDisk(ctx, from, n)
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.large && s.first > 0 {
+	l := s.long
+	if l != nil && l.disk != nil {
+		return s.openOnDisk(ctx, from, n)
+	}
+	if l != nil && l.large && l.first > 0 {
 		return nil, errGone
 	}
 	r := &spoolReader{s: s, ctx: ctx, at: from, end: -1}
 	if n >= 0 {
 		r.end = from + n
 	}
-	if !s.ended {
-		s.reader[r] = struct{}{}
+	if l != nil && !l.ended {
+		l.reader[r] = struct{}{}
 	}
 	return r, nil
 }
 
 // openOnDisk is open for a body that lies on disk. It fails with errGone if that cannot be read.
 func (s *spool) openOnDisk(ctx context.Context, from, n int64) (*spoolReader, error) {
-	d, err := s.disk.open(from)
+	d, err := s.long.disk.open(from)
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +278,7 @@ type spoolReader struct {
 // next returns the bytes at r's place without copying them, waiting for some.
 func (r *spoolReader) next(limit int) ([]byte, error) {
 	s := r.s
-	if s.disk != nil {
+	if r.disk != nil {
 		return r.nextOnDisk(limit)
 	}
 	for {
@@ -196,18 +297,11 @@ func (r *spoolReader) next(limit int) ([]byte, error) {
 			s.mu.Unlock()
 			return b, nil
 		}
-		if s.ended {
-			err := s.err
-			s.mu.Unlock()
-			if err == nil {
-				err = io.EOF
-				if r.trailer != nil {
-					maps.Copy(r.trailer, s.trailer)
-				}
-			}
-			return nil, err
+		if s.long == nil || s.long.ended {
+			defer s.mu.Unlock()
+			return nil, s.ending(r)
 		}
-		news := s.news
+		news := s.long.news
 		s.mu.Unlock()
 		select {
 		case <-news:
@@ -215,6 +309,20 @@ func (r *spoolReader) next(limit int) ([]byte, error) {
 			return nil, context.Cause(r.ctx)
 		}
 	}
+}
+
+// ending returns how a body ended for a reader that has all of it.
+func (s *spool) ending(r *spoolReader) error {
+	if s.long == nil {
+		return io.EOF
+	}
+	if s.long.err != nil {
+		return s.long.err
+	}
+	if r.trailer != nil {
+		maps.Copy(r.trailer, s.long.trailer)
+	}
+	return io.EOF
 }
 
 // nextOnDisk is next for a body that lies on disk: what it returns is good until it is called again.
@@ -225,7 +333,7 @@ func (r *spoolReader) nextOnDisk(limit int) ([]byte, error) {
 	}
 	if r.at >= end {
 		if r.end < 0 && r.trailer != nil {
-			maps.Copy(r.trailer, r.s.trailer)
+			maps.Copy(r.trailer, r.s.long.trailer)
 		}
 		r.disk.close()
 		return nil, io.EOF
@@ -240,8 +348,11 @@ func (r *spoolReader) nextOnDisk(limit int) ([]byte, error) {
 
 // at returns up to limit bytes at an offset; chunks but the last are full while a body comes.
 func (s *spool) at(off int64, limit int) []byte {
-	off -= s.first
-	for _, c := range s.chunks {
+	if s.long == nil {
+		return s.only[off:min(s.size, off+int64(limit)):s.size]
+	}
+	off -= s.long.first
+	for _, c := range s.long.chunks {
 		if off < int64(len(c)) {
 			return c[off:min(int64(len(c)), off+int64(limit)):len(c)]
 		}
@@ -286,15 +397,17 @@ func (r *spoolReader) Close() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.reader, r)
+	if s.long != nil {
+		delete(s.long.reader, r)
+	}
 	s.wakeWriter()
 	return nil
 }
 
 func (s *spool) wakeWriter() {
-	if s.eaten != nil {
-		close(s.eaten)
-		s.eaten = nil
+	if l := s.long; l != nil && l.eaten != nil {
+		close(l.eaten)
+		l.eaten = nil
 	}
 }
 
@@ -302,6 +415,8 @@ func (s *spool) wakeWriter() {
 func (s *spool) release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.awaited = false
+	if s.long != nil {
+		s.long.awaited = false
+	}
 	s.wakeWriter()
 }

@@ -61,10 +61,11 @@ func (s *storage) victim() *object {
 		if o == nil {
 			o = s.tail
 		}
-		if !o.visited.Swap(false) {
+		if !o.is(visited) {
 			s.hand = o.previous
 			return o
 		}
+		o.unset(visited)
 		o = o.previous
 	}
 }

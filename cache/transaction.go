@@ -32,7 +32,7 @@ type Transaction struct {
 // ownKey returns the key of what a guest keeps under a name of its own. No request's key is the same.
 func ownKey(service, name string) key {
 	h := append(append(make([]byte, 0, 256), service...), 0, 0, 'c', 0)
-	return sha256.Sum256(append(h, name...))
+	return shortened(sha256.Sum256(append(h, name...)))
 }
 
 // Look returns what there is. While another has it to insert, Look waits, until ctx ends; with
@@ -86,8 +86,8 @@ func (c *Cache) Cacheable(req *http.Request) bool {
 
 // RequestKey names what requests for the same resource have in common.
 func (c *Cache) RequestKey(req *http.Request) []byte {
-	k := keyOf(req, policy(req))
-	return k[:]
+	sum := sumOf(req, policy(req))
+	return sum[:]
 }
 
 // attempt settles the lookup, or returns the flight to wait for.
@@ -142,16 +142,14 @@ func (t *Transaction) find(o *object, d decision) {
 	}
 	t.found = o
 	o.hits.Add(1)
-	if !o.visited.Load() {
-		o.visited.Store(true)
-	}
+	o.set(visited)
 }
 
 // collapse finds something to use, waits for who inserts it, or takes the obligation.
 func (t *Transaction) collapse(e *entry, o *object, d decision, now time.Time) *flight {
 	whole := o != nil && o.body.whole()
 	if d != hit && d != revalidate {
-		if e.pass.After(now) { // by choice nobody waits
+		if e.passes(now) { // by choice nobody waits
 			t.c.stats.Passes.Add(1)
 			return nil
 		}
@@ -174,8 +172,8 @@ func (t *Transaction) collapse(e *entry, o *object, d decision, now time.Time) *
 
 // validate says of a stale response what it can still be used for.
 func (t *Transaction) validate(o *object, now time.Time) {
-	forgiven := forgiving(o.freshnessAt(now, false), o.sie, 0, true)
-	if !o.validator && !forgiven {
+	forgiven := forgiving(o.freshnessAt(now, false), o.sie.duration(), 0, true)
+	if !o.is(validator) && !forgiven {
 		return
 	}
 	t.found = o
@@ -206,8 +204,12 @@ func (t *Transaction) replace(e *entry, o *object, d decision) *flight {
 
 // led returns a flight that t may wait for, a guest's or a fetch.
 func (e *entry) led(t *Transaction) *flight {
-	for _, f := range e.flights {
-		if variant(e.vary, f.fields) == variant(e.vary, t.fields) && e.purged.hard <= f.seq {
+	if e.traffic == nil {
+		return nil
+	}
+	vary := e.vary()
+	for _, f := range e.traffic.flights {
+		if variant(vary, f.fields) == variant(vary, t.fields) && e.purged().hard <= f.seq {
 			return f
 		}
 	}
@@ -218,16 +220,16 @@ func (e *entry) led(t *Transaction) *flight {
 func (t *Transaction) oblige(e *entry, listed bool) {
 	t.flight = &flight{c: t.c, pol: t.pol, entry: e, fields: t.fields, key: t.key, seq: t.c.purges.last.Load(),
 		listed: listed, guest: true, landed: make(chan struct{})}
-	e.active++
+	e.busy().active++
 	t.state |= wedge.CacheMustInsert
 	if listed {
-		e.flights = append(e.flights, t.flight)
+		e.traffic.flights = append(e.traffic.flights, t.flight)
 	}
 }
 
 // share takes what a flight brought, if it is for everybody who waited.
 func (t *Transaction) share(f *flight) bool {
-	if t.mode != wedge.CacheCollapse || f.err != nil || f.dead || f.obj == nil || f.obj.part != nil || !f.obj.matches(t.fields) {
+	if t.mode != wedge.CacheCollapse || f.err != nil || f.dead || f.obj == nil || f.obj.part() != nil || !f.obj.matches(t.fields) {
 		return false
 	}
 	t.c.stats.Collapsed.Add(1)

@@ -143,9 +143,6 @@ func (c *cdn) rewrite(p *httputil.ProxyRequest) {
 	edit(p.Out.Header, plan.request)
 }
 
-// hidden are fields between origin and cache only.
-var hidden = []string{"Surrogate-Control", "Surrogate-Key"}
-
 // edge takes out what is between origin and cache only, and edits what the rules say.
 func (c *cdn) edge(resp *http.Response) error {
 	p, ok := resp.Request.Context().Value(planKey{}).(*plan)
@@ -155,7 +152,7 @@ func (c *cdn) edge(resp *http.Response) error {
 	if c.version.Prefetch {
 		c.prefetch(resp.Request, resp.Header)
 	}
-	for _, name := range hidden {
+	for _, name := range cache.Inward {
 		delete(resp.Header, name)
 	}
 	if ok && resp.StatusCode < 400 {

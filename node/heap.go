@@ -9,12 +9,13 @@ import (
 )
 
 // The collector lets the heap grow by as much again as lives before it runs. That is cheap for a
-// small heap, and gigabytes for one that holds ten thousand waiting guests. The memory it
+// small heap, and gigabytes for one that holds ten thousand waiting guests or a large cache, most of which
+// is bodies that the collector need not look into. The memory it
 // takes and the work it makes are in balance when the headroom grows with the square root of what lives:
 // then twice the heap costs 1.4 times the headroom and 1.4 times the work.
 const (
-	easyHeap   = 256 << 20 // up to which the headroom is as large as the heap
-	minPercent = 25        // from 4 GiB on
+	easyHeap   = 64 << 20 // up to which the headroom is as large as the heap
+	minPercent = 12       // from 4 GiB on
 )
 
 // percent returns what GOGC should be for a heap in which so many bytes live.

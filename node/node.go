@@ -110,7 +110,7 @@ func open(cfg Config) (*Node, error) {
 	})
 	n.fetch = backend.New(backend.Config{MaxHeaderBytes: maxHeaderBytes, MaxConnections: maxBackendConns, MaxPerBackend: maxBackendConns, Log: cfg.Log})
 	dir, disk := cfg.caching()
-	n.cache = cache.New(cache.Config{Next: &files{next: &shielded{next: n.fetch, now: time.Now}}, Hidden: hidden, Dir: dir, Disk: disk, Log: cfg.Log})
+	n.cache = cache.New(cache.Config{Next: &files{next: &shielded{next: n.fetch, now: time.Now}}, Dir: dir, Disk: disk, Log: cfg.Log})
 	done := n.console.access
 	if cfg.Quiet {
 		done = nil // a line that nobody reads costs a hit as much as all the rest

@@ -240,12 +240,17 @@ func (x *exchange) look() (resp *http.Response, f *flight, leader bool, err erro
 			go f.background()
 		}
 		e.unlock(now)
-		resp, err = x.hit(o, now, d == revalidate)
+		resp, err = x.hit(o, now, d == revalidate, "")
 		return resp, nil, false, err
 	case refuse:
 		e.unlock(now)
 		return gatewayTimeout(x.req, c.cfg.Name), nil, false, nil
 	case validate:
+		if why := e.spared(now); why != "" && x.pol.Profile == wedge.CacheSafe && x.excuses(o, fresh, why) {
+			e.unlock(now)
+			resp, err = x.hit(o, now, true, why)
+			return resp, nil, false, err
+		}
 		x.fwd = "stale"
 		if fresh.lifetime > fresh.age && !fresh.noCache && !fresh.purged {
 			x.fwd = "request"
@@ -256,6 +261,16 @@ func (x *exchange) look() (resp *http.Response, f *flight, leader bool, err erro
 	f, leader = x.flight(e, o)
 	e.unlock(now)
 	return nil, f, leader, nil
+}
+
+// excuses reports whether o may stand in for an origin that failed like that.
+func (x *exchange) excuses(o *object, fresh *freshness, failure string) bool {
+	answered := failure == failedItself
+	grace := x.c.cfg.Grace
+	if answered {
+		grace = 0
+	}
+	return o.body.whole() && forgiving(fresh, o.sie.duration(), grace, answered)
 }
 
 // missing returns the word for why nothing stored could be used.

@@ -19,8 +19,10 @@ type entry struct {
 // traffic is what an entry has besides objects, for a while.
 type traffic struct {
 	flights []*flight
-	active  int // flights, those included that nobody can join
-	pass    time.Time
+	active  int       // flights, those included that nobody can join
+	pass    time.Time // until then requests do not share responses
+	sick    time.Time // until then the origin is spared, see spared
+	failure string    // why
 	purged  purgeSeqs // by URL, while a flight is under way
 }
 
@@ -82,7 +84,7 @@ func (s *shard) remove(e *entry) {
 // it must not be forgotten that it was purged.
 func (e *entry) unlock(now time.Time) {
 	s := e.shard
-	if t := e.traffic; t != nil && t.active == 0 && !t.pass.After(now) {
+	if t := e.traffic; t != nil && t.active == 0 && !t.pass.After(now) && !t.sick.After(now) {
 		e.traffic = nil
 	}
 	if len(e.objects) == 0 && e.traffic == nil {
@@ -106,6 +108,27 @@ func (e *entry) busy() *traffic {
 
 // passes reports whether requests for the key are known not to share responses.
 func (e *entry) passes(now time.Time) bool { return e.traffic != nil && e.traffic.pass.After(now) }
+
+// An origin that just failed is not asked again at once for something that can be served stale: clients would wait for
+// it to fail once more, and it has enough to do. How long it is spared depends on how long the failure took.
+const (
+	leastSick = time.Second
+	mostSick  = 10 * time.Second
+)
+
+// fails notes that the origin failed, after a time.
+func (e *entry) fails(now time.Time, took time.Duration, failure string) {
+	t := e.busy()
+	t.sick, t.failure = now.Add(min(max(took, leastSick), mostSick)), failure
+}
+
+// spared returns how the origin failed a moment ago, "" if it did not.
+func (e *entry) spared(now time.Time) string {
+	if e.traffic == nil || !e.traffic.sick.After(now) {
+		return ""
+	}
+	return e.traffic.failure
+}
 
 // purged returns the numbers of purges by URL that concern what is under way.
 func (e *entry) purged() purgeSeqs {

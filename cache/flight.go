@@ -37,8 +37,15 @@ type flight struct {
 	detail string // why nothing was stored
 	stored bool
 	dead   bool           // it was purged while under way: who came later must ask anew
+	took   time.Duration  // until it failed, if obj stands in for what it was to bring
 	rest   *http.Response // for the leader alone: a response that must not be shared
 }
+
+// Why an object stands in for what the origin should have said, in Cache-Status.
+const (
+	unreachable  = "origin-unreachable"
+	failedItself = "stale-if-error"
+)
 
 // errUnwanted is what the fetch of a response ends with that nobody wants.
 var errUnwanted = errors.New("nobody waits for this response any more")
@@ -58,7 +65,7 @@ func (c *Cache) newFlight(e *entry, req *http.Request, fields http.Header, base 
 // run fetches and tells everybody who waits.
 func (f *flight) run() {
 	asked := f.c.cfg.Now()
-	resp, err := f.c.cfg.Next.RoundTrip(f.req)
+	resp, err := f.next()
 	came := f.c.cfg.Now()
 	f.c.stats.Fetches.Add(1)
 	if err == nil && f.prefix != nil {
@@ -71,14 +78,18 @@ func (f *flight) run() {
 		}
 	}
 	switch {
+	case err == errChanged:
+		f.err = err
+		f.cancel(err)
+		f.land(nil, came)
 	case err != nil:
-		f.failed(err, came)
+		f.failed(err, came, came.Sub(asked))
 	case resp.StatusCode == http.StatusNotModified && f.asks:
 		resp.Body.Close()
 		f.validated(resp, asked, came)
 	case resp.StatusCode >= 500 && f.forgiven(came, 0, true):
 		resp.Body.Close()
-		f.obj, f.status, f.detail = f.base, resp.StatusCode, "stale-if-error"
+		f.obj, f.status, f.detail, f.took = f.base, resp.StatusCode, failedItself, max(came.Sub(asked), 1)
 		f.land(nil, came)
 	default:
 		f.answered(resp, asked, came)
@@ -86,9 +97,9 @@ func (f *flight) run() {
 }
 
 // failed lands a flight that brought nothing: a stale object may have to do.
-func (f *flight) failed(err error, now time.Time) {
+func (f *flight) failed(err error, now time.Time, took time.Duration) {
 	if f.forgiven(now, f.c.cfg.Grace, false) {
-		f.obj, f.detail = f.base, "origin-unreachable"
+		f.obj, f.detail, f.took = f.base, unreachable, max(took, 1)
 	} else {
 		f.err = err
 		if f.base != nil && f.base.is(noStale) {
@@ -126,7 +137,7 @@ func (f *flight) validated(resp *http.Response, asked, came time.Time) {
 	about := facts{
 		vary: vary, variant: variant(vary, f.fields), status: base.status(), header: header, part: base.part(), trailer: base.trailer(),
 		asked: asked, came: came, age: v.age, lifetime: v.lifetime, swr: v.swr, sie: v.sie, noStale: v.noStale, noCache: v.noCache,
-		keys: surrogateKeys(header, f.req, f.pol), seq: f.seq, hits: base.hits.Load(),
+		keys: surrogateKeys(header, f.req, f.pol), seq: f.seq, hits: base.hits.Load(), length: base.sliced(),
 		service: f.pol.Service, sensitive: f.pol.Sensitive || base.is(sensitive),
 	}
 	if ds := resp.Header["Date"]; ds == nil {
@@ -165,6 +176,11 @@ func (f *flight) tagged(etag string) (found *object) {
 // answered lands a flight with a response and brings its body in.
 func (f *flight) answered(resp *http.Response, asked, came time.Time) {
 	v := judge(f.req, resp.StatusCode, resp.Header, asked, came, f.pol)
+	length, large := f.c.sliceable(f.req, resp)
+	if v.store && large {
+		f.keepSliced(resp, &v, length, asked, came)
+		return
+	}
 	if v.store && resp.ContentLength > f.c.cfg.MaxObject {
 		v.store, v.share, v.detail = false, false, "too-large"
 	}
@@ -177,10 +193,7 @@ func (f *flight) answered(resp *http.Response, asked, came time.Time) {
 		f.land(nil, came)
 		return
 	}
-	about := newFacts(f.req, resp, &v, asked, came)
-	about.variant, about.ahead = variant(about.vary, f.fields), f.pol.Ahead
-	about.keys, about.seq = surrogateKeys(resp.Header, f.req, f.pol), f.seq
-	about.service, about.sensitive = f.pol.Service, f.pol.Sensitive
+	about := f.facts(resp, &v, asked, came)
 	if resp.StatusCode == http.StatusPartialContent {
 		about.part, _ = parsePart(resp.Header)
 	}
@@ -208,6 +221,30 @@ func (f *flight) answered(resp *http.Response, asked, came time.Time) {
 	f.combine(o)
 }
 
+// facts describes a response that is to be stored.
+func (f *flight) facts(resp *http.Response, v *verdict, asked, came time.Time) facts {
+	about := newFacts(f.req, resp, v, asked, came)
+	about.variant, about.ahead = variant(about.vary, f.fields), f.pol.Ahead
+	about.keys, about.seq = surrogateKeys(resp.Header, f.req, f.pol), f.seq
+	about.service, about.sensitive = f.pol.Service, f.pol.Sensitive
+	return about
+}
+
+// keepSliced lands a flight with a response that is too large to be an object: the leader gets it, and of whoever
+// comes next the file is known.
+func (f *flight) keepSliced(resp *http.Response, v *verdict, length int64, asked, came time.Time) {
+	about := f.facts(resp, v, asked, came)
+	about.sliced(length)
+	o := about.object(wholeBody())
+	o.bytes = o.cost(0)
+	f.rest, f.detail = resp, "sliced"
+	f.land(o, came)
+	if f.c.keep(o) {
+		f.supersede(o)
+		f.c.store(o)
+	}
+}
+
 // supersede takes out of the entry what o replaces.
 func (f *flight) supersede(o *object) {
 	e := f.c.entry(f.key)
@@ -231,12 +268,15 @@ func (f *flight) land(keep *object, now time.Time) {
 	switch {
 	case keep == nil && f.obj != nil:
 		f.dead = e.purgedSince(f.c, f.obj, f.pol.Service)
+		if f.took > 0 && !f.dead {
+			e.fails(now, f.took, f.detail)
+		}
 	case keep != nil && e.purged().hard <= f.seq && !f.c.dead(keep, f.pol.Service):
 		if e.purged().soft > f.seq {
 			keep.set(stale)
 		}
 		e.add(keep)
-		e.traffic.pass = time.Time{}
+		e.traffic.pass, e.traffic.sick = time.Time{}, time.Time{}
 	case keep != nil:
 		f.dead = true
 		keep.set(dropped)

@@ -45,6 +45,7 @@ type more struct {
 	part     *part    // which bytes of the representation the body is; nil: all
 	trailer  []string // names of trailer fields to come
 	metadata []byte   // a guest's own
+	length   int64    // of a file that is kept in slices; 0: the body is here
 	coded    coded
 }
 
@@ -102,6 +103,14 @@ func (o *object) trailer() []string {
 	return nil
 }
 
+// sliced returns the length of a file that is kept in slices, 0 of any other object.
+func (o *object) sliced() int64 {
+	if m := o.more.Load(); m != nil {
+		return m.length
+	}
+	return 0
+}
+
 func (o *object) metadata() []byte {
 	if m := o.more.Load(); m != nil {
 		return m.metadata
@@ -137,6 +146,7 @@ type facts struct {
 	trailer                []string
 	keys                   []string
 	metadata               []byte
+	length                 int64
 
 	asked, came             time.Time // when the request went out and the response came
 	age, lifetime, swr, sie time.Duration
@@ -159,7 +169,7 @@ func (f *facts) object(body *spool) *object {
 		flag uint32
 		set  bool
 	}{{noStale, f.noStale}, {noCache, f.noCache}, {sensitive, f.sensitive}, {ahead, f.ahead}, {strong, isStrong(etag)},
-		{validator, etag != "" || f.header["Last-Modified"] != nil}, {unfit, !f.renders()}} {
+		{validator, etag != "" || f.header["Last-Modified"] != nil}, {unfit, !f.renders() || f.length > 0}} {
 		if is.set {
 			flags |= is.flag
 		}
@@ -170,8 +180,8 @@ func (f *facts) object(body *spool) *object {
 	if o.fields.long() {
 		o.set(unfit)
 	}
-	if f.part != nil || len(f.keys) > 0 || len(f.trailer) > 0 || f.metadata != nil {
-		o.more.Store(&more{keys: f.keys, part: f.part, trailer: f.trailer, metadata: f.metadata})
+	if f.part != nil || len(f.keys) > 0 || len(f.trailer) > 0 || f.metadata != nil || f.length > 0 {
+		o.more.Store(&more{keys: f.keys, part: f.part, trailer: f.trailer, metadata: f.metadata, length: f.length})
 	}
 	return o
 }
@@ -181,7 +191,7 @@ func (o *object) facts() facts {
 	k := o.kind.Value()
 	return facts{
 		service: k.service, vary: k.vary, variant: k.variant, status: o.status(), header: o.fields.header(),
-		part: o.part(), trailer: o.trailer(), keys: o.keys(), metadata: o.metadata(),
+		part: o.part(), trailer: o.trailer(), keys: o.keys(), metadata: o.metadata(), length: o.sliced(),
 		asked: time.Unix(0, o.asked()), came: time.Unix(0, o.came), age: o.age, lifetime: o.lifetime,
 		swr: o.swr.duration(), sie: o.sie.duration(), seq: o.seq,
 		noStale: o.is(noStale), noCache: o.is(noCache), sensitive: o.is(sensitive), ahead: o.is(ahead), hits: o.hits.Load(),

@@ -103,7 +103,7 @@ func appendMeta(b []byte, o *object, service string, sums []uint32) []byte {
 	b = putString(putString(b, k.vary), k.variant)
 	b = binary.AppendUvarint(b, uint64(o.status()))
 	flags := uint64(0)
-	for i, is := range []bool{o.is(noStale), o.is(noCache), o.part() != nil} {
+	for i, is := range []bool{o.is(noStale), o.is(noCache), o.part() != nil, o.sliced() > 0} {
 		if is {
 			flags |= 1 << i
 		}
@@ -111,6 +111,9 @@ func appendMeta(b []byte, o *object, service string, sums []uint32) []byte {
 	b = binary.AppendUvarint(b, flags)
 	if p := o.part(); p != nil {
 		b = binary.AppendVarint(binary.AppendVarint(binary.AppendVarint(b, p.from), p.to), p.length)
+	}
+	if n := o.sliced(); n > 0 {
+		b = binary.AppendVarint(b, n)
 	}
 	for _, n := range []int64{o.asked(), o.came, int64(o.age), int64(o.lifetime), int64(o.swr.duration()), int64(o.sie.duration())} {
 		b = binary.AppendVarint(b, n)
@@ -137,6 +140,9 @@ func parseMeta(b []byte, body int64) (o *facts, trailer http.Header, sums []uint
 	if flags&4 != 0 {
 		o.part = &part{w.int(), w.int(), w.int()}
 	}
+	if flags&8 != 0 {
+		o.length = w.int()
+	}
 	o.asked, o.came = time.Unix(0, w.int()), time.Unix(0, w.int())
 	for _, d := range []*time.Duration{&o.age, &o.lifetime, &o.swr, &o.sie} {
 		*d = time.Duration(w.int())
@@ -148,7 +154,7 @@ func parseMeta(b []byte, body int64) (o *facts, trailer http.Header, sums []uint
 	if m := w.string(); m != "" {
 		o.metadata = []byte(m)
 	}
-	if w.bad || !ok || len(w.b) != 0 || o.status != 0 && (o.status < 100 || o.status > 999) || o.part != nil && !o.part.holds(body) {
+	if w.bad || !ok || len(w.b) != 0 || o.status != 0 && (o.status < 100 || o.status > 999) || o.part != nil && !o.part.holds(body) || o.length < 0 || o.length > 0 && body > 0 {
 		return nil, nil, nil, errDamaged
 	}
 	for c := range slices.Chunk(b[len(b)-n:], 4) {

@@ -12,14 +12,18 @@ import (
 	"time"
 )
 
-// hit answers with a stored object.
-func (x *exchange) hit(o *object, now time.Time, stale bool) (*http.Response, error) {
+// hit answers with a stored object; detail says what there is to say about that, if anything.
+func (x *exchange) hit(o *object, now time.Time, stale bool, detail string) (*http.Response, error) {
 	o.hits.Add(1)
 	o.set(visited)
 	ttl := o.lifetime - o.ageAt(now)
-	out := outcome{hit: true, ttl: &ttl}
-	if o.is(ahead) {
+	out := outcome{hit: true, ttl: &ttl, detail: detail}
+	switch {
+	case detail != "":
+	case o.is(ahead):
 		out.detail = "prefetched"
+	case o.sliced() > 0:
+		out.detail = "sliced"
 	}
 	if stale {
 		x.c.stats.Stale.Add(1)
@@ -42,6 +46,9 @@ func (s *spool) whole() bool {
 
 // length returns how long the body is, or is said to be; -1: not known.
 func (o *object) length() int64 {
+	if n := o.sliced(); n > 0 {
+		return n
+	}
 	o.body.mu.Lock()
 	whole, size := o.body.isWhole(), o.body.size
 	o.body.mu.Unlock()
@@ -83,6 +90,8 @@ func (x *exchange) respond(o *object, out *outcome) (*http.Response, error) {
 		return resp, nil
 	case coded != nil:
 		return x.read(coded, resp, 0, -1)
+	case o.sliced() > 0:
+		return x.fromSlices(o, resp)
 	case len(x.ranges) > 0 && o.status() == http.StatusOK && ifRange(x.req, &o.fields):
 		return x.partial(o, resp)
 	case o.part() != nil && len(x.ranges) == 1:

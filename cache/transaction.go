@@ -96,6 +96,9 @@ func (t *Transaction) attempt() *flight {
 	e := t.c.entry(t.key)
 	defer func() { e.unlock(now) }()
 	o := e.match(t.c, t.pol.Service, t.fields, nil)
+	if o != nil && o.sliced() > 0 {
+		o = nil // a guest reads bodies
+	}
 	d := t.judge(o, now)
 	switch t.mode {
 	case wedge.CacheRead:

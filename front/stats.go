@@ -74,3 +74,6 @@ func cut(s string, n int) string {
 	}
 	return s
 }
+
+// Draining reports whether Run is about to end: what is under way is finished, and nothing else begun.
+func (f *Front) Draining() bool { return f.draining.Load() }

@@ -165,15 +165,20 @@ func (c *cdn) edge(resp *http.Response) error {
 func (c *cdn) failed(w http.ResponseWriter, r *http.Request, err error) {
 	status, why := http.StatusBadGateway, "connection_terminated"
 	if fe := (*wedge.FetchError)(nil); errors.As(err, &fe) {
-		status, why = fe.Failure.Status(), proxyErrors[fe.Failure]
+		status, why = fe.Failure.Status(), proxyError(fe.Failure)
 	}
 	if stale := (*cache.StaleError)(nil); errors.As(err, &stale) {
 		status = http.StatusGatewayTimeout
 	}
-	if why == "" {
-		why = "proxy_internal_error"
-	}
 	c.refuse(w, r, status, why)
+}
+
+// proxyError returns the word of RFC 9209 section 2.3 for a failure.
+func proxyError(f wedge.FetchFailure) string {
+	if why := proxyErrors[f]; why != "" {
+		return why
+	}
+	return "proxy_internal_error"
 }
 
 // refuse answers in Wedge's own name, with the service's page if it has one.

@@ -22,10 +22,13 @@ type Config struct {
 	HTTPS        []string // addresses of TLS listeners
 	Certificates []front.CertificateFiles
 
-	DataDir   string // where stores keep what is written
-	Ephemeral bool   // stores keep nothing; DataDir is not used
-	CacheDir  string // where compiled code is kept; empty: DefaultCacheDir
-	CacheDisk int64  // bytes of stored responses in DataDir; 0: DefaultCacheDisk, negative: none
+	Ops string // address for operators, see ops; "": none
+
+	DataDir     string // where stores keep what is written
+	Ephemeral   bool   // stores keep nothing; DataDir is not used
+	CacheDir    string // where compiled code is kept; empty: DefaultCacheDir
+	CacheMemory int64  // bytes of stored responses in memory; 0: the cache's default
+	CacheDisk   int64  // bytes of stored responses in DataDir; 0: DefaultCacheDisk, negative: none
 
 	Watch bool // load anew on changes
 	Trace bool // show every request's steps

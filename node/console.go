@@ -161,6 +161,9 @@ func (n *Node) announce() {
 	for _, a := range secure {
 		n.console.say("serving https://" + shown(a))
 	}
+	if n.ops != nil {
+		n.console.say("metrics at http://" + shown(n.ops.listener.Addr()) + "/metrics")
+	}
 }
 
 // announceVersion says what serves.

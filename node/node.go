@@ -31,6 +31,7 @@ type Node struct {
 	cache   *cache.Cache // around fetch
 	kv      *state.KV
 	front   *front.Front
+	ops     *ops // nil: none
 
 	printing bool // what a plain WASI program prints is output, not a response
 
@@ -57,7 +58,11 @@ func Run(ctx context.Context, cfg Config) error {
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer stop()
-	for _, run := range []func(context.Context) error{n.fetch.Run, n.kv.Run, pace} {
+	runs := []func(context.Context) error{n.fetch.Run, n.kv.Run, pace}
+	if n.ops != nil {
+		runs = append(runs, n.ops.run)
+	}
+	for _, run := range runs {
 		background.Go(func() { _ = run(group) })
 	}
 	served := make(chan error, 1)
@@ -110,7 +115,7 @@ func open(cfg Config) (*Node, error) {
 	})
 	n.fetch = backend.New(backend.Config{MaxHeaderBytes: maxHeaderBytes, MaxConnections: maxBackendConns, MaxPerBackend: maxBackendConns, Log: cfg.Log})
 	dir, disk := cfg.caching()
-	n.cache = cache.New(cache.Config{Next: &files{next: &shielded{next: n.fetch, now: time.Now}}, Dir: dir, Disk: disk, Log: cfg.Log})
+	n.cache = cache.New(cache.Config{Next: &files{next: &shielded{next: n.fetch, now: time.Now}}, Memory: cfg.CacheMemory, Dir: dir, Disk: disk, Log: cfg.Log})
 	done := n.console.access
 	if cfg.Quiet {
 		done = nil // a line that nobody reads costs a hit as much as all the rest
@@ -119,6 +124,12 @@ func open(cfg Config) (*Node, error) {
 		HTTP: cfg.HTTP, HTTPS: cfg.HTTPS, Certificates: cfg.Certificates,
 		MaxRequests: cfg.MaxSandboxes, MaxHeaderBytes: maxHeaderBytes, DrainTimeout: cfg.DrainTimeout, Log: cfg.Log, Done: done, NoHits: cfg.NoHits,
 	})
+	if cfg.Ops != "" {
+		if n.ops, err = n.listenOps(); err != nil {
+			n.close()
+			return nil, err
+		}
+	}
 	return n, nil
 }
 
@@ -148,6 +159,9 @@ func kindOfListen(err error) wedge.Kind {
 }
 
 func (n *Node) close() {
+	if n.ops != nil {
+		n.ops.listener.Close()
+	}
 	n.engine.Close()
 	n.fetch.Close()
 	if err := n.cache.Close(); err != nil {
@@ -160,6 +174,14 @@ func (n *Node) close() {
 
 // Addrs returns the addresses the node listens at.
 func (n *Node) Addrs() (http, https []net.Addr) { return n.front.Addrs() }
+
+// OpsAddr returns the address for operators, "" if there is none.
+func (n *Node) OpsAddr() string {
+	if n.ops == nil {
+		return ""
+	}
+	return n.ops.listener.Addr().String()
+}
 
 // Stats returns the engine's counters.
 func (n *Node) Stats() *compute.Stats { return n.engine.Stats() }

@@ -25,6 +25,7 @@ type runOptions struct {
 	Path      string   // of the app; "" with Manifest: the manifest's own
 	Manifest  string   // -C: bindings for the guest at Path; "": Path's own
 	Addr      string   // host:port of the plain listener
+	OpsAddr   string   // host:port for operators; "": none
 	TLSAddr   string   // of the TLS listener; "": none
 	Cert, Key string   // PEM files, with TLSAddr
 	Watch     bool     // build and load anew on changes
@@ -32,6 +33,7 @@ type runOptions struct {
 	Once      bool     // serve one request and end
 	DataDir   string   // of the stores; "": the app's .wedge/data
 	Ephemeral bool     // the stores keep nothing
+	CacheMem  int64    // bytes of stored responses in memory; 0: the cache's default
 	CacheDisk int64    // bytes of stored responses in DataDir; negative: none
 	JSON      bool     // logs and traces as JSON
 	Args      []string // WASI arguments after the program's name
@@ -42,6 +44,7 @@ func parseRun(args []string) (runOptions, error) {
 	var o runOptions
 	fs := newFlags("run")
 	fs.StringVar(&o.Addr, "addr", defaultAddr, "`HOST:PORT` to listen at; port 0 takes a free one")
+	fs.StringVar(&o.OpsAddr, "ops-addr", "", "`HOST:PORT` for operators: /metrics, /healthz, /readyz, /debug/pprof")
 	fs.StringVar(&o.TLSAddr, "tls-addr", "", "`HOST:PORT` to listen at with TLS; needs --cert and --key")
 	fs.StringVar(&o.Cert, "cert", "", "PEM `FILE` with the certificate chain for --tls-addr")
 	fs.StringVar(&o.Key, "key", "", "PEM `FILE` with the key for --tls-addr")
@@ -50,6 +53,7 @@ func parseRun(args []string) (runOptions, error) {
 	fs.BoolVar(&o.Once, "once", false, "serve one request and end")
 	fs.StringVar(&o.DataDir, "data", "", "`DIR` where stores keep what is written (default .wedge/data of the app)")
 	fs.BoolVar(&o.Ephemeral, "ephemeral", false, "stores keep nothing")
+	fs.Func("cache-memory", "`SIZE` of responses kept in memory, such as 512MiB (default 256MiB)", o.setCacheMemory)
 	fs.Func("cache-disk", "`SIZE` of responses kept in the data directory, such as 512MiB; 0 keeps none (default 1GiB)", o.setCacheDisk)
 	fs.StringVar(&o.Manifest, "C", "", "`FILE` (wedge.toml or fastly.toml) with bindings for the .wasm that follows")
 	fs.BoolVar(&o.JSON, "json", false, "print access lines and traces as JSON")
@@ -69,6 +73,18 @@ func parseRun(args []string) (runOptions, error) {
 	}
 	return o, nil
 }
+
+// setCacheMemory reads --cache-memory.
+func (o *runOptions) setCacheMemory(s string) error {
+	n, err := manifest.ParseSize(s)
+	if err != nil || n < leastCacheMemory {
+		return errors.New("write a size such as 512MiB or 2GiB, at least 1MiB")
+	}
+	o.CacheMem = n
+	return nil
+}
+
+const leastCacheMemory = 1 << 20
 
 // setCacheDisk reads --cache-disk. In options and node, 0 is the default.
 func (o *runOptions) setCacheDisk(s string) error {
@@ -92,6 +108,11 @@ func (o *runOptions) check() error {
 	if o.TLSAddr != "" {
 		if err := checkAddr(o.TLSAddr); err != nil {
 			return fmt.Errorf("--tls-addr: %w", err)
+		}
+	}
+	if o.OpsAddr != "" {
+		if err := checkAddr(o.OpsAddr); err != nil {
+			return fmt.Errorf("--ops-addr: %w", err)
 		}
 	}
 	switch {
@@ -186,6 +207,7 @@ func runRun(ctx context.Context, std stdio, args []string) error {
 		HTTP: []string{o.Addr}, DataDir: o.DataDir, Ephemeral: o.Ephemeral || o.Once, CacheDisk: o.CacheDisk,
 		Watch: o.Watch, Trace: o.Trace, JSON: o.JSON, Stdout: std.out, Stderr: std.err,
 	}
+	cfg.Ops, cfg.CacheMemory = o.OpsAddr, o.CacheMem
 	if o.TLSAddr != "" {
 		cfg.HTTPS = []string{o.TLSAddr}
 		cfg.Certificates = []front.CertificateFiles{{Cert: o.Cert, Key: o.Key}}

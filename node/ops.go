@@ -1,0 +1,66 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/wedge-cloud/wedge"
+)
+
+// ops answers operators and their tools at an address of its own: /metrics for Prometheus, /healthz (the process
+// works), /readyz (it serves, and is not about to stop), /debug/pprof. Nothing of it needs a token, so the address is
+// one that only they reach.
+type ops struct {
+	listener net.Listener
+	server   http.Server
+}
+
+func (n *Node) listenOps() (*ops, error) {
+	l, err := net.Listen("tcp", n.cfg.Ops)
+	if err != nil {
+		return nil, &wedge.Error{Op: "listen", What: n.cfg.Ops, Kind: wedge.Unavailable, Err: err, Hint: "Is something else listening there? Choose another --ops-addr."}
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(n.registry(), promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /readyz", n.readyz)
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	return &ops{listener: l, server: http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}}, nil
+}
+
+func (n *Node) readyz(w http.ResponseWriter, _ *http.Request) {
+	why := "no service is deployed yet"
+	n.mu.Lock()
+	if n.current != nil {
+		why = ""
+	}
+	n.mu.Unlock()
+	if n.front.Draining() {
+		why = "about to stop"
+	}
+	if why != "" {
+		http.Error(w, why, http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = io.WriteString(w, "ready\n")
+}
+
+// run serves until ctx ends.
+func (o *ops) run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { _ = o.server.Close() })
+	defer stop()
+	if err := o.server.Serve(o.listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}

@@ -33,6 +33,7 @@ var arrows = map[string]map[string]string{
 	"compute":          {"wasm": "prepares programs with it"},
 	"compute/hostcall": {"compute": "handles live in a sandbox"},
 	"conformance/run":  {"conformance": "prints what it found"},
+	"world":            {"node": "its PoPs are real ones", "bus": "so is its core"},
 }
 
 // gates lists modules that only the named packages may import.

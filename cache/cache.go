@@ -22,6 +22,10 @@ type Config struct {
 	Grace     time.Duration     // how long past freshness an object may stand in for an origin out of reach; 0: a day
 	Now       func() time.Time  // nil: time.Now
 
+	// Invalidated is told what unsafe requests and the answers to them have made unusable here (RFC 9111 section 4.4,
+	// RFC 9875 section 3), for other caches to do the same; nil: nobody is.
+	Invalidated func(wedge.Purge)
+
 	Dir  string       // where objects lie below memory, this cache's alone; "": nowhere
 	Disk int64        // bytes of them; 0: none, and what Dir has of them goes
 	Log  *slog.Logger // what goes wrong with Dir; nil: slog.Default

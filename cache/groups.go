@@ -54,7 +54,11 @@ func (c *Cache) invalidate(req *http.Request, resp *http.Response, pol *wedge.Ca
 		return
 	}
 	plain := &wedge.Caching{Service: pol.Service}
-	_ = c.purgeKey(keyOf(req, plain), false, false) // what fails is counted
+	gone := func(req *http.Request) {
+		_ = c.purgeKey(keyOf(req, plain), false, false) // what fails is counted
+		c.tell(wedge.Purge{Service: pol.Service, URL: resource(req)})
+	}
+	gone(req)
 	base, err := url.Parse(resource(req))
 	if err != nil {
 		return
@@ -66,7 +70,7 @@ func (c *Cache) invalidate(req *http.Request, resp *http.Response, pol *wedge.Ca
 		}
 		other := &http.Request{URL: base.ResolveReference(ref)}
 		if origin(other) == origin(req) {
-			_ = c.purgeKey(keyOf(other, plain), false, false)
+			gone(other)
 		}
 	}
 	var names []string
@@ -78,5 +82,13 @@ func (c *Cache) invalidate(req *http.Request, resp *http.Response, pol *wedge.Ca
 	}
 	if len(names) > 0 {
 		_ = c.purgeNames(pol.Service, names, false, false)
+		c.tell(wedge.Purge{Service: pol.Service, Keys: names[:min(len(names), wedge.MaxPurgeKeys)]})
+	}
+}
+
+// tell passes an invalidation on.
+func (c *Cache) tell(p wedge.Purge) {
+	if c.cfg.Invalidated != nil {
+		c.cfg.Invalidated(p)
 	}
 }

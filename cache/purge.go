@@ -37,14 +37,14 @@ type purges struct {
 	floor uint64 // numbers up to here may have been forgotten
 }
 
-// purgeName is a service's surrogate key; key "" is all of the service.
+// purgeName is a service's surrogate key; key "" is all of the service, and of no service all there is.
 type purgeName struct{ service, key string }
 
 // maxPurgeNames bounds what is remembered. Beyond it all is forgotten, and with it every
 // object fetched before: too much is purged rather than too little.
 const maxPurgeNames = 1 << 20
 
-// Purge makes the objects that p names unusable; when it returns no request gets one of them.
+// Purge makes the objects that p names unusable; when it returns no request gets one of them. All of no service is everything.
 func (c *Cache) Purge(p wedge.Purge) error {
 	if len(p.Keys) > wedge.MaxPurgeKeys {
 		return &wedge.Error{Op: "purge", What: p.Service, Kind: wedge.Invalid, Hint: "Name at most 256 surrogate keys in one purge."}
@@ -150,6 +150,8 @@ func (p *purges) since(seq uint64, service string, keys []string) (hard, soft bo
 		hard, soft = hard || s.hard > seq, soft || s.soft > seq
 	}
 	note("")
+	all := p.named[purgeName{}]
+	hard, soft = hard || all.hard > seq, soft || all.soft > seq
 	for _, key := range keys {
 		note(key)
 	}

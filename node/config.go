@@ -22,6 +22,8 @@ type Config struct {
 	HTTPS        []string // addresses of TLS listeners
 	Certificates []front.CertificateFiles
 
+	Fleet *FleetConfig // nil: the node is alone
+
 	Ops string // address for operators, see ops; "": none
 
 	DataDir     string // where stores keep what is written

@@ -59,7 +59,9 @@ func (c *console) log(endpoint string, line []byte) {
 }
 
 // purged shows a purge.
-func (c *console) purged(p wedge.Purge) {
+func (c *console) purged(p wedge.Purge) { c.say(purgeLine(p)) }
+
+func purgeLine(p wedge.Purge) string {
 	what := p.URL
 	switch {
 	case p.All:
@@ -71,7 +73,14 @@ func (c *console) purged(p wedge.Purge) {
 	if p.Soft {
 		kind = "purged softly"
 	}
-	c.say(kind + " " + what + " (" + p.ID + ")")
+	return kind + " " + what + " (" + p.ID + ")"
+}
+
+// purgedFrom shows a purge that another PoP accepted.
+func (c *console) purgedFrom(p wedge.Purge, writer string) {
+	if !c.cfg.Quiet {
+		c.say(purgeLine(p) + " for " + writer)
+	}
 }
 
 // access shows a request.

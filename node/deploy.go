@@ -72,7 +72,7 @@ func (n *Node) deploy(ctx context.Context) error {
 
 // routes sends the version's hosts to it, and with none given every host.
 func (n *Node) routes(d *deployment) map[string]front.Route {
-	handler := &purger{Handler: d.handler, version: d.version, purge: n.cache.Purge, log: n.console.purged}
+	handler := &purger{Handler: d.handler, version: d.version, purge: n.Purge, log: n.console.purged}
 	r := front.Route{Service: d.version.Service, Version: d.version.Number, Handler: handler}
 	if c, ok := d.handler.(*cdn); ok && plainHits(d.version) {
 		r.Hit = c.hit
@@ -156,10 +156,10 @@ func (n *Node) host(v *wedge.Version) *compute.Host {
 	}
 	began := time.Now()
 	return &compute.Host{
-		Version: v, Fetch: n.cache, Health: n.fetch.Health, Purge: n.cache.Purge, Cache: guestCache{n.cache}, KV: n.kv.For(v.Service, v.KVStores),
+		Version: v, Fetch: n.cache, Health: n.fetch.Health, Purge: n.Purge, Cache: guestCache{n.cache}, KV: n.kv.For(v.Service, v.KVStores),
 		Log: n.console.log, Output: n.console.output,
 		Now: time.Now, Monotonic: func() int64 { return int64(time.Since(began)) }, Rand: rand.Reader,
-		Hostname: name, PoP: "local", Region: "local",
+		Hostname: name, PoP: n.pop(), Region: "local",
 	}
 }
 

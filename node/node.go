@@ -31,7 +31,8 @@ type Node struct {
 	cache   *cache.Cache // around fetch
 	kv      *state.KV
 	front   *front.Front
-	ops     *ops // nil: none
+	ops     *ops   // nil: none
+	fleet   *fleet // nil: the node is alone
 
 	printing bool // what a plain WASI program prints is output, not a response
 
@@ -59,6 +60,9 @@ func Run(ctx context.Context, cfg Config) error {
 	defer background.Wait()
 	defer stop()
 	runs := []func(context.Context) error{n.fetch.Run, n.kv.Run, pace}
+	if n.fleet != nil {
+		runs = append(runs, n.fleet.run)
+	}
 	if n.ops != nil {
 		runs = append(runs, n.ops.run)
 	}
@@ -115,7 +119,7 @@ func open(cfg Config) (*Node, error) {
 	})
 	n.fetch = backend.New(backend.Config{MaxHeaderBytes: maxHeaderBytes, MaxConnections: maxBackendConns, MaxPerBackend: maxBackendConns, Log: cfg.Log})
 	dir, disk := cfg.caching()
-	n.cache = cache.New(cache.Config{Next: &files{next: &shielded{next: n.fetch, now: time.Now}}, Memory: cfg.CacheMemory, Dir: dir, Disk: disk, Log: cfg.Log})
+	n.cache = cache.New(cache.Config{Next: &files{next: &shielded{next: n.fetch, now: time.Now}}, Memory: cfg.CacheMemory, Invalidated: n.invalidated, Dir: dir, Disk: disk, Log: cfg.Log})
 	done := n.console.access
 	if cfg.Quiet {
 		done = nil // a line that nobody reads costs a hit as much as all the rest
@@ -124,6 +128,12 @@ func open(cfg Config) (*Node, error) {
 		HTTP: cfg.HTTP, HTTPS: cfg.HTTPS, Certificates: cfg.Certificates,
 		MaxRequests: cfg.MaxSandboxes, MaxHeaderBytes: maxHeaderBytes, DrainTimeout: cfg.DrainTimeout, Log: cfg.Log, Done: done, NoHits: cfg.NoHits,
 	})
+	if cfg.Fleet != nil {
+		if n.fleet, err = n.openFleet(*cfg.Fleet); err != nil {
+			n.close()
+			return nil, err
+		}
+	}
 	if cfg.Ops != "" {
 		if n.ops, err = n.listenOps(); err != nil {
 			n.close()

@@ -16,11 +16,13 @@ import (
 //	h id                 head: everything about a key, and its value if that is small
 //	v id                 a large value
 //	x time id            a head expires at that time
+//	o lane 0 number      an item of an outbox
 const (
 	systemSpace = 's'
 	headSpace   = 'h'
 	valueSpace  = 'v'
 	expirySpace = 'x'
+	outboxSpace = 'o'
 )
 
 const schema = 1
@@ -28,6 +30,8 @@ const schema = 1
 var (
 	schemaKey     = []byte("sschema")
 	generationKey = []byte("sgeneration")
+
+	incarnationKey = []byte("sincarnation")
 )
 
 // inlineMax is how large a value may be to lie in its head. Larger ones lie apart, so that

@@ -1,0 +1,203 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/wedge-cloud/wedge"
+)
+
+// A Follower does something with each entry of a log.
+type Follower struct {
+	// Entry gets the entries one after the other. An error ends the following.
+	Entry func(wedge.Entry) error
+	// Lost is told that entries are gone which were not followed: they were too old, or the core has lost them.
+	Lost func(next uint64) error
+	// CaughtUp is told whenever nothing is missing any more that was there when the link came up.
+	CaughtUp func()
+}
+
+const (
+	headInterval = time.Second
+	catchUpBatch = 512
+)
+
+// Follow calls f with the entries of a log from number next on, in order, each once, until ctx ends or f
+// fails. It outlives cuts of any length.
+func (l *Link) Follow(ctx context.Context, g *Log, next uint64, f Follower) error {
+	t := &tail{link: l, log: g, next: max(next, 1), f: f, messages: make(chan *nats.Msg, 8<<10)}
+	for _, subject := range []string{g.tail() + ".>", headSubject(g)} {
+		s, err := l.nc.ChanSubscribe(subject, t.messages)
+		if err != nil {
+			return unavailable("follow log", g.Name, err)
+		}
+		defer s.Unsubscribe()
+	}
+	for {
+		came := l.Came()
+		if err := l.wait(ctx); err != nil {
+			return err
+		}
+		if err := t.catchUp(ctx); err == nil {
+			err = t.listen(ctx, came)
+		} else if ctx.Err() == nil && t.failed == nil {
+			l.cfg.Log.Debug("follow", "log", g.Name, "err", err)
+			_ = pause(ctx, 50*time.Millisecond)
+		}
+		if t.failed != nil {
+			return t.failed
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// tail is one following under way.
+type tail struct {
+	link     *Link
+	log      *Log
+	next     uint64
+	f        Follower
+	messages chan *nats.Msg
+	failed   error // the follower's own
+}
+
+// listen takes what is said until something is missing, or the link comes up again.
+func (t *tail) listen(ctx context.Context, came <-chan struct{}) error {
+	for {
+		select {
+		case m := <-t.messages:
+			if missing, err := t.hear(m); missing || err != nil {
+				return err
+			}
+		case <-came:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// hear takes one message and reports whether others before it are missing.
+func (t *tail) hear(m *nats.Msg) (missing bool, err error) {
+	if m.Subject == headSubject(t.log) {
+		last, err := strconv.ParseUint(string(m.Data), 10, 64)
+		return err == nil && last >= t.next, nil
+	}
+	seq, err := strconv.ParseUint(m.Header.Get("Nats-Sequence"), 10, 64)
+	if err != nil || seq < t.next {
+		return false, nil
+	}
+	if seq > t.next {
+		return true, nil
+	}
+	at, _ := time.Parse(time.RFC3339Nano, m.Header.Get("Nats-Time-Stamp"))
+	return false, t.take(seq, m.Header.Get("Nats-Subject"), at, m)
+}
+
+// take passes an entry on. One that is damaged is left out, for no later reading would be better.
+func (t *tail) take(seq uint64, subject string, at time.Time, m *nats.Msg) error {
+	e, err := t.log.entry(seq, subject, at, m.Header, m.Data)
+	if err != nil {
+		t.link.cfg.Log.Error("an entry of a log is damaged and left out", "log", t.log.Name, "seq", seq, "writer", e.Writer)
+	} else if err := t.f.Entry(e); err != nil {
+		t.failed = err
+		return err
+	}
+	t.next = seq + 1
+	return nil
+}
+
+// catchUp reads what is missing.
+func (t *tail) catchUp(ctx context.Context) error {
+	first, last, err := t.link.extent(ctx, t.log)
+	if err != nil {
+		return err
+	}
+	if t.next < first || t.next > last+1 {
+		t.next = max(first, min(t.next, last+1))
+		if t.f.Lost != nil {
+			if t.failed = t.f.Lost(t.next); t.failed != nil {
+				return t.failed
+			}
+		}
+	}
+	for t.next <= last {
+		if err := t.read(ctx); err != nil {
+			return err
+		}
+	}
+	if t.f.CaughtUp != nil {
+		t.f.CaughtUp()
+	}
+	return nil
+}
+
+// read reads the next few entries that are missing. It may be answered by a server that lags behind: then it
+// is asked again.
+func (t *tail) read(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	nc := t.link.nc
+	inbox := nc.NewRespInbox()
+	sub, err := nc.SubscribeSync(inbox)
+	if err != nil {
+		return err
+	}
+	defer sub.Unsubscribe()
+	question, err := json.Marshal(map[string]any{"seq": t.next, "batch": catchUpBatch, "max_bytes": 8 << 20, "next_by_subj": t.log.subject("*")})
+	if err != nil {
+		return err
+	}
+	if err := nc.PublishRequest("$JS.API.DIRECT.GET."+t.log.Name, inbox, question); err != nil {
+		return err
+	}
+	for {
+		m, err := sub.NextMsgWithContext(ctx)
+		if err != nil {
+			return err
+		}
+		switch status := m.Header.Get("Status"); status {
+		case "":
+		case "204": // the batch ends
+			return nil
+		default:
+			return fmt.Errorf("read log %s: status %s %s", t.log.Name, status, m.Header.Get("Description"))
+		}
+		seq, err := strconv.ParseUint(m.Header.Get("Nats-Sequence"), 10, 64)
+		if err != nil || seq < t.next {
+			continue
+		}
+		at, _ := time.Parse(time.RFC3339Nano, m.Header.Get("Nats-Time-Stamp"))
+		if err := t.take(seq, m.Header.Get("Nats-Subject"), at, m); err != nil {
+			return err
+		}
+	}
+}
+
+func headSubject(g *Log) string { return "head." + g.Name }
+
+// Herald says every second how far each log has got, until ctx ends: a follower whose last message was
+// lost would not know otherwise. It is for a core's own link.
+func (l *Link) Herald(ctx context.Context, logs ...*Log) error {
+	t := time.NewTicker(headInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		for _, g := range logs {
+			if _, last, err := l.extent(ctx, g); err == nil {
+				_ = l.Say(headSubject(g), strconv.AppendUint(nil, last, 10)) // the next one comes soon
+			}
+		}
+	}
+}

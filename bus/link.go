@@ -1,0 +1,169 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/wedge-cloud/wedge"
+)
+
+const (
+	maxMessage = 512 << 10 // bytes of one message of a log
+	maxHead    = 4 << 10
+
+	// A link that was cut without a word is noticed after two of these.
+	pingInterval = 5 * time.Second
+	pingsOut     = 2
+
+	reconnectWait   = 250 * time.Millisecond
+	reconnectJitter = 250 * time.Millisecond // so that a thousand PoPs do not come back at once
+	askTimeout      = 2 * time.Second        // for an answer from the core
+)
+
+// LinkConfig says how a PoP reaches the core.
+type LinkConfig struct {
+	Name string                                  // of the node, for the core's operator
+	Dial func(context.Context) (net.Conn, error) // to a core
+	URLs []string                                // of an external NATS, instead of Dial
+	Log  *slog.Logger
+}
+
+// Link is a connection to the core that comes back by itself, for as long as it takes. All of its methods
+// are safe for concurrent use.
+type Link struct {
+	cfg  LinkConfig
+	nc   *nats.Conn
+	up   atomic.Bool
+	mu   sync.Mutex
+	came chan struct{} // closed, and replaced, when the link comes up
+}
+
+// Connect returns a link that connects in the background.
+func Connect(cfg LinkConfig) (*Link, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	l := &Link{cfg: cfg, came: make(chan struct{})}
+	opts := nats.Options{
+		Name: cfg.Name, Servers: cfg.URLs, AllowReconnect: true, MaxReconnect: -1, RetryOnFailedConnect: true, Timeout: askTimeout,
+		ReconnectWait: reconnectWait, ReconnectJitter: reconnectJitter, ReconnectJitterTLS: reconnectJitter,
+		IgnoreDiscoveredServers: true,
+		ReconnectBufSize:        -1, // what cannot be sent fails: outboxes keep it, and nothing waits unseen
+		PingInterval:            pingInterval, MaxPingsOut: pingsOut, SubChanLen: 64 << 10,
+		ConnectedCB: func(*nats.Conn) { l.isUp() }, ReconnectedCB: func(*nats.Conn) { l.isUp() },
+		DisconnectedErrCB: func(_ *nats.Conn, err error) { l.isDown(err) },
+		AsyncErrorCB: func(_ *nats.Conn, s *nats.Subscription, err error) {
+			cfg.Log.Warn("the bus dropped messages, which will be read again", "err", err)
+		},
+	}
+	if cfg.Dial != nil {
+		opts.Servers, opts.CustomDialer = []string{"nats://127.0.0.1:1"}, dialer(cfg.Dial) // an address that nobody resolves or dials
+	}
+	var err error
+	if l.nc, err = opts.Connect(); err != nil {
+		return nil, &wedge.Error{Op: "connect to the core", Kind: wedge.Invalid, Err: err}
+	}
+	if l.nc.IsConnected() {
+		l.isUp()
+	}
+	return l, nil
+}
+
+type dialer func(context.Context) (net.Conn, error)
+
+// Dial implements nats.CustomDialer.
+func (d dialer) Dial(string, string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+	defer cancel()
+	return d(ctx)
+}
+
+// SkipTLSHandshake implements nats.CustomDialer: whoever dials sees to that.
+func (d dialer) SkipTLSHandshake() bool { return true }
+
+func (l *Link) isUp() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.up.Swap(true) {
+		close(l.came)
+		l.came = make(chan struct{})
+	}
+}
+
+func (l *Link) isDown(err error) {
+	l.up.Store(false)
+	if err != nil {
+		l.cfg.Log.Info("the link to the core is down", "err", err)
+	}
+}
+
+// Up reports whether the core can be reached, as far as is known.
+func (l *Link) Up() bool { return l.up.Load() }
+
+// Came returns a channel that is closed when the link comes up the next time.
+func (l *Link) Came() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.came
+}
+
+// wait returns when the link is up, and when ctx ends with its error.
+func (l *Link) wait(ctx context.Context) error {
+	for !l.Up() {
+		came := l.Came()
+		if l.Up() {
+			break
+		}
+		select {
+		case <-came:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// Close ends the link.
+func (l *Link) Close() { l.nc.Close() }
+
+// Say sends a message to whoever listens now. It fails if the link is down.
+func (l *Link) Say(subject string, data []byte) error {
+	return l.nc.Publish(subject, data)
+}
+
+// Hear calls f with each message said about a subject, one after the other, until stop is called. While the link is
+// down nothing is heard.
+func (l *Link) Hear(subject string, f func(subject string, data []byte)) (stop func(), err error) {
+	s, err := l.nc.Subscribe(subject, func(m *nats.Msg) { f(m.Subject, m.Data) })
+	if err != nil {
+		return nil, err
+	}
+	return func() { _ = s.Unsubscribe() }, nil
+}
+
+// unavailable is how an operation fails because the core is out of reach, or does not say what became of it.
+func unavailable(op, what string, err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	return &wedge.Error{Op: op, What: what, Kind: wedge.Unavailable, Err: err, Hint: "Is the core running, and the link to it up?"}
+}
+
+// pause waits a moment before something is tried again.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

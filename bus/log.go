@@ -1,0 +1,226 @@
+package bus
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/wedge-cloud/wedge"
+)
+
+// A Log is kept by the core: entries in one order, each with the next number. Each writer has a subject of
+// its own in it, so that its order can be checked. What is stored is said again to all who follow the log.
+type Log struct {
+	Name string        // upper case
+	Keep time.Duration // how long entries stay; 0: for ever
+	Size int64         // how many bytes stay, the newest; 0: no bound
+}
+
+func (g *Log) subject(writer string) string { return "log." + g.Name + "." + writer }
+
+// writer returns whose subject that is.
+func (g *Log) writer(subject string) string { return strings.TrimPrefix(subject, g.subject("")) }
+
+func (g *Log) tail() string { return "tail." + g.Name }
+
+// Fields of an entry's message.
+const (
+	fieldFirst = "W-First" // number of the first item at its writer
+	fieldSum   = "W-Sum"   // checksum of the body
+)
+
+// Keep has the core keep a log, as so many servers' copies. It must be there before anybody writes to it; if it is
+// there already that is fine.
+func (l *Link) Keep(ctx context.Context, g *Log, copies int) error {
+	js, err := jetstream.New(l.nc)
+	if err != nil {
+		return unavailable("keep log", g.Name, err)
+	}
+	size := g.Size
+	if size == 0 {
+		size = -1
+	}
+	_, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name: g.Name, Subjects: []string{g.subject("*")}, Storage: jetstream.FileStorage, Replicas: copies,
+		MaxAge: g.Keep, MaxBytes: size, Discard: jetstream.DiscardOld, DenyDelete: true, AllowDirect: true,
+		RePublish: &jetstream.RePublish{Source: ">", Destination: g.tail() + ".>"},
+	})
+	if err != nil {
+		return unavailable("keep log", g.Name, err)
+	}
+	return nil
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// message makes the message of an entry.
+func (g *Log) message(writer string, first uint64, items [][]byte) *nats.Msg {
+	var b []byte
+	for _, it := range items {
+		b = append(binary.AppendUvarint(b, uint64(len(it))), it...)
+	}
+	m := nats.NewMsg(g.subject(writer))
+	m.Data = b
+	m.Header.Set(fieldFirst, strconv.FormatUint(first, 10))
+	m.Header.Set(fieldSum, sumOf(b))
+	return m
+}
+
+func sumOf(b []byte) string { return strconv.FormatUint(uint64(crc32.Checksum(b, castagnoli)), 16) }
+
+// errDamaged is an entry that is not what its writer wrote.
+var errDamaged = errors.New("the entry is damaged")
+
+// entry reads the message of an entry. Nothing in it is believed: who may write to the bus may write anything.
+func (g *Log) entry(seq uint64, subject string, at time.Time, h nats.Header, data []byte) (wedge.Entry, error) {
+	e := wedge.Entry{Seq: seq, Writer: g.writer(subject), At: at}
+	if h.Get(fieldSum) != sumOf(data) {
+		return e, errDamaged
+	}
+	var err error
+	if e.First, err = strconv.ParseUint(h.Get(fieldFirst), 10, 64); err != nil {
+		return e, errDamaged
+	}
+	for len(data) > 0 {
+		n, size := binary.Uvarint(data)
+		if size <= 0 || n > uint64(len(data)-size) {
+			return e, errDamaged
+		}
+		e.Items = append(e.Items, data[size:size+int(n):size+int(n)])
+		data = data[size+int(n):]
+	}
+	if len(e.Items) == 0 || e.First > 1<<62 {
+		return e, errDamaged
+	}
+	return e, nil
+}
+
+// Append writes an entry of one item if the writer's last one has the number last in the log, 0 if there is to be none, and
+// returns its own. An error of kind Conflict means that there is another. Whether an append that failed
+// otherwise took place is not known.
+func (l *Link) Append(ctx context.Context, g *Log, writer string, last uint64, item []byte) (uint64, error) {
+	return l.append(ctx, g, last, g.message(writer, 0, [][]byte{item}))
+}
+
+func (l *Link) append(ctx context.Context, g *Log, last uint64, m *nats.Msg) (uint64, error) {
+	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(last, 10))
+	m.Header.Set(jetstream.ExpectedStreamHeader, g.Name)
+	var ack struct {
+		Seq   uint64    `json:"seq"`
+		Error *apiError `json:"error"`
+	}
+	if err := l.ask(ctx, m, &ack); err != nil {
+		return 0, unavailable("append", g.Name, err)
+	}
+	if ack.Error != nil {
+		return 0, ack.Error.as("append", g.Name)
+	}
+	return ack.Seq, nil
+}
+
+// apiError is how the server refuses.
+type apiError struct {
+	Code int    `json:"err_code"`
+	Text string `json:"description"`
+}
+
+// The server's codes for a conflict are two: one server and a cluster have one each.
+const (
+	codeConflict        = 10071
+	codeConflictCluster = 10164
+	codeNoMessage       = 10037
+)
+
+func (e *apiError) as(op, what string) error {
+	kind := wedge.Unavailable
+	if e.Code == codeConflict || e.Code == codeConflictCluster {
+		kind = wedge.Conflict
+	}
+	return &wedge.Error{Op: op, What: what, Kind: kind, Err: fmt.Errorf("%s (%d)", e.Text, e.Code)}
+}
+
+// ask sends a request and reads the JSON of the answer.
+func (l *Link) ask(ctx context.Context, m *nats.Msg, answer any) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	resp, err := l.nc.RequestMsgWithContext(ctx, m)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(resp.Data, answer)
+}
+
+func (l *Link) askAPI(ctx context.Context, subject string, question, answer any) error {
+	b, err := json.Marshal(question)
+	if err != nil {
+		return err
+	}
+	m := nats.NewMsg("$JS.API." + subject)
+	m.Data = b
+	return l.ask(ctx, m, answer)
+}
+
+// extent returns the numbers of a log's first and last entry; last is first-1 if there is none.
+func (l *Link) extent(ctx context.Context, g *Log) (first, last uint64, err error) {
+	var info struct {
+		State struct {
+			First uint64 `json:"first_seq"`
+			Last  uint64 `json:"last_seq"`
+		} `json:"state"`
+		Error *apiError `json:"error"`
+	}
+	if err := l.askAPI(ctx, "STREAM.INFO."+g.Name, struct{}{}, &info); err != nil {
+		return 0, 0, unavailable("read log", g.Name, err)
+	}
+	if info.Error != nil {
+		return 0, 0, info.Error.as("read log", g.Name)
+	}
+	return max(info.State.First, 1), info.State.Last, nil
+}
+
+// lastOf returns a writer's last entry; its number is 0 if there is none. It asks the server that decides, not
+// one that may lag behind.
+func (l *Link) lastOf(ctx context.Context, g *Log, writer string) (e wedge.Entry, err error) {
+	var got struct {
+		Message struct {
+			Subject string    `json:"subject"`
+			Seq     uint64    `json:"seq"`
+			Header  string    `json:"hdrs"`
+			Data    []byte    `json:"data"`
+			Time    time.Time `json:"time"`
+		} `json:"message"`
+		Error *apiError `json:"error"`
+	}
+	question := map[string]string{"last_by_subj": g.subject(writer)}
+	if err := l.askAPI(ctx, "STREAM.MSG.GET."+g.Name, question, &got); err != nil {
+		return e, unavailable("read log", g.Name, err)
+	}
+	if got.Error != nil && got.Error.Code == codeNoMessage {
+		return wedge.Entry{}, nil
+	}
+	if got.Error != nil {
+		return e, got.Error.as("read log", g.Name)
+	}
+	raw, err := base64.StdEncoding.DecodeString(got.Message.Header)
+	if err != nil {
+		return e, unavailable("read log", g.Name, err)
+	}
+	h, err := nats.DecodeHeadersMsg(raw)
+	if err != nil {
+		return e, unavailable("read log", g.Name, err)
+	}
+	if e, err = g.entry(got.Message.Seq, got.Message.Subject, got.Message.Time, h, got.Message.Data); err != nil {
+		return e, &wedge.Error{Op: "read log", What: g.Name, Kind: wedge.Internal, Err: err}
+	}
+	return e, nil
+}

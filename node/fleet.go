@@ -1,0 +1,280 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/bus"
+	"github.com/wedge-cloud/wedge/state"
+)
+
+// FleetConfig makes a node a part of a fleet.
+type FleetConfig struct {
+	PoP  wedge.PoP
+	Dial func(context.Context) (net.Conn, error) // to the core
+	URLs []string                                // of an external NATS, instead of Dial
+}
+
+// fleet is a node's part in what the PoPs tell each other. What a PoP decides it does here first, writes into its
+// outbox, and calls done; the others learn of it when the link to the core allows.
+type fleet struct {
+	cfg    FleetConfig
+	log    *slog.Logger
+	link   *bus.Link
+	kv     *state.KV
+	box    *state.Outbox
+	writer string
+	here   func(wedge.Purge) error // purges this PoP's cache
+	shown  func(wedge.Purge, string)
+
+	mu   sync.Mutex
+	pops map[string]wedge.PoP // those heard of
+}
+
+// purgeLog has every purge of the last day. Whoever was away for longer revalidates everything.
+var purgeLog = &bus.Log{Name: "PURGE", Keep: 24 * time.Hour, Size: 4 << 30}
+
+// Logs are those that a core has to keep for a fleet.
+func Logs() []*bus.Log { return []*bus.Log{purgeLog} }
+
+const (
+	beatInterval = time.Second
+	popTimeout   = 5 * beatInterval // a PoP of which nothing was heard for so long is away
+)
+
+func (n *Node) openFleet(cfg FleetConfig) (*fleet, error) {
+	if err := cfg.PoP.Check(); err != nil {
+		return nil, err
+	}
+	f := &fleet{cfg: cfg, log: n.cfg.Log, kv: n.kv, here: n.cache.Purge, shown: n.console.purgedFrom, pops: map[string]wedge.PoP{}}
+	incarnation, err := n.kv.Incarnation()
+	if err != nil {
+		return nil, err
+	}
+	f.writer = cfg.PoP.Name + "-" + incarnation
+	if f.box, err = n.kv.Outbox("purge"); err != nil {
+		return nil, err
+	}
+	f.link, err = bus.Connect(bus.LinkConfig{Name: f.writer, Dial: cfg.Dial, URLs: cfg.URLs, Log: n.cfg.Log})
+	return f, err
+}
+
+// run takes part until ctx ends.
+func (f *fleet) run(ctx context.Context) error {
+	cursor, err := f.kv.Cursor(purgeLog.Name)
+	if err != nil {
+		return err
+	}
+	stop, err := f.link.Hear("pop.*", f.heard)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	var w sync.WaitGroup
+	for _, part := range []func(context.Context) error{
+		func(ctx context.Context) error {
+			return f.link.Pump(ctx, purgeLog, f.writer, f.box, func(item, _ uint64) { _ = f.box.Trim(item) })
+		},
+		func(ctx context.Context) error {
+			return f.link.Follow(ctx, purgeLog, cursor+1, bus.Follower{Entry: f.take, Lost: f.lost})
+		},
+		f.beat,
+	} {
+		w.Go(func() {
+			if err := part(ctx); ctx.Err() == nil {
+				f.log.Error("a part of the fleet's work ended", "pop", f.cfg.PoP.Name, "err", err)
+			}
+		})
+	}
+	w.Wait()
+	f.link.Close()
+	return nil
+}
+
+// purge makes objects unusable here, and then everywhere.
+func (f *fleet) purge(p wedge.Purge) error {
+	if err := f.here(p); err != nil {
+		return err
+	}
+	return f.publish(p)
+}
+
+// publish has the others do what was done here. When it returns they will, whatever happens to this node.
+func (f *fleet) publish(p wedge.Purge) error {
+	item, err := json.Marshal(wireOf(p))
+	if err != nil {
+		return err
+	}
+	_, err = f.box.Add(item)
+	return err
+}
+
+// wirePurge is a purge on the bus. What is named may be any bytes.
+type wirePurge struct {
+	ID      string    `json:"id"`
+	Service string    `json:"service"`
+	URL     []byte    `json:"url,omitempty"`
+	Keys    [][]byte  `json:"keys,omitempty"`
+	All     bool      `json:"all,omitempty"`
+	Soft    bool      `json:"soft,omitempty"`
+	At      time.Time `json:"at"`
+}
+
+func wireOf(p wedge.Purge) wirePurge {
+	w := wirePurge{ID: p.ID, Service: p.Service, URL: []byte(p.URL), All: p.All, Soft: p.Soft, At: p.At}
+	for _, k := range p.Keys {
+		w.Keys = append(w.Keys, []byte(k))
+	}
+	return w
+}
+
+// readPurge reads a purge from the bus, where anybody may have put it.
+func readPurge(b []byte) (p wedge.Purge, err error) {
+	var w wirePurge
+	if err := json.Unmarshal(b, &w); err != nil {
+		return p, err
+	}
+	p = wedge.Purge{ID: w.ID, Service: w.Service, URL: string(w.URL), All: w.All, Soft: w.Soft, At: w.At}
+	for _, k := range w.Keys {
+		p.Keys = append(p.Keys, string(k))
+	}
+	if what := len(w.URL) > 0; p.Service == "" || len(p.Keys) > wedge.MaxPurgeKeys || !what && len(p.Keys) == 0 && !p.All {
+		return p, errors.New("it does not say what to purge")
+	}
+	if u, err := url.Parse(p.URL); p.URL != "" && (err != nil || u.Host == "") {
+		return p, errors.New("its URL is not absolute")
+	}
+	return p, nil
+}
+
+// applied is what a PoP says when it has done what an entry of the purge log says.
+type applied struct {
+	PoP string    `json:"pop"`
+	Seq uint64    `json:"seq"`
+	IDs []string  `json:"ids"`
+	At  time.Time `json:"at"`
+}
+
+const appliedSubject = "applied.purge"
+
+// take does what an entry of the purge log says. What this PoP has said itself was done before.
+func (f *fleet) take(e wedge.Entry) error {
+	done := applied{PoP: f.cfg.PoP.Name, Seq: e.Seq}
+	for i, item := range e.Items {
+		p, err := readPurge(item)
+		if err != nil {
+			f.log.Error("a purge from the bus makes no sense and is left out", "writer", e.Writer, "item", e.First+uint64(i), "err", err)
+			continue
+		}
+		if e.Writer != f.writer {
+			if err := f.here(p); err != nil { // it is in force: a restart might undo it, and reads the entry again
+				f.log.Error("purge", "id", p.ID, "service", p.Service, "err", err)
+			}
+			f.shown(p, e.Writer)
+		}
+		done.IDs = append(done.IDs, p.ID)
+	}
+	done.At = time.Now()
+	if b, err := json.Marshal(done); err == nil {
+		_ = f.link.Say(appliedSubject, b) // for those who look on; the cursor is what counts
+	}
+	return f.kv.SetCursor(purgeLog.Name, e.Seq)
+}
+
+// lost is told that there were purges of which nobody knows any more what they said: everything is to be validated.
+func (f *fleet) lost(next uint64) error {
+	f.log.Warn("this PoP was away for longer than purges are kept: everything stored is validated before its next use")
+	if err := f.here(wedge.Purge{ID: newPurgeID(), All: true, Soft: true, At: time.Now()}); err != nil {
+		return err
+	}
+	return f.kv.SetCursor(purgeLog.Name, next-1)
+}
+
+// beat says every second that this PoP is there.
+func (f *fleet) beat(ctx context.Context) error {
+	t := time.NewTicker(beatInterval)
+	defer t.Stop()
+	for {
+		if b, err := json.Marshal(f.cfg.PoP); err == nil {
+			_ = f.link.Say("pop."+f.cfg.PoP.Name, b) // the next one comes soon
+		}
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// heard notes that another PoP is there.
+func (f *fleet) heard(_ string, data []byte) {
+	var p wedge.PoP
+	if json.Unmarshal(data, &p) != nil || p.Check() != nil {
+		return
+	}
+	p.Seen = time.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, known := f.pops[p.Name]; known || len(f.pops) < maxPoPs {
+		f.pops[p.Name] = p
+	}
+}
+
+// maxPoPs bounds what is remembered of what is said.
+const maxPoPs = 20_000
+
+// PoPs returns those of the fleet that are there now, as far as this node knows, by their names. Without a fleet there are none.
+func (n *Node) PoPs() (list []wedge.PoP) {
+	if n.fleet == nil {
+		return nil
+	}
+	n.fleet.mu.Lock()
+	defer n.fleet.mu.Unlock()
+	for _, p := range n.fleet.pops {
+		if time.Since(p.Seen) < popTimeout {
+			list = append(list, p)
+		}
+	}
+	slices.SortFunc(list, func(a, b wedge.PoP) int {
+		if a.Name < b.Name {
+			return -1
+		}
+		return 1
+	})
+	return list
+}
+
+// pop returns the name of the PoP that the node is at.
+func (n *Node) pop() string {
+	if n.fleet == nil {
+		return "local"
+	}
+	return n.fleet.cfg.PoP.Name
+}
+
+// Purge makes objects unusable here and, in a fleet, everywhere else as soon as it can be reached.
+func (n *Node) Purge(p wedge.Purge) error {
+	if n.fleet == nil {
+		return n.cache.Purge(p)
+	}
+	return n.fleet.purge(p)
+}
+
+// invalidated passes on what an unsafe request has made unusable here.
+func (n *Node) invalidated(p wedge.Purge) {
+	if n.fleet == nil {
+		return
+	}
+	p.ID, p.At = newPurgeID(), time.Now()
+	if err := n.fleet.publish(p); err != nil {
+		n.cfg.Log.Error("pass an invalidation on", "service", p.Service, "err", err)
+	}
+}

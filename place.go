@@ -1,0 +1,58 @@
+package wedge
+
+import (
+	"errors"
+	"math"
+	"regexp"
+	"time"
+)
+
+// PoP is a place where Wedge answers clients.
+type PoP struct {
+	Name          string    `json:"name"` // short and unique in the fleet, such as fra1
+	City          string    `json:"city,omitempty"`
+	Lat           float64   `json:"lat"` // degrees north
+	Lon           float64   `json:"lon"` // degrees east
+	Tier          Tier      `json:"tier,omitempty"`
+	Provider      string    `json:"provider,omitempty"`
+	Jurisdictions []string  `json:"jurisdictions,omitempty"`
+	Seen          time.Time `json:"seen,omitzero"` // when it was last heard of
+}
+
+// Tier says where in the pipeline a PoP is: core, metro or far.
+type Tier string
+
+// The tiers.
+const (
+	TierCore  Tier = "core"
+	TierMetro Tier = "metro"
+	TierFar   Tier = "far"
+)
+
+var popName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,30}$`)
+
+// Check finds what is wrong with a PoP; the error is of kind Invalid.
+func (p *PoP) Check() error {
+	bad := func(why, hint string) error {
+		return &Error{Op: "check PoP", What: p.Name, Kind: Invalid, Err: errors.New(why), Hint: hint}
+	}
+	switch {
+	case !popName.MatchString(p.Name):
+		return bad("not a name for a PoP", "Use up to 31 lower-case letters, digits and dashes, beginning with a letter, such as fra1.")
+	case math.IsNaN(p.Lat) || p.Lat < -90 || p.Lat > 90:
+		return bad("its latitude is not from -90 to 90", "")
+	case math.IsNaN(p.Lon) || p.Lon < -180 || p.Lon > 180:
+		return bad("its longitude is not from -180 to 180", "")
+	case p.Tier != "" && p.Tier != TierCore && p.Tier != TierMetro && p.Tier != TierFar:
+		return bad("no such tier: "+string(p.Tier), "Use core, metro or far.")
+	}
+	return nil
+}
+
+// Distance returns how far two PoPs are from each other on the globe, in kilometres.
+func (p *PoP) Distance(q *PoP) float64 {
+	const radius, degree = 6371, math.Pi / 180
+	sin := func(x float64) float64 { s := math.Sin(x * degree / 2); return s * s }
+	a := sin(q.Lat-p.Lat) + math.Cos(p.Lat*degree)*math.Cos(q.Lat*degree)*sin(q.Lon-p.Lon)
+	return 2 * radius * math.Asin(math.Sqrt(min(1, a)))
+}

@@ -26,6 +26,7 @@ var arrows = map[string]map[string]string{
 		"compute":  "a guest's exit code is wedge run --once's own",
 		"front":    "wedge run names the certificates",
 		"wasm":     "wedge inspect reads a module's sections",
+		"world":    "wedge world",
 
 		"compute/hostcall": "wedge inspect says which hostcalls are offered",
 	},

@@ -52,6 +52,16 @@ var faces = [numKinds]face{
 // String returns the kind's name as logs, metrics and JSON show it.
 func (k Kind) String() string { return k.face().name }
 
+// KindNamed returns the kind with that name, Internal if there is none.
+func KindNamed(name string) Kind {
+	for k := range numKinds {
+		if faces[k].name == name {
+			return k
+		}
+	}
+	return Internal
+}
+
 // Status returns the HTTP status that stands for the kind.
 func (k Kind) Status() int { return k.face().status }
 

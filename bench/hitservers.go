@@ -189,7 +189,7 @@ func childCache(ctx context.Context, arg []byte) error {
 	app := &manifest.App{Version: wedge.Version{Service: "hits",
 		Backends: []wedge.Backend{{Name: "origin", URL: origin, AllowPrivateAddr: true}}}}
 	return node.Run(untilStdinEnds(ctx), node.Config{
-		Load: func(context.Context) (*manifest.App, error) { return app, nil },
+		Load: func(context.Context) ([]*manifest.App, error) { return []*manifest.App{app}, nil },
 		HTTP: []string{"127.0.0.1:0"}, Ephemeral: true, Quiet: true, NoHits: task.NoHits,
 		Started: func(n *node.Node) {
 			plain, _ := n.Addrs()

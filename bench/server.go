@@ -40,7 +40,7 @@ func childNode(ctx context.Context, arg []byte) error {
 	}
 	defer stop()
 	return node.Run(untilStdinEnds(ctx), node.Config{
-		Load: func(context.Context) (*manifest.App, error) { return task.load() },
+		Load: node.One(func(context.Context) (*manifest.App, error) { return task.load() }),
 		HTTP: []string{"127.0.0.1:0"}, Ephemeral: true, Quiet: !task.Access,
 		Started: func(n *node.Node) {
 			plain, _ := n.Addrs()

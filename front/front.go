@@ -83,7 +83,11 @@ func (f *Front) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
-	f.drain(cancel)
+	patience := f.cfg.DrainTimeout
+	if context.Cause(ctx) == ErrKilled {
+		patience = 0
+	}
+	f.drain(cancel, patience)
 	return err
 }
 
@@ -145,8 +149,11 @@ const freshGrace = time.Second
 // cutGrace is how long handlers get to return once their connections are cut.
 const cutGrace = time.Second
 
-func (f *Front) drain(cancel context.CancelCauseFunc) {
-	ctx, stop := context.WithTimeout(context.Background(), f.cfg.DrainTimeout)
+// ErrKilled is the cause of a context that ends Run without a drain: connections are cut.
+var ErrKilled = errors.New("killed")
+
+func (f *Front) drain(cancel context.CancelCauseFunc, patience time.Duration) {
+	ctx, stop := context.WithTimeout(context.Background(), patience)
 	defer stop()
 	f.draining.Store(true)
 	f.closeListeners()
@@ -160,7 +167,7 @@ func (f *Front) drain(cancel context.CancelCauseFunc) {
 		f.h2.Shutdown(ctx)
 		close(h2done)
 	}()
-	until(ctx, f.cfg.DrainTimeout, func() bool { return f.stats.inFlight.Load() == 0 })
+	until(ctx, patience, func() bool { return f.stats.inFlight.Load() == 0 })
 	f.unparking.Store(true)
 	f.closeConns((*rawConn).isParked) // Shutdown may take them for new ones and wait
 	f.h1.Shutdown(ctx)

@@ -14,9 +14,9 @@ import (
 
 // Config is what a node needs that only a restart can change. What it serves comes from Load.
 type Config struct {
-	// Load returns the app to serve, built, with its guest's bytes in the version. It is called
-	// at the start and, with Watch, whenever a file of the app has changed.
-	Load func(context.Context) (*manifest.App, error)
+	// Load returns the apps to serve, built, with their guests' bytes in the versions. It is called
+	// at the start and, with Watch, which is for one app, whenever a file of it has changed.
+	Load func(context.Context) ([]*manifest.App, error)
 
 	HTTP         []string // addresses of plain listeners, "host:port"
 	HTTPS        []string // addresses of TLS listeners
@@ -47,6 +47,14 @@ type Config struct {
 	Log    *slog.Logger
 
 	Started func(*Node) // called when the node serves; for tests
+}
+
+// One makes a Config's Load of what loads one app.
+func One(load func(context.Context) (*manifest.App, error)) func(context.Context) ([]*manifest.App, error) {
+	return func(ctx context.Context) ([]*manifest.App, error) {
+		app, err := load(ctx)
+		return []*manifest.App{app}, err
+	}
 }
 
 // DefaultCacheDir returns the user's cache directory for compiled code, or "" if there is none.

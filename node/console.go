@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -157,12 +159,17 @@ func (c *console) progress(what string) (done func()) {
 // announce says what serves where.
 func (n *Node) announce() {
 	n.mu.Lock()
-	d := n.current
-	n.mu.Unlock()
-	for _, w := range d.app.Warnings {
-		n.console.say("warning: " + w)
+	var all []*deployment
+	for _, name := range slices.Sorted(maps.Keys(n.deployed)) {
+		all = append(all, n.deployed[name])
 	}
-	n.announceVersion(d)
+	n.mu.Unlock()
+	for _, d := range all {
+		for _, w := range d.app.Warnings {
+			n.console.say("warning: " + w)
+		}
+		n.announceVersion(d)
+	}
 	plain, secure := n.Addrs()
 	for _, a := range plain {
 		n.console.say("serving http://" + shown(a))

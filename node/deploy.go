@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -31,61 +32,96 @@ type deployment struct {
 	handler versionHandler
 }
 
-// deploy loads the app, makes it ready and swaps it in. The version that served until now
-// goes on until its last request has ended. On an error it simply goes on.
+// deploy loads the apps, makes them ready and swaps them in together. The versions that served until now
+// go on until their last request has ended. On an error they simply go on.
 func (n *Node) deploy(ctx context.Context) error {
-	app, err := n.cfg.Load(ctx)
+	apps, err := n.cfg.Load(ctx)
 	if err != nil {
 		return err
 	}
-	app.Version.Number = n.number + 1 // before prepare: guests are told it
-	d, err := n.prepare(ctx, app)
-	if err != nil {
-		return err
+	fresh := map[string]*deployment{}
+	discard := func() {
+		for _, d := range fresh {
+			d.discard()
+		}
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if err := n.forgetOrigins(d.version); err != nil {
-		d.discard()
-		return err
+	for _, app := range apps {
+		if fresh[app.Version.Service] != nil {
+			discard()
+			return &wedge.Error{Op: "deploy", What: app.Version.Service, Kind: wedge.Conflict, Err: errors.New("two apps have this name"), Hint: "Give one of them another name in its wedge.toml."}
+		}
+		app.Version.Number = n.number + 1 // before prepare: guests are told it
+		d, err := n.prepare(ctx, app)
+		if err != nil {
+			discard()
+			return err
+		}
+		fresh[app.Version.Service] = d
 	}
-	n.number++
-	table, err := front.NewTable(n.number, n.routes(d))
-	if err != nil {
-		d.discard()
+	if err := n.swap(fresh); err != nil {
+		discard()
 		return err
-	}
-	n.fetch.Watch(d.version.Backends)
-	old := n.current
-	n.current = d
-	ended := n.front.Swap(table)
-	if old != nil {
-		n.retired.Go(func() {
-			<-ended
-			ctx, cancel := context.WithTimeout(context.Background(), n.cfg.DrainTimeout)
-			defer cancel()
-			old.retire(ctx)
-		})
 	}
 	return nil
 }
 
-// routes sends the version's hosts to it, and with none given every host.
-func (n *Node) routes(d *deployment) map[string]front.Route {
-	handler := &purger{Handler: d.handler, version: d.version, purge: n.Purge, log: n.console.purged}
-	r := front.Route{Service: d.version.Service, Version: d.version.Number, Handler: handler}
-	if c, ok := d.handler.(*cdn); ok && plainHits(d.version) {
-		r.Hit = c.hit
+// swap makes what serves what is given, all at once.
+func (n *Node) swap(fresh map[string]*deployment) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var backends []wedge.Backend
+	for _, d := range fresh {
+		if err := n.forgetOrigins(d.version); err != nil {
+			return err
+		}
+		backends = append(backends, d.version.Backends...)
 	}
-	hosts := d.version.Hosts
-	if len(hosts) == 0 {
-		hosts = []string{"*"}
+	routes, err := n.routes(fresh)
+	if err != nil {
+		return err
 	}
+	table, err := front.NewTable(n.number+1, routes)
+	if err != nil {
+		return err
+	}
+	n.number++
+	n.fetch.Watch(backends)
+	old := n.deployed
+	n.deployed = fresh
+	ended := n.front.Swap(table)
+	n.retired.Go(func() {
+		<-ended
+		ctx, cancel := context.WithTimeout(context.Background(), n.cfg.DrainTimeout)
+		defer cancel()
+		for _, d := range old {
+			d.retire(ctx)
+		}
+	})
+	return nil
+}
+
+// routes sends each version's hosts to it. One with none given has every host that no other has.
+func (n *Node) routes(all map[string]*deployment) (map[string]front.Route, error) {
 	table := map[string]front.Route{}
-	for _, h := range hosts {
-		table[h] = r
+	for _, d := range all {
+		r := front.Route{Service: d.version.Service, Version: d.version.Number,
+			Handler: &purger{Handler: d.handler, version: d.version, purge: n.Purge, log: n.console.purged}}
+		if c, ok := d.handler.(*cdn); ok && plainHits(d.version) {
+			r.Hit = c.hit
+		}
+		hosts := d.version.Hosts
+		if len(hosts) == 0 {
+			hosts = []string{"*"}
+		}
+		for _, h := range hosts {
+			if other, taken := table[h]; taken {
+				return nil, &wedge.Error{Op: "deploy", What: "host " + h, Kind: wedge.Conflict,
+					Err: fmt.Errorf("both %s and %s have it", min(other.Service, r.Service), max(other.Service, r.Service)), Hint: "Give each app hosts of its own in its wedge.toml."}
+			}
+			table[h] = r
+		}
 	}
-	return table
+	return table, nil
 }
 
 // prepare makes an app ready to serve.
@@ -177,12 +213,20 @@ func (d *deployment) discard() {
 	}
 }
 
+// watched returns the app whose files are looked at: the only one there is.
+func (n *Node) watched() *manifest.App {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, d := range n.deployed {
+		return d.app
+	}
+	return nil
+}
+
 // watch deploys anew when a file of the app has changed since the time given. A failure is
 // shown, and the version that serves goes on serving.
 func (n *Node) watch(ctx context.Context, since time.Time) {
-	n.mu.Lock()
-	app := n.current.app
-	n.mu.Unlock()
+	app := n.watched()
 	seen, _ := app.Modified()
 	if seen.After(since) {
 		seen = since
@@ -206,9 +250,7 @@ func (n *Node) watch(ctx context.Context, since time.Time) {
 			n.console.failure("reload failed, the old version serves on", err)
 			continue
 		}
-		n.mu.Lock()
-		app = n.current.app
-		n.mu.Unlock()
+		app = n.watched()
 		n.console.say(fmt.Sprintf("reloaded %s: version %d", app.Version.Service, app.Version.Number))
 		// What changed meanwhile was saved by the author, and not seen, or written by the
 		// build itself, which would never end. So it is built once more, and no more.

@@ -69,7 +69,7 @@ func serveCDN(t *testing.T, origin string, cfg Config, profile wedge.CacheProfil
 	s := &served{said: &lines{}}
 	app := &manifest.App{Version: wedge.Version{Service: "shop", CacheProfile: profile, Hosts: []string{"shop.example", "*.wild.example"},
 		Backends: []wedge.Backend{{Name: "origin", URL: u, AllowPrivateAddr: true}}}}
-	cfg.Load = func(context.Context) (*manifest.App, error) { return app, nil }
+	cfg.Load = func(context.Context) ([]*manifest.App, error) { return []*manifest.App{app}, nil }
 	cfg.HTTP, cfg.Ephemeral, cfg.JSON, cfg.Stderr = []string{"127.0.0.1:0"}, true, true, s.said
 	started := make(chan *Node, 1)
 	cfg.Started = func(n *Node) { started <- n }

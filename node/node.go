@@ -36,11 +36,11 @@ type Node struct {
 
 	printing bool // what a plain WASI program prints is output, not a response
 
-	mu      sync.Mutex
-	current *deployment
-	origins map[string]string // of the services deployed, see forgetOrigins
-	number  int               // of the newest table; only deploy uses it, and it runs once at a time
-	retired sync.WaitGroup    // deployments on their way out
+	mu       sync.Mutex
+	deployed map[string]*deployment // by service
+	origins  map[string]string      // of the services deployed, see forgetOrigins
+	number   int                    // of the newest table; only deploy uses it, and it runs once at a time
+	retired  sync.WaitGroup         // deployments on their way out
 }
 
 // Run builds a node, serves until ctx ends, drains and returns nil. An error means that it
@@ -73,7 +73,7 @@ func Run(ctx context.Context, cfg Config) error {
 	go func() { served <- n.front.Run(ctx) }()
 	select {
 	case err := <-served:
-		return n.stop(err)
+		return n.stop(context.Cause(ctx), err)
 	case <-n.front.Ready():
 	}
 	n.announce()
@@ -89,7 +89,7 @@ func Run(ctx context.Context, cfg Config) error {
 	err = <-served
 	unwatch()
 	watcher.Wait() // nothing is deployed any more
-	return n.stop(err)
+	return n.stop(context.Cause(ctx), err)
 }
 
 // maxBackendConns lets every sandbox of a full engine wait for the same slow backend. What an
@@ -143,15 +143,22 @@ func open(cfg Config) (*Node, error) {
 	return n, nil
 }
 
+// ErrKilled is the cause of a context that ends Run at once: nothing is drained.
+var ErrKilled = front.ErrKilled
+
 // stop lets guests that outlive their responses finish, for as long as a drain may take.
-func (n *Node) stop(err error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.DrainTimeout)
+func (n *Node) stop(why, err error) error {
+	patience := n.cfg.DrainTimeout
+	if why == ErrKilled {
+		patience = 0
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	n.mu.Lock()
-	d := n.current
-	n.current = nil
+	all := n.deployed
+	n.deployed = nil
 	n.mu.Unlock()
-	if d != nil {
+	for _, d := range all {
 		d.retire(ctx)
 	}
 	n.retired.Wait()

@@ -22,10 +22,11 @@ func Once(ctx context.Context, cfg Config) error {
 	defer n.close()
 	n.printing = true
 	n.console.raw = true
-	app, err := n.cfg.Load(ctx)
+	apps, err := n.cfg.Load(ctx)
 	if err != nil {
 		return err
 	}
+	app := apps[0]
 	app.Version.Number = 1
 	var mu sync.Mutex
 	var failed error

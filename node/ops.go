@@ -41,7 +41,7 @@ func (n *Node) listenOps() (*ops, error) {
 func (n *Node) readyz(w http.ResponseWriter, _ *http.Request) {
 	why := "no service is deployed yet"
 	n.mu.Lock()
-	if n.current != nil {
+	if n.deployed != nil {
 		why = ""
 	}
 	n.mu.Unlock()

@@ -156,7 +156,7 @@ func (l *leakLab) startReloading(t *testing.T) *Node {
 	load := func(context.Context) (*manifest.App, error) {
 		return App{Guest: guests[turn.Add(1)%2]}.Load(dir)
 	}
-	n := Start(t, App{}, func(c *node.Config) { c.Load, c.Watch, c.Quiet, c.Stderr = load, true, true, io.Discard })
+	n := Start(t, App{}, func(c *node.Config) { c.Load, c.Watch, c.Quiet, c.Stderr = node.One(load), true, true, io.Discard })
 	n.Dir = dir
 	return n
 }

@@ -96,7 +96,7 @@ func Open(dir string, app App, opts ...Option) (*Node, error) {
 	n := &Node{Dir: dir, Stdout: new(Buffer), Stderr: new(Buffer), done: make(chan error, 1)}
 	started := make(chan *node.Node, 1)
 	cfg := node.Config{
-		Load:      func(context.Context) (*manifest.App, error) { return app.Load(dir) },
+		Load:      node.One(func(context.Context) (*manifest.App, error) { return app.Load(dir) }),
 		HTTP:      []string{"127.0.0.1:0"},
 		Ephemeral: true,
 		Stdout:    n.Stdout, Stderr: n.Stderr,

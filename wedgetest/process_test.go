@@ -165,7 +165,7 @@ func TestReload(t *testing.T) {
 		}
 		return App{Guest: guest, Manifest: strings.Replace(bindings(), "mine", fmt.Sprint("v", version.Load()), 1)}.Load(dir)
 	}
-	n := Start(t, App{}, func(c *node.Config) { c.Load, c.Watch, c.Quiet = load, true, true })
+	n := Start(t, App{}, func(c *node.Config) { c.Load, c.Watch, c.Quiet = node.One(load), true, true })
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var requests atomic.Int64
@@ -229,7 +229,7 @@ func TestSaveDuringBuild(t *testing.T) {
 		}
 		return app, err
 	}
-	n := Start(t, App{}, func(c *node.Config) { c.Load, c.Watch = load, true })
+	n := Start(t, App{}, func(c *node.Config) { c.Load, c.Watch = node.One(load), true })
 	touch(t, dir)
 	Eventually(t, "what was saved last serves", func() bool { return strings.Contains(n.Get(t, "/env").Text, "compute-app v3") })
 	before := loads.Load()

@@ -198,7 +198,12 @@ func fixed(cfg node.Config, n *node.Node) node.Config {
 }
 
 // Stop ends PoPs: each drains first, as when its process is asked to end.
-func (w *World) Stop(names ...string) error {
+func (w *World) Stop(names ...string) error { return w.end(nil, names) }
+
+// Kill ends PoPs without letting anything finish, as nearly as that goes within a process.
+func (w *World) Kill(names ...string) error { return w.end(node.ErrKilled, names) }
+
+func (w *World) end(why error, names []string) error {
 	places, err := w.places(names)
 	if err != nil {
 		return err
@@ -209,7 +214,7 @@ func (w *World) Stop(names ...string) error {
 		p.node, p.stop = nil, nil
 		p.mu.Unlock()
 		if stop != nil {
-			stop(nil)
+			stop(why)
 			<-done
 		}
 	}

@@ -43,7 +43,7 @@ func newLab(t *testing.T, cfg Config) *lab {
 	cfg.Node = func(wedge.PoP) node.Config {
 		app := &manifest.App{Version: wedge.Version{Service: "shop", APIKeys: []wedge.Secret{wedge.Secret("secret")},
 			Backends: []wedge.Backend{{Name: "origin", URL: u, AllowPrivateAddr: true}}}}
-		return node.Config{Load: func(context.Context) (*manifest.App, error) { return app, nil }, HTTP: []string{"127.0.0.1:0"}, Quiet: true,
+		return node.Config{Load: func(context.Context) ([]*manifest.App, error) { return []*manifest.App{app}, nil }, HTTP: []string{"127.0.0.1:0"}, Quiet: true,
 			Log: cfg.Log, CacheDisk: 16 << 20, DrainTimeout: time.Second}
 	}
 	if l.World, err = Open(t.Context(), cfg); err != nil {

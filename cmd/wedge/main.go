@@ -50,6 +50,7 @@ func commands() []command {
 		{"new", newUsage, "write a project that builds and answers at once", runNew},
 		{"build", buildUsage, "build an app's guest", runBuild},
 		{"run", runUsage, "serve an app on this machine", runRun},
+		{"world", worldUsage, "run many PoPs in one process, and cut and heal them", runWorld},
 		{"purge", purgeUsage, "make cached responses unusable", runPurge},
 		{"inspect", inspectUsage, "show what a guest is and asks for", runInspect},
 		{"version", versionUsage, "show version, commit, Go version and platform", runVersion},

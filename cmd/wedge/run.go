@@ -203,7 +203,7 @@ func runRun(ctx context.Context, std stdio, args []string) error {
 		return err
 	}
 	cfg := node.Config{
-		Load: func(ctx context.Context) (*manifest.App, error) { return o.prepare(ctx, std.err) },
+		Load: node.One(func(ctx context.Context) (*manifest.App, error) { return o.prepare(ctx, std.err) }),
 		HTTP: []string{o.Addr}, DataDir: o.DataDir, Ephemeral: o.Ephemeral || o.Once, CacheDisk: o.CacheDisk,
 		Watch: o.Watch, Trace: o.Trace, JSON: o.JSON, Stdout: std.out, Stderr: std.err,
 	}

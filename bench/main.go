@@ -36,6 +36,7 @@ var groups = []group{
 	{"steady-p99", false, steady},
 	{"waiting-10k", false, waiting},
 	{"hits", false, hits},
+	{"purge", true, purges},
 }
 
 func main() {

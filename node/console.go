@@ -78,10 +78,10 @@ func purgeLine(p wedge.Purge) string {
 	return kind + " " + what + " (" + p.ID + ")"
 }
 
-// purgedFrom shows a purge that another PoP accepted.
-func (c *console) purgedFrom(p wedge.Purge, writer string) {
+// purgedToo shows a purge that another PoP accepted.
+func (c *console) purgedToo(p wedge.Purge) {
 	if !c.cfg.Quiet {
-		c.say(purgeLine(p) + " for " + writer)
+		c.say(purgeLine(p))
 	}
 }
 

@@ -106,6 +106,9 @@ func (n *Node) routes(all map[string]*deployment) (map[string]front.Route, error
 	for _, d := range all {
 		r := front.Route{Service: d.version.Service, Version: d.version.Number,
 			Handler: &purger{Handler: d.handler, version: d.version, purge: n.Purge, log: n.console.purged}}
+		if n.fleet != nil {
+			r.Handler.(*purger).fleet = n
+		}
 		if c, ok := d.handler.(*cdn); ok && plainHits(d.version) {
 			r.Hit = c.hit
 		}

@@ -33,10 +33,11 @@ type fleet struct {
 	box    *state.Outbox
 	writer string
 	here   func(wedge.Purge) error // purges this PoP's cache
-	shown  func(wedge.Purge, string)
+	shown  func(wedge.Purge)
 
-	mu   sync.Mutex
-	pops map[string]wedge.PoP // those heard of
+	mu     sync.Mutex
+	pops   map[string]wedge.PoP // those heard of
+	recent recentIDs            // purges that were done
 }
 
 // purgeLog has every purge of the last day. Whoever was away for longer revalidates everything.
@@ -54,7 +55,7 @@ func (n *Node) openFleet(cfg FleetConfig) (*fleet, error) {
 	if err := cfg.PoP.Check(); err != nil {
 		return nil, err
 	}
-	f := &fleet{cfg: cfg, log: n.cfg.Log, kv: n.kv, here: n.cache.Purge, shown: n.console.purgedFrom, pops: map[string]wedge.PoP{}}
+	f := &fleet{cfg: cfg, log: n.cfg.Log, kv: n.kv, here: n.cache.Purge, shown: n.console.purgedToo, pops: map[string]wedge.PoP{}}
 	incarnation, err := n.kv.Incarnation()
 	if err != nil {
 		return nil, err
@@ -73,11 +74,13 @@ func (f *fleet) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	stop, err := f.link.Hear("pop.*", f.heard)
-	if err != nil {
-		return err
+	for subject, hear := range map[string]func(string, []byte){"pop.*": f.heard, nowSubject: f.now} {
+		stop, err := f.link.Hear(subject, hear)
+		if err != nil {
+			return err
+		}
+		defer stop()
 	}
-	defer stop()
 	var w sync.WaitGroup
 	for _, part := range []func(context.Context) error{
 		func(ctx context.Context) error {
@@ -108,13 +111,73 @@ func (f *fleet) purge(p wedge.Purge) error {
 }
 
 // publish has the others do what was done here. When it returns they will, whatever happens to this node.
+//
+// A purge is told twice: at once to whoever can hear it, which takes no longer than the network does, and by the log,
+// which nobody misses. Whoever has done it when the log says it leaves it at that.
 func (f *fleet) publish(p wedge.Purge) error {
 	item, err := json.Marshal(wireOf(p))
 	if err != nil {
 		return err
 	}
-	_, err = f.box.Add(item)
+	f.recent.add(p.ID)
+	if _, err = f.box.Add(item); err == nil {
+		_ = f.link.Say(nowSubject, item) // or else the log will
+	}
 	return err
+}
+
+const nowSubject = "now.purge"
+
+// now hears a purge as it is accepted.
+func (f *fleet) now(_ string, data []byte) {
+	p, err := readPurge(data)
+	if err != nil || f.recent.has(p.ID) {
+		return
+	}
+	f.do(p)
+	f.tell(applied{PoP: f.cfg.PoP.Name, IDs: []string{p.ID}, At: time.Now()})
+}
+
+// do does what another PoP said.
+func (f *fleet) do(p wedge.Purge) {
+	if err := f.here(p); err != nil { // it is in force: a restart might undo it, and reads the log's entry again
+		f.log.Error("purge", "id", p.ID, "service", p.Service, "err", err)
+	}
+	f.recent.add(p.ID)
+	f.shown(p)
+}
+
+// tell says what was done, for those who look on.
+func (f *fleet) tell(a applied) {
+	if b, err := json.Marshal(a); err == nil {
+		_ = f.link.Say(appliedSubject, b)
+	}
+}
+
+// recentIDs remembers the last few thousand ids.
+type recentIDs struct {
+	mu   sync.Mutex
+	ids  map[string]struct{}
+	ring [1 << 13]string
+	next int
+}
+
+func (r *recentIDs) has(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.ids[id]
+	return ok
+}
+
+func (r *recentIDs) add(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ids == nil {
+		r.ids = map[string]struct{}{}
+	}
+	delete(r.ids, r.ring[r.next])
+	r.ids[id], r.ring[r.next] = struct{}{}, id
+	r.next = (r.next + 1) % len(r.ring)
 }
 
 // wirePurge is a purge on the bus. What is named may be any bytes.
@@ -146,7 +209,7 @@ func readPurge(b []byte) (p wedge.Purge, err error) {
 	for _, k := range w.Keys {
 		p.Keys = append(p.Keys, string(k))
 	}
-	if what := len(w.URL) > 0; p.Service == "" || len(p.Keys) > wedge.MaxPurgeKeys || !what && len(p.Keys) == 0 && !p.All {
+	if what := len(w.URL) > 0; p.ID == "" || len(p.ID) > maxPurgeID || p.Service == "" || len(p.Keys) > wedge.MaxPurgeKeys || !what && len(p.Keys) == 0 && !p.All {
 		return p, errors.New("it does not say what to purge")
 	}
 	if u, err := url.Parse(p.URL); p.URL != "" && (err != nil || u.Host == "") {
@@ -155,36 +218,42 @@ func readPurge(b []byte) (p wedge.Purge, err error) {
 	return p, nil
 }
 
-// applied is what a PoP says when it has done what an entry of the purge log says.
+// applied is what a PoP says when it has done what another said.
 type applied struct {
 	PoP string    `json:"pop"`
-	Seq uint64    `json:"seq"`
 	IDs []string  `json:"ids"`
 	At  time.Time `json:"at"`
 }
 
 const appliedSubject = "applied.purge"
 
+// watch calls f with every PoP that says it has applied the purge of an id, until stop is called. It must be called before
+// the purge.
+func (f *fleet) watch(id string, each func(applied)) (stop func(), err error) {
+	return f.link.Hear(appliedSubject, func(_ string, data []byte) {
+		var a applied
+		if json.Unmarshal(data, &a) == nil && slices.Contains(a.IDs, id) {
+			each(a)
+		}
+	})
+}
+
 // take does what an entry of the purge log says. What this PoP has said itself was done before.
 func (f *fleet) take(e wedge.Entry) error {
-	done := applied{PoP: f.cfg.PoP.Name, Seq: e.Seq}
+	done := applied{PoP: f.cfg.PoP.Name}
 	for i, item := range e.Items {
 		p, err := readPurge(item)
 		if err != nil {
 			f.log.Error("a purge from the bus makes no sense and is left out", "writer", e.Writer, "item", e.First+uint64(i), "err", err)
 			continue
 		}
-		if e.Writer != f.writer {
-			if err := f.here(p); err != nil { // it is in force: a restart might undo it, and reads the entry again
-				f.log.Error("purge", "id", p.ID, "service", p.Service, "err", err)
-			}
-			f.shown(p, e.Writer)
+		if e.Writer != f.writer && !f.recent.has(p.ID) {
+			f.do(p)
+			done.IDs = append(done.IDs, p.ID)
 		}
-		done.IDs = append(done.IDs, p.ID)
 	}
-	done.At = time.Now()
-	if b, err := json.Marshal(done); err == nil {
-		_ = f.link.Say(appliedSubject, b) // for those who look on; the cursor is what counts
+	if done.At = time.Now(); len(done.IDs) > 0 {
+		f.tell(done)
 	}
 	return f.kv.SetCursor(purgeLog.Name, e.Seq)
 }
@@ -228,6 +297,23 @@ func (f *fleet) heard(_ string, data []byte) {
 	}
 }
 
+// known returns the PoPs that were heard of within the last day.
+func (f *fleet) known() (list []wedge.PoP) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for name, p := range f.pops {
+		if time.Since(p.Seen) > purgeLog.Keep {
+			delete(f.pops, name)
+			continue
+		}
+		list = append(list, p)
+	}
+	return list
+}
+
+// maxPurgeID bounds what is remembered of a purge.
+const maxPurgeID = 64
+
 // maxPoPs bounds what is remembered of what is said.
 const maxPoPs = 20_000
 
@@ -236,9 +322,7 @@ func (n *Node) PoPs() (list []wedge.PoP) {
 	if n.fleet == nil {
 		return nil
 	}
-	n.fleet.mu.Lock()
-	defer n.fleet.mu.Unlock()
-	for _, p := range n.fleet.pops {
+	for _, p := range n.fleet.known() {
 		if time.Since(p.Seen) < popTimeout {
 			list = append(list, p)
 		}

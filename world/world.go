@@ -266,6 +266,12 @@ func (w *World) Node(name string) *node.Node {
 	return p.node
 }
 
+// Link returns the core's own link.
+func (w *World) Link() *bus.Link { return w.own }
+
+// OneWay returns how long the network takes from a PoP to the core.
+func (w *World) OneWay(name string) time.Duration { return w.pops[name].path.time() }
+
 // Status says how a PoP is.
 type Status struct {
 	PoP   wedge.PoP `json:"pop"`

@@ -14,7 +14,7 @@ export CGO_ENABLED ?= 0
 .PHONY: run build test check cross unit modules js deps bench soak clean
 
 run: build
-	bin/wedge run examples/markdown/go
+	bin/wedge world examples/markdown/go examples/cdn
 
 build:
 	$(GO) build -o bin/wedge ./cmd/wedge

@@ -68,6 +68,9 @@ func (w *World) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 			refuse(rw, err)
 			return
 		}
+		if w.cfg.Ordered != nil {
+			w.cfg.Ordered(o)
+		}
 		answer(rw, http.StatusOK, w.Status())
 	default:
 		rw.Header().Set("Allow", "GET, POST")

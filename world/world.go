@@ -25,6 +25,8 @@ type Config struct {
 	// Node returns what a PoP's node is to be like, without the fleet and what World sets itself (DataDir, Started).
 	Node func(wedge.PoP) node.Config
 	Log  *slog.Logger
+
+	Ordered func(Order) // told what another process had the world do; nil: nobody is
 }
 
 // Cities are the PoPs of a world for which no map is given.
@@ -120,6 +122,12 @@ func (w *World) Start(ctx context.Context, names ...string) error {
 	places, err := w.places(names)
 	if err != nil {
 		return err
+	}
+	if len(places) > 1 { // what the first compiles the others find
+		if err := w.start(ctx, places[0]); err != nil {
+			return err
+		}
+		places = places[1:]
 	}
 	errs := make(chan error, len(places))
 	for _, p := range places {

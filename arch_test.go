@@ -23,6 +23,8 @@ var arrows = map[string]map[string]string{
 	"cmd/wedge": {
 		"node":     "wedge run",
 		"manifest": "reads wedge.toml and fastly.toml into a version",
+		"api":      "the CLI is a client of the control API",
+		"control":  "packs what is deployed",
 		"compute":  "a guest's exit code is wedge run --once's own",
 		"front":    "wedge run names the certificates",
 		"wasm":     "wedge inspect reads a module's sections",
@@ -33,8 +35,10 @@ var arrows = map[string]map[string]string{
 	"node":             {"*": "the composition root: the only package that sees all others"},
 	"compute":          {"wasm": "prepares programs with it"},
 	"compute/hostcall": {"compute": "handles live in a sandbox"},
+	"api":              {"control": "puts on the wire what it decides"},
+	"rollout":          {"control": "decides about its releases"},
 	"conformance/run":  {"conformance": "prints what it found"},
-	"world":            {"node": "its PoPs are real ones", "bus": "so is its core"},
+	"world":            {"node": "its PoPs and its core are real ones"},
 }
 
 // gates lists modules that only the named packages may import.

@@ -16,6 +16,7 @@ import (
 type Config struct {
 	// Load returns the apps to serve, built, with their guests' bytes in the versions. It is called
 	// at the start and, with Watch, which is for one app, whenever a file of it has changed.
+	// With a Fleet it may be nil: the catalog says what to serve.
 	Load func(context.Context) ([]*manifest.App, error)
 
 	HTTP         []string // addresses of plain listeners, "host:port"
@@ -23,6 +24,9 @@ type Config struct {
 	Certificates []front.CertificateFiles
 
 	Fleet *FleetConfig // nil: the node is alone
+
+	// LocalNames gives each service of the catalog the host NAME.localhost besides its own: for worlds.
+	LocalNames bool
 
 	Ops string // address for operators, see ops; "": none
 

@@ -35,6 +35,9 @@ type deployment struct {
 // deploy loads the apps, makes them ready and swaps them in together. The versions that served until now
 // go on until their last request has ended. On an error they simply go on.
 func (n *Node) deploy(ctx context.Context) error {
+	if n.cfg.Load == nil {
+		return n.swap(map[string]*deployment{})
+	}
 	apps, err := n.cfg.Load(ctx)
 	if err != nil {
 		return err
@@ -70,7 +73,11 @@ func (n *Node) swap(fresh map[string]*deployment) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var backends []wedge.Backend
-	for _, d := range fresh {
+	for name, d := range fresh {
+		if n.deployed[name] == d {
+			backends = append(backends, d.version.Backends...)
+			continue
+		}
 		if err := n.forgetOrigins(d.version); err != nil {
 			return err
 		}
@@ -93,8 +100,10 @@ func (n *Node) swap(fresh map[string]*deployment) error {
 		<-ended
 		ctx, cancel := context.WithTimeout(context.Background(), n.cfg.DrainTimeout)
 		defer cancel()
-		for _, d := range old {
-			d.retire(ctx)
+		for name, d := range old {
+			if fresh[name] != d {
+				d.retire(ctx)
+			}
 		}
 	})
 	return nil

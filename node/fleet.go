@@ -35,16 +35,14 @@ type fleet struct {
 	here   func(wedge.Purge) error // purges this PoP's cache
 	shown  func(wedge.Purge)
 
-	mu     sync.Mutex
-	pops   map[string]wedge.PoP // those heard of
-	recent recentIDs            // purges that were done
+	applier *applier
+
+	pops   popMap    // those heard of
+	recent recentIDs // purges that were done
 }
 
 // purgeLog has every purge of the last day. Whoever was away for longer revalidates everything.
 var purgeLog = &bus.Log{Name: "PURGE", Keep: 24 * time.Hour, Size: 4 << 30}
-
-// Logs are those that a core has to keep for a fleet.
-func Logs() []*bus.Log { return []*bus.Log{purgeLog} }
 
 const (
 	beatInterval = time.Second
@@ -55,7 +53,7 @@ func (n *Node) openFleet(cfg FleetConfig) (*fleet, error) {
 	if err := cfg.PoP.Check(); err != nil {
 		return nil, err
 	}
-	f := &fleet{cfg: cfg, log: n.cfg.Log, kv: n.kv, here: n.cache.Purge, shown: n.console.purgedToo, pops: map[string]wedge.PoP{}}
+	f := &fleet{cfg: cfg, log: n.cfg.Log, kv: n.kv, here: n.cache.Purge, shown: n.console.purgedToo, pops: popMap{seen: map[string]wedge.PoP{}}}
 	incarnation, err := n.kv.Incarnation()
 	if err != nil {
 		return nil, err
@@ -64,7 +62,12 @@ func (n *Node) openFleet(cfg FleetConfig) (*fleet, error) {
 	if f.box, err = n.kv.Outbox("purge"); err != nil {
 		return nil, err
 	}
-	f.link, err = bus.Connect(bus.LinkConfig{Name: f.writer, Dial: cfg.Dial, URLs: cfg.URLs, Log: n.cfg.Log})
+	if f.link, err = bus.Connect(bus.LinkConfig{Name: f.writer, Dial: cfg.Dial, URLs: cfg.URLs, Log: n.cfg.Log}); err != nil {
+		return nil, err
+	}
+	if f.applier, err = n.openApplier(f); err != nil {
+		f.link.Close()
+	}
 	return f, err
 }
 
@@ -74,7 +77,7 @@ func (f *fleet) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for subject, hear := range map[string]func(string, []byte){"pop.*": f.heard, nowSubject: f.now} {
+	for subject, hear := range map[string]func(string, []byte){"pop.*": f.pops.heard, nowSubject: f.now} {
 		stop, err := f.link.Hear(subject, hear)
 		if err != nil {
 			return err
@@ -89,7 +92,7 @@ func (f *fleet) run(ctx context.Context) error {
 		func(ctx context.Context) error {
 			return f.link.Follow(ctx, purgeLog, cursor+1, bus.Follower{Entry: f.take, Lost: f.lost})
 		},
-		f.beat,
+		f.beat, f.applier.run,
 	} {
 		w.Go(func() {
 			if err := part(ctx); ctx.Err() == nil {
@@ -283,34 +286,6 @@ func (f *fleet) beat(ctx context.Context) error {
 	}
 }
 
-// heard notes that another PoP is there.
-func (f *fleet) heard(_ string, data []byte) {
-	var p wedge.PoP
-	if json.Unmarshal(data, &p) != nil || p.Check() != nil {
-		return
-	}
-	p.Seen = time.Now()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if _, known := f.pops[p.Name]; known || len(f.pops) < maxPoPs {
-		f.pops[p.Name] = p
-	}
-}
-
-// known returns the PoPs that were heard of within the last day.
-func (f *fleet) known() (list []wedge.PoP) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for name, p := range f.pops {
-		if time.Since(p.Seen) > purgeLog.Keep {
-			delete(f.pops, name)
-			continue
-		}
-		list = append(list, p)
-	}
-	return list
-}
-
 // maxPurgeID bounds what is remembered of a purge.
 const maxPurgeID = 64
 
@@ -318,22 +293,11 @@ const maxPurgeID = 64
 const maxPoPs = 20_000
 
 // PoPs returns those of the fleet that are there now, as far as this node knows, by their names. Without a fleet there are none.
-func (n *Node) PoPs() (list []wedge.PoP) {
+func (n *Node) PoPs() []wedge.PoP {
 	if n.fleet == nil {
 		return nil
 	}
-	for _, p := range n.fleet.known() {
-		if time.Since(p.Seen) < popTimeout {
-			list = append(list, p)
-		}
-	}
-	slices.SortFunc(list, func(a, b wedge.PoP) int {
-		if a.Name < b.Name {
-			return -1
-		}
-		return 1
-	})
-	return list
+	return n.fleet.pops.here()
 }
 
 // pop returns the name of the PoP that the node is at.

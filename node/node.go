@@ -124,6 +124,15 @@ func open(cfg Config) (*Node, error) {
 	if cfg.Quiet {
 		done = nil // a line that nobody reads costs a hit as much as all the rest
 	}
+	if cfg.Fleet != nil {
+		shown := done
+		done = func(a front.Access) {
+			n.fleet.applier.count(a)
+			if shown != nil {
+				shown(a)
+			}
+		}
+	}
 	n.front = front.New(front.Config{
 		HTTP: cfg.HTTP, HTTPS: cfg.HTTPS, Certificates: cfg.Certificates,
 		MaxRequests: cfg.MaxSandboxes, MaxHeaderBytes: maxHeaderBytes, DrainTimeout: cfg.DrainTimeout, Log: cfg.Log, Done: done, NoHits: cfg.NoHits,

@@ -140,7 +140,7 @@ func (p *purger) watched(w http.ResponseWriter, r *http.Request, order wedge.Pur
 	p.log(order)
 	fleet, own := p.fleet.fleet, p.fleet.pop()
 	cities, here := map[string]string{own: fleet.cfg.PoP.City}, map[string]bool{}
-	for _, q := range fleet.known() {
+	for _, q := range fleet.pops.known() {
 		cities[q.Name], here[q.Name] = q.City, time.Since(q.Seen) < popTimeout
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")

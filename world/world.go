@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/wedge-cloud/wedge"
-	"github.com/wedge-cloud/wedge/bus"
 	"github.com/wedge-cloud/wedge/node"
 )
 
@@ -41,9 +40,7 @@ var frankfurt = wedge.PoP{Name: "core", City: "Frankfurt", Lat: 50.1, Lon: 8.7, 
 // World is a fleet in this process. Its methods are safe for concurrent use.
 type World struct {
 	cfg  Config
-	core *bus.Core
-	own  *bus.Link          // the core's
-	stop context.CancelFunc // of the core's work
+	core *node.Core
 
 	pops map[string]*place
 	ends sync.WaitGroup
@@ -98,23 +95,8 @@ func (w *World) path(p *wedge.PoP) *path {
 }
 
 func (w *World) open(ctx context.Context) (err error) {
-	if w.core, err = bus.OpenCore(bus.CoreConfig{Dir: filepath.Join(w.cfg.Dir, "core")}); err != nil {
-		return err
-	}
-	if w.own, err = bus.Connect(bus.LinkConfig{Name: "core", Dial: w.core.Dial, Log: w.cfg.Log}); err != nil {
-		w.core.Close()
-		return err
-	}
-	for _, g := range node.Logs() {
-		if err := w.own.Keep(ctx, g, 1); err != nil {
-			w.Close()
-			return err
-		}
-	}
-	herald, stop := context.WithCancel(context.Background())
-	w.stop = stop
-	w.ends.Go(func() { _ = w.own.Herald(herald, node.Logs()...) })
-	return nil
+	w.core, err = node.OpenCore(ctx, node.CoreConfig{Dir: filepath.Join(w.cfg.Dir, "core"), Log: w.cfg.Log})
+	return err
 }
 
 // Start lets PoPs run, all if none is named, and returns when they serve.
@@ -274,8 +256,8 @@ func (w *World) Node(name string) *node.Node {
 	return p.node
 }
 
-// Link returns the core's own link.
-func (w *World) Link() *bus.Link { return w.own }
+// Core returns the core.
+func (w *World) Core() *node.Core { return w.core }
 
 // OneWay returns how long the network takes from a PoP to the core.
 func (w *World) OneWay(name string) time.Duration { return w.pops[name].path.time() }
@@ -315,12 +297,6 @@ func (w *World) Status() (list []Status) {
 // Close ends everything.
 func (w *World) Close() {
 	_ = w.Stop()
-	if w.stop != nil {
-		w.stop()
-	}
-	if w.own != nil {
-		w.own.Close()
-	}
 	w.core.Close()
 	w.ends.Wait()
 }

@@ -107,7 +107,7 @@ func (o *worldOptions) send(ctx context.Context, order world.Order) (all []world
 	} else if body, err = json.Marshal(order); err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+o.control+"/", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+o.control+"/world", bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +171,7 @@ func (o *worldOptions) run(ctx context.Context, std stdio, dirs []string) error 
 		says := lines.prefixed(p.Name)
 		return node.Config{
 			Load: func(context.Context) ([]*manifest.App, error) { return copies(apps), nil },
-			HTTP: []string{"127.0.0.1:" + strconv.Itoa(port)}, Stdout: says, Stderr: says, DrainTimeout: 5 * time.Second,
+			HTTP: []string{"127.0.0.1:" + strconv.Itoa(port)}, Stdout: says, Stderr: says, DrainTimeout: 5 * time.Second, LocalNames: true,
 		}
 	}})
 	if err != nil {
@@ -179,7 +179,10 @@ func (o *worldOptions) run(ctx context.Context, std stdio, dirs []string) error 
 		return err
 	}
 	defer w.Close()
-	server := http.Server{Handler: w, ReadHeaderTimeout: 10 * time.Second}
+	mux := http.NewServeMux()
+	mux.Handle("/world", w)
+	mux.Handle("/v1/", w.Core())
+	server := http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = server.Serve(control) }()
 	defer server.Close()
 	if err := w.Start(ctx); err != nil {
@@ -189,13 +192,14 @@ func (o *worldOptions) run(ctx context.Context, std stdio, dirs []string) error 
 	var b strings.Builder
 	printWorld(&b, w.Status())
 	lines.say(b.String())
-	lines.say(tryLines(apps, w.Status()))
+	lines.say(o.tryLines(apps, w))
 	<-ctx.Done()
 	return nil
 }
 
 // tryLines says what to try.
-func tryLines(apps []*manifest.App, all []world.Status) string {
+func (o *worldOptions) tryLines(apps []*manifest.App, w *world.World) string {
+	all := w.Status()
 	var b strings.Builder
 	b.WriteString("\nopen\n")
 	for _, a := range apps {
@@ -205,7 +209,8 @@ func tryLines(apps []*manifest.App, all []world.Status) string {
 		}
 	}
 	last := all[len(all)-1].PoP.Name
-	fmt.Fprintf(&b, "\nand in another terminal try\n  wedge world cut %s\n  wedge world heal\n  wedge world status\n\n", last)
+	fmt.Fprintf(&b, "\nand in another terminal try\n  wedge world cut %s\n  wedge world heal\n  wedge world status\n", last)
+	fmt.Fprintf(&b, "  WEDGE_API=http://%s WEDGE_TOKEN=%s wedge deploy DIR\n\n", o.control, w.Core().AdminToken())
 	return b.String()
 }
 

@@ -1,0 +1,349 @@
+// Package api is the control API over HTTP, both ends: [Server] puts what package control decides behind tokens, [Client]
+// is what the command line speaks with. An error travels as its kind, its text and its hint.
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/control"
+)
+
+// Server answers the control API.
+type Server struct {
+	Control *control.Control
+	PoPs    func() []wedge.PoP // those that are there
+	Log     *slog.Logger       // of faults whose text clients do not get; nil: slog.Default
+
+	mux http.ServeMux
+}
+
+// maxBody bounds what a request may say, but for chunks.
+const maxBody = 32 << 20
+
+// NewServer returns a Server for a Control.
+func NewServer(c *control.Control, pops func() []wedge.PoP) *Server {
+	s := &Server{Control: c, PoPs: pops, Log: slog.Default()}
+	for pattern, h := range map[string]handler{
+		"POST /v1/chunks/missing":           {control.ScopeDeploy, s.missing},
+		"PUT /v1/chunks/{digest}":           {control.ScopeDeploy, s.keep},
+		"GET /v1/services":                  {control.ScopeRead, s.services},
+		"GET /v1/services/{name}":           {control.ScopeRead, s.service},
+		"POST /v1/services/{name}/versions": {control.ScopeDeploy, s.newVersion},
+		"GET /v1/services/{name}/versions":  {control.ScopeRead, s.versions},
+		"POST /v1/services/{name}/releases": {control.ScopeDeploy, s.release},
+		"GET /v1/services/{name}/releases":  {control.ScopeRead, s.releases},
+		"POST /v1/services/{name}/rollback": {control.ScopeDeploy, s.rollback},
+		"GET /v1/pops":                      {control.ScopeRead, s.pops},
+		"GET /v1/audit":                     {control.ScopeAdmin, s.audit},
+		"GET /v1/tokens":                    {control.ScopeAdmin, s.tokens},
+		"POST /v1/tokens":                   {control.ScopeAdmin, s.newToken},
+		"DELETE /v1/tokens/{name}":          {control.ScopeAdmin, s.revoke},
+	} {
+		s.mux.Handle(pattern, s.guarded(h))
+	}
+	return s
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if _, pattern := s.mux.Handler(r); pattern == "" {
+		s.fail(w, &wedge.Error{Op: r.Method, What: r.URL.Path, Kind: wedge.NotExist, Err: errors.New("the API has no such thing"), Hint: "See docs/api.md."})
+		return
+	}
+	s.mux.ServeHTTP(w, r)
+}
+
+// call is one request that may do what it asks for.
+type call struct {
+	*http.Request
+	by  string // whose token it has
+	key string // Idempotency-Key
+}
+
+type handler struct {
+	scope string
+	do    func(*call) (any, error)
+}
+
+func (s *Server) guarded(h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		secret, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		var by *control.Token
+		var err error
+		s.Control.See(func(st *control.State) { by, err = st.Holder(secret, h.scope, r.PathValue("name")) })
+		var answer any
+		if err == nil {
+			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+			answer, err = h.do(&call{r, by.Name, keyOf(by.Name, r)})
+		}
+		if err != nil {
+			s.fail(w, err)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(answer)
+	})
+}
+
+// keyOf names a request that may be repeated, apart from those of others.
+func keyOf(by string, r *http.Request) string {
+	key := r.Header.Get("Idempotency-Key")
+	if key == "" {
+		return ""
+	}
+	return string(control.DigestOf([]byte(by + "\x00" + r.Method + "\x00" + r.URL.Path + "\x00" + key)))
+}
+
+// fault is an error as it travels.
+type fault struct {
+	Kind  string `json:"kind"`
+	Error string `json:"error"`
+	Hint  string `json:"hint,omitempty"`
+}
+
+func (s *Server) fail(w http.ResponseWriter, err error) {
+	kind := wedge.KindOf(err)
+	f := fault{kind.String(), err.Error(), wedge.HintOf(err)}
+	if kind == wedge.Internal {
+		s.Log.Error("control API", "err", err)
+		f.Error = "internal error"
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(kind.Status())
+	_ = json.NewEncoder(w).Encode(f)
+}
+
+// read reads the body's JSON.
+func (c *call) read(v any) error {
+	d := json.NewDecoder(c.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return &wedge.Error{Op: "read request", Kind: wedge.Invalid, Err: err, Hint: "See docs/api.md."}
+	}
+	return nil
+}
+
+// Missing asks which of some chunks are not there, and answers that.
+type Missing struct {
+	Digests []control.Digest `json:"digests"`
+}
+
+func (s *Server) missing(c *call) (any, error) {
+	var m Missing
+	if err := c.read(&m); err != nil {
+		return nil, err
+	}
+	m.Digests = slices.DeleteFunc(m.Digests, s.Control.Chunks.Has)
+	if m.Digests == nil {
+		m.Digests = []control.Digest{}
+	}
+	return m, nil
+}
+
+func (s *Server) keep(c *call) (any, error) {
+	b, err := io.ReadAll(io.LimitReader(c.Body, control.MaxChunk+4096))
+	if err != nil {
+		return nil, &wedge.Error{Op: "read chunk", Kind: wedge.Invalid, Err: err}
+	}
+	return struct{}{}, s.Control.Chunks.KeepPacked(control.Digest(c.PathValue("digest")), b)
+}
+
+// NewVersion asks for a version of a service.
+type NewVersion struct {
+	Artifact *control.Artifact `json:"artifact"`
+	Comment  string            `json:"comment,omitempty"`
+}
+
+func (s *Server) newVersion(c *call) (any, error) {
+	var want NewVersion
+	if err := c.read(&want); err != nil {
+		return nil, err
+	}
+	if want.Artifact == nil || len(want.Comment) > maxComment {
+		return nil, &wedge.Error{Op: "make version", What: c.PathValue("name"), Kind: wedge.Invalid, Err: fmt.Errorf("it needs an artifact, and a comment of at most %d bytes", maxComment)}
+	}
+	if err := want.Artifact.Check(); err != nil {
+		return nil, err
+	}
+	for _, p := range want.Artifact.Parts {
+		for _, chunk := range p.Chunks {
+			if !s.Control.Chunks.Has(chunk.Digest) {
+				return nil, &wedge.Error{Op: "make version", What: c.PathValue("name"), Kind: wedge.Conflict, Err: fmt.Errorf("chunk %s of %s is not here", chunk.Digest, p.Name), Hint: "Upload what POST /v1/chunks/missing names, and ask again."}
+			}
+		}
+	}
+	ev, err := s.Control.Decide(c.Context(), c.by, c.key, func(st *control.State) (control.Event, error) {
+		return st.NewVersion(c.PathValue("name"), want.Comment, want.Artifact)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.see(func(st *control.State) any { return st.Services[ev.Service].Version(ev.Version) }), nil
+}
+
+const maxComment = 1000
+
+// see returns a copy of what f returns of the state, as JSON.
+func (s *Server) see(f func(*control.State) any) (raw json.RawMessage) {
+	s.Control.See(func(st *control.State) { raw, _ = json.Marshal(f(st)) }) // plain values only
+	return raw
+}
+
+func (s *Server) services(*call) (any, error) {
+	return s.see(func(st *control.State) any {
+		list := []*control.Service{}
+		for _, name := range st.Names() {
+			list = append(list, st.Services[name])
+		}
+		return list
+	}), nil
+}
+
+// about returns something of the service that the request names.
+func (s *Server) about(c *call, f func(*control.Service) any) (any, error) {
+	found := false
+	raw := s.see(func(st *control.State) any {
+		svc := st.Services[c.PathValue("name")]
+		if found = svc != nil; !found {
+			return nil
+		}
+		return f(svc)
+	})
+	if !found {
+		return nil, &wedge.Error{Op: "find service", What: c.PathValue("name"), Kind: wedge.NotExist, Err: errors.New("there is no such service"), Hint: "See them with: wedge services"}
+	}
+	return raw, nil
+}
+
+func (s *Server) service(c *call) (any, error) {
+	return s.about(c, func(svc *control.Service) any { return svc })
+}
+
+func (s *Server) versions(c *call) (any, error) {
+	return s.about(c, func(svc *control.Service) any { return svc.Versions })
+}
+
+func (s *Server) releases(c *call) (any, error) {
+	return s.about(c, func(svc *control.Service) any {
+		if svc.Releases == nil {
+			return []struct{}{}
+		}
+		return svc.Releases
+	})
+}
+
+// Pick names a version; for a rollback 0 is the one before.
+type Pick struct {
+	Version int   `json:"version"`
+	HoldMS  int64 `json:"hold_ms,omitempty"` // how long each stage of a release is watched
+}
+
+func (s *Server) release(c *call) (any, error) {
+	return s.pick(c, func(st *control.State, p Pick) (control.Event, error) {
+		return st.NewRelease(c.PathValue("name"), p.Version, time.Duration(p.HoldMS)*time.Millisecond)
+	})
+}
+
+func (s *Server) rollback(c *call) (any, error) {
+	return s.pick(c, func(st *control.State, p Pick) (control.Event, error) {
+		return st.NewRollback(c.PathValue("name"), p.Version)
+	})
+}
+
+// pick decides on a version, and answers with the release that came of it.
+func (s *Server) pick(c *call, decide func(*control.State, Pick) (control.Event, error)) (any, error) {
+	var p Pick
+	if err := c.read(&p); err != nil {
+		return nil, err
+	}
+	ev, err := s.Control.Decide(c.Context(), c.by, c.key, func(st *control.State) (control.Event, error) {
+		return decide(st, p)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.see(func(st *control.State) any {
+		all := st.Services[ev.Service].Releases
+		return all[len(all)-1]
+	}), nil
+}
+
+func (s *Server) pops(*call) (any, error) {
+	list := s.PoPs()
+	if list == nil {
+		list = []wedge.PoP{}
+	}
+	return list, nil
+}
+
+func (s *Server) audit(c *call) (any, error) {
+	n, err := strconv.Atoi(c.URL.Query().Get("last"))
+	if err != nil || n < 1 || n > 1000 {
+		n = 100
+	}
+	return s.see(func(st *control.State) any { return st.Audit[max(0, len(st.Audit)-n):] }), nil
+}
+
+func (s *Server) tokens(*call) (any, error) {
+	return s.see(func(st *control.State) any {
+		list := []*control.Token{}
+		for _, t := range st.Tokens {
+			list = append(list, t)
+		}
+		slices.SortFunc(list, func(a, b *control.Token) int { return strings.Compare(a.Name, b.Name) })
+		return list
+	}), nil
+}
+
+// NewToken asks for a token.
+type NewToken struct {
+	Name   string   `json:"name"`
+	Scopes []string `json:"scopes"`
+}
+
+// Secret is a token's secret, which is told once.
+type Secret struct {
+	Name   string `json:"name"`
+	Secret string `json:"secret"`
+}
+
+func (s *Server) newToken(c *call) (any, error) {
+	var want NewToken
+	if err := c.read(&want); err != nil {
+		return nil, err
+	}
+	secret, ev, err := control.NewToken(want.Name, want.Scopes)
+	if err != nil {
+		return nil, err
+	}
+	_, err = s.Control.Decide(c.Context(), c.by, "", func(st *control.State) (control.Event, error) {
+		if st.Tokens[want.Name] != nil {
+			return ev, &wedge.Error{Op: "make token", What: want.Name, Kind: wedge.Exist, Err: errors.New("there is one with this name"), Hint: "Revoke it first, or choose another name."}
+		}
+		return ev, nil
+	})
+	return Secret{want.Name, secret}, err
+}
+
+func (s *Server) revoke(c *call) (any, error) {
+	name := c.PathValue("name")
+	_, err := s.Control.Decide(c.Context(), c.by, c.key, func(st *control.State) (control.Event, error) {
+		if st.Tokens[name] == nil {
+			return control.Event{}, &wedge.Error{Op: "revoke token", What: name, Kind: wedge.NotExist, Err: errors.New("there is no such token")}
+		}
+		return control.Event{Kind: control.EventRevoke, Token: name}, nil
+	})
+	return struct{}{}, err
+}

@@ -1,0 +1,169 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"sync"
+
+	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/control"
+)
+
+// Client speaks the control API.
+type Client struct {
+	URL   string // of the server, without /v1
+	Token string
+	HTTP  *http.Client // nil: http.DefaultClient
+}
+
+// do sends a request and reads the answer into v, if that is not nil.
+func (c *Client) do(ctx context.Context, method, path, key string, body []byte, v any) error {
+	fail := func(kind wedge.Kind, err error, hint string) error {
+		return &wedge.Error{Op: "reach the control API", What: c.URL, Kind: kind, Err: err, Hint: hint}
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.URL+path, bytes.NewReader(body))
+	if err != nil {
+		return fail(wedge.Invalid, err, "Give its address, such as http://127.0.0.1:7670.")
+	}
+	req.Header.Set("Authorization", "Bearer "+c.Token)
+	if key != "" {
+		req.Header.Set("Idempotency-Key", key)
+	}
+	client := c.HTTP
+	if client == nil {
+		client = http.DefaultClient
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return fail(wedge.Unavailable, err, "Is a core running there? Give its address with --api or in WEDGE_API.")
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
+	if err != nil {
+		return fail(wedge.Unavailable, err, "")
+	}
+	if resp.StatusCode != http.StatusOK {
+		var f fault
+		if json.Unmarshal(b, &f) != nil || f.Error == "" {
+			return fail(wedge.Internal, fmt.Errorf("the answer was %s, and is none of the control API's", resp.Status), "")
+		}
+		return &wedge.Error{Kind: wedge.KindNamed(f.Kind), Err: errors.New(f.Error), Hint: f.Hint}
+	}
+	if v == nil {
+		return nil
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return fail(wedge.Internal, err, "")
+	}
+	return nil
+}
+
+func (c *Client) post(ctx context.Context, path, key string, question, answer any) error {
+	b, err := json.Marshal(question)
+	if err != nil {
+		return err
+	}
+	return c.do(ctx, http.MethodPost, path, key, b, answer)
+}
+
+func service(name, rest string) string { return "/v1/services/" + url.PathEscape(name) + rest }
+
+// uploads is how many chunks are sent at once.
+const uploads = 4
+
+// Upload sends those chunks that the server does not have, and returns how many that were, and their bytes as sent.
+func (c *Client) Upload(ctx context.Context, a *control.Artifact, chunks *control.Chunks) (n int, size int64, err error) {
+	var m Missing
+	seen := map[control.Digest]bool{}
+	for _, p := range a.Parts {
+		for _, chunk := range p.Chunks {
+			if !seen[chunk.Digest] {
+				seen[chunk.Digest] = true
+				m.Digests = append(m.Digests, chunk.Digest)
+			}
+		}
+	}
+	if err := c.post(ctx, "/v1/chunks/missing", "", m, &m); err != nil {
+		return 0, 0, err
+	}
+	var w sync.WaitGroup
+	var mu sync.Mutex
+	slots := make(chan struct{}, uploads)
+	for _, d := range m.Digests {
+		slots <- struct{}{}
+		w.Go(func() {
+			defer func() { <-slots }()
+			packed, e := chunks.Packed(d)
+			if e == nil {
+				e = c.do(ctx, http.MethodPut, "/v1/chunks/"+string(d), "", packed, nil)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			err = errors.Join(err, e)
+			size += int64(len(packed))
+		})
+	}
+	w.Wait()
+	return len(m.Digests), size, err
+}
+
+// NewVersion makes a version of a service of an artifact whose chunks are there.
+func (c *Client) NewVersion(ctx context.Context, name, key string, want NewVersion) (v control.Version, err error) {
+	return v, c.post(ctx, service(name, "/versions"), key, want, &v)
+}
+
+// Release begins a rollout.
+func (c *Client) Release(ctx context.Context, name, key string, p Pick) (r control.Release, err error) {
+	return r, c.post(ctx, service(name, "/releases"), key, p, &r)
+}
+
+// Rollback makes all PoPs run a version at once; 0: the one before.
+func (c *Client) Rollback(ctx context.Context, name, key string, version int) (r control.Release, err error) {
+	return r, c.post(ctx, service(name, "/rollback"), key, Pick{Version: version}, &r)
+}
+
+// Services returns all services.
+func (c *Client) Services(ctx context.Context) (list []control.Service, err error) {
+	return list, c.do(ctx, http.MethodGet, "/v1/services", "", nil, &list)
+}
+
+// Versions returns a service's versions.
+func (c *Client) Versions(ctx context.Context, name string) (list []control.Version, err error) {
+	return list, c.do(ctx, http.MethodGet, service(name, "/versions"), "", nil, &list)
+}
+
+// Releases returns a service's releases.
+func (c *Client) Releases(ctx context.Context, name string) (list []control.Release, err error) {
+	return list, c.do(ctx, http.MethodGet, service(name, "/releases"), "", nil, &list)
+}
+
+// PoPs returns those that are there.
+func (c *Client) PoPs(ctx context.Context) (list []wedge.PoP, err error) {
+	return list, c.do(ctx, http.MethodGet, "/v1/pops", "", nil, &list)
+}
+
+// Audit returns the last decisions.
+func (c *Client) Audit(ctx context.Context, last int) (list []control.Event, err error) {
+	return list, c.do(ctx, http.MethodGet, fmt.Sprintf("/v1/audit?last=%d", last), "", nil, &list)
+}
+
+// Tokens returns all tokens, without their secrets.
+func (c *Client) Tokens(ctx context.Context) (list []control.Token, err error) {
+	return list, c.do(ctx, http.MethodGet, "/v1/tokens", "", nil, &list)
+}
+
+// NewToken makes a token.
+func (c *Client) NewToken(ctx context.Context, want NewToken) (s Secret, err error) {
+	return s, c.post(ctx, "/v1/tokens", "", want, &s)
+}
+
+// Revoke ends a token.
+func (c *Client) Revoke(ctx context.Context, name string) error {
+	return c.do(ctx, http.MethodDelete, "/v1/tokens/"+url.PathEscape(name), "", nil, nil)
+}

@@ -1,0 +1,187 @@
+package control
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/wedge-cloud/wedge"
+)
+
+// Log is the catalog. Append writes an entry of one item if the last has the number last; else the error is of kind
+// Conflict.
+type Log interface {
+	Append(ctx context.Context, last uint64, item []byte) (seq uint64, err error)
+}
+
+// Control decides, and writes down what was decided. It learns of that, as everybody does, by following the catalog, so
+// several may decide at once: of two decisions on the same state one is made again. It is safe for concurrent use.
+type Control struct {
+	Log    Log
+	Chunks *Chunks
+	Said   *slog.Logger // what makes no sense in the catalog; nil: slog.Default
+	Now    func() time.Time
+
+	mu    sync.Mutex
+	state *State
+	news  chan struct{} // closed, and replaced, when the state has changed
+}
+
+// New returns a Control that has followed nothing yet.
+func New(log Log, chunks *Chunks) *Control {
+	return &Control{Log: log, Chunks: chunks, Said: slog.Default(), Now: time.Now, state: NewState(), news: make(chan struct{})}
+}
+
+// Take follows the catalog.
+func (c *Control) Take(e wedge.Entry) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, item := range e.Items {
+		var ev Event
+		err := json.Unmarshal(item, &ev)
+		if err == nil {
+			err = c.state.Apply(ev)
+		}
+		if err != nil {
+			c.Said.Error("an entry of the catalog makes no sense and is left out", "seq", e.Seq, "err", err)
+		}
+	}
+	c.state.Seq = e.Seq
+	close(c.news)
+	c.news = make(chan struct{})
+	return nil
+}
+
+// See calls f with the state, which it must not keep or change, and returns a channel that is closed when it changes.
+func (c *Control) See(f func(*State)) (changed <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f(c.state)
+	return c.news
+}
+
+// maxRetries bounds how often a decision is made anew because others decide, too.
+const maxRetries = 20
+
+// Decide has f decide on the state, writes that down in the name of by, and returns it when it is part of the state. A
+// request whose key was used before gets what was decided then.
+func (c *Control) Decide(ctx context.Context, by, key string, f func(*State) (Event, error)) (Event, error) {
+	for range maxRetries {
+		var ev Event
+		var err error
+		var last uint64
+		known := false
+		c.See(func(s *State) {
+			if ev, known = s.keys[key]; known {
+				return
+			}
+			ev, err = f(s)
+			last = s.Seq
+		})
+		if err != nil || known {
+			return ev, err
+		}
+		ev.By, ev.Key, ev.At = by, key, c.Now().UTC()
+		item, err := json.Marshal(ev)
+		if err != nil {
+			return ev, &wedge.Error{Op: "decide", Kind: wedge.Internal, Err: err}
+		}
+		seq, err := c.Log.Append(ctx, last, item)
+		if wedge.KindOf(err) == wedge.Conflict {
+			if err := c.wait(ctx, last+1); err != nil {
+				return ev, err
+			}
+			continue
+		}
+		if err != nil {
+			return ev, err
+		}
+		return ev, c.wait(ctx, seq)
+	}
+	return Event{}, &wedge.Error{Op: "decide", Kind: wedge.Unavailable, Err: errors.New("too many decide at once"), Hint: "Try again."}
+}
+
+// wait returns when the state has what the entry of that number says.
+func (c *Control) wait(ctx context.Context, seq uint64) error {
+	for {
+		there := false
+		changed := c.See(func(s *State) { there = s.Seq >= seq })
+		if there {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return &wedge.Error{Op: "decide", Kind: wedge.Timeout, Err: context.Cause(ctx), Hint: "It may have been decided; look before you try again."}
+		}
+	}
+}
+
+// Scopes of tokens. One that ends in ":NAME" is for that service only.
+const (
+	ScopeRead   = "read"
+	ScopeDeploy = "deploy"
+	ScopePurge  = "purge"
+	ScopeAdmin  = "admin" // all of it, and tokens
+)
+
+// NewToken makes a token with scopes; its secret is returned, and not kept.
+func NewToken(name string, scopes []string) (secret string, ev Event, err error) {
+	bad := func(why, hint string) (string, Event, error) {
+		return "", Event{}, &wedge.Error{Op: "make token", What: name, Kind: wedge.Invalid, Err: errors.New(why), Hint: hint}
+	}
+	if !serviceName.MatchString(name) {
+		return bad("not a name for a token", "Use up to 63 lower-case letters, digits and dashes.")
+	}
+	if len(scopes) == 0 {
+		return bad("it has no scopes", "There are read, deploy, purge and admin; deploy:NAME is for one service.")
+	}
+	for _, s := range scopes {
+		kind, _, _ := strings.Cut(s, ":")
+		if !slices.Contains([]string{ScopeRead, ScopeDeploy, ScopePurge, ScopeAdmin}, kind) {
+			return bad("no such scope: "+s, "There are read, deploy, purge and admin; deploy:NAME is for one service.")
+		}
+	}
+	b := make([]byte, 24)
+	_, _ = rand.Read(b) // never fails, by contract
+	secret = "wdg_" + base64.RawURLEncoding.EncodeToString(b)
+	return secret, Event{Kind: EventToken, Token: name, Hash: hashOf(secret), Scopes: scopes}, nil
+}
+
+func hashOf(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return hex.EncodeToString(sum[:])
+}
+
+// Holder returns the token of a secret, if it may do what scope says with a service; "": with any, or with what is none's.
+func (s *State) Holder(secret, scope, service string) (*Token, error) {
+	hash := []byte(hashOf(secret))
+	for _, t := range s.Tokens {
+		if subtle.ConstantTimeCompare(hash, []byte(t.Hash)) != 1 {
+			continue
+		}
+		if !t.may(scope, service) {
+			return nil, &wedge.Error{Op: "authorize", What: t.Name, Kind: wedge.Denied, Err: errors.New("the token has not the scope " + scope), Hint: "Ask an operator for one that has."}
+		}
+		return t, nil
+	}
+	return nil, &wedge.Error{Op: "authorize", Kind: wedge.Denied, Err: errors.New("no valid token"), Hint: "Give one in WEDGE_TOKEN, or with: wedge login"}
+}
+
+// may reports whether the token has a scope. Who may change a service may also look at it.
+func (t *Token) may(scope, service string) bool {
+	return slices.ContainsFunc(t.Scopes, func(have string) bool {
+		kind, only, one := strings.Cut(have, ":")
+		return (kind == scope || kind == ScopeAdmin || scope == ScopeRead) && (!one || only == service || service == "" && scope == ScopeDeploy)
+	})
+}

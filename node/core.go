@@ -1,0 +1,297 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/api"
+	"github.com/wedge-cloud/wedge/bus"
+	"github.com/wedge-cloud/wedge/control"
+	"github.com/wedge-cloud/wedge/rollout"
+)
+
+// CoreConfig is what a core needs.
+type CoreConfig struct {
+	Dir    string // of the logs, and of what versions are made of
+	Listen string // host:port for PoPs; "": those in the process only
+	Log    *slog.Logger
+}
+
+// Core keeps a fleet's logs, decides what it should be, and takes releases to its PoPs. PoPs go on without it.
+type Core struct {
+	cfg     CoreConfig
+	server  *bus.Core
+	link    *bus.Link
+	control *control.Control
+	api     *api.Server
+	pops    popMap
+	stop    context.CancelFunc
+	work    sync.WaitGroup
+
+	mu      sync.Mutex
+	reports map[string]map[string]rollout.Report // by service and PoP
+}
+
+// catalogLog has every decision there ever was.
+var catalogLog = &bus.Log{Name: "CATALOG"}
+
+// catalogWriter is who writes it: any core. Of two who do at once one is refused.
+const catalogWriter = "control"
+
+type catalog struct{ link *bus.Link }
+
+// Append implements control.Log.
+func (c catalog) Append(ctx context.Context, last uint64, item []byte) (uint64, error) {
+	return c.link.Append(ctx, catalogLog, catalogWriter, last, item)
+}
+
+const (
+	chunkSubject = "chunk"
+	runsSubject  = "runs.*" // what PoPs run
+	rolloutPause = 100 * time.Millisecond
+)
+
+// OpenCore starts a core. Its first start makes a token with all scopes, see [Core.AdminToken].
+func OpenCore(ctx context.Context, cfg CoreConfig) (c *Core, err error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	c = &Core{cfg: cfg, pops: popMap{seen: map[string]wedge.PoP{}}, reports: map[string]map[string]rollout.Report{}}
+	if c.server, err = bus.OpenCore(bus.CoreConfig{Dir: filepath.Join(cfg.Dir, "log"), Listen: cfg.Listen}); err != nil {
+		return nil, err
+	}
+	background, stop := context.WithCancel(context.Background())
+	c.stop = stop
+	if c.link, err = bus.Connect(bus.LinkConfig{Name: "core", Dial: c.server.Dial, Log: cfg.Log}); err == nil {
+		err = c.open(ctx, background)
+	}
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Core) open(ctx, background context.Context) error {
+	logs := []*bus.Log{purgeLog, catalogLog}
+	for _, g := range logs {
+		if err := c.link.Keep(ctx, g, 1); err != nil {
+			return err
+		}
+	}
+	c.control = control.New(catalog{c.link}, control.OpenChunks(filepath.Join(c.cfg.Dir, "chunks")))
+	c.control.Said = c.cfg.Log
+	c.api = api.NewServer(c.control, c.pops.here)
+	c.api.Log = c.cfg.Log
+	for subject, hear := range map[string]func(string, []byte){"pop.*": c.pops.heard, runsSubject: c.runs} {
+		if _, err := c.link.Hear(subject, hear); err != nil { // until the link is closed
+			return err
+		}
+	}
+	if _, err := c.link.Answer(chunkSubject, c.chunk); err != nil {
+		return err
+	}
+	caught := make(chan struct{})
+	c.work.Go(func() { _ = c.link.Herald(background, logs...) })
+	c.work.Go(func() {
+		_ = c.link.Follow(background, catalogLog, 1, bus.Follower{Entry: c.control.Take, CaughtUp: sync.OnceFunc(func() { close(caught) })})
+	})
+	select {
+	case <-caught:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if err := c.firstToken(ctx); err != nil {
+		return err
+	}
+	c.work.Go(func() { c.roll(background) })
+	return nil
+}
+
+const adminFile = "admin-token"
+
+// firstToken makes a token for the operator if there is none at all.
+func (c *Core) firstToken(ctx context.Context) error {
+	none := false
+	c.control.See(func(s *control.State) { none = len(s.Tokens) == 0 })
+	if !none {
+		return nil
+	}
+	secret, ev, err := control.NewToken("operator", []string{control.ScopeAdmin})
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(c.cfg.Dir, adminFile)
+	if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
+		return &wedge.Error{Op: "write token", What: file, Kind: wedge.Unavailable, Err: err}
+	}
+	_, err = c.control.Decide(ctx, "core", "", func(*control.State) (control.Event, error) { return ev, nil })
+	return err
+}
+
+// AdminToken returns the token that the first start made, "" if its file is gone.
+func (c *Core) AdminToken() string {
+	b, err := os.ReadFile(filepath.Join(c.cfg.Dir, adminFile))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// ServeHTTP answers the control API.
+func (c *Core) ServeHTTP(w http.ResponseWriter, r *http.Request) { c.api.ServeHTTP(w, r) }
+
+// Dial connects a PoP of this process.
+func (c *Core) Dial(ctx context.Context) (net.Conn, error) { return c.server.Dial(ctx) }
+
+// Link returns the core's own link.
+func (c *Core) Link() *bus.Link { return c.link }
+
+// Close ends the core.
+func (c *Core) Close() {
+	c.stop()
+	c.work.Wait()
+	if c.link != nil {
+		c.link.Close()
+	}
+	c.server.Close()
+}
+
+// chunk answers a PoP that wants one.
+func (c *Core) chunk(question []byte) []byte {
+	b, err := c.control.Chunks.Packed(control.Digest(question))
+	if err != nil {
+		c.cfg.Log.Debug("chunk", "err", err)
+	}
+	return b // nothing: it is not here
+}
+
+// runs hears what a PoP runs.
+func (c *Core) runs(_ string, data []byte) {
+	var list []rollout.Report
+	if json.Unmarshal(data, &list) != nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range list {
+		if c.reports[r.Service] == nil {
+			c.reports[r.Service] = map[string]rollout.Report{}
+		}
+		r.At = time.Now()
+		c.reports[r.Service][r.PoP] = r
+	}
+}
+
+// roll takes rollouts on until ctx ends.
+func (c *Core) roll(ctx context.Context) {
+	t := time.NewTicker(rolloutPause)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+		rolling := map[string]control.Release{}
+		c.control.See(func(s *control.State) {
+			for name, svc := range s.Services {
+				if r := svc.Rolling(); r != nil {
+					rolling[name] = *r
+				}
+			}
+		})
+		for name, r := range rolling {
+			if err := c.step(ctx, name, r); err != nil && ctx.Err() == nil {
+				c.cfg.Log.Warn("rollout", "service", name, "version", r.Version, "err", err)
+			}
+		}
+	}
+}
+
+// step decides what becomes of a rollout, and writes it down.
+func (c *Core) step(ctx context.Context, service string, r control.Release) error {
+	var present []string
+	for _, p := range c.pops.here() {
+		present = append(present, p.Name)
+	}
+	c.mu.Lock()
+	reports := maps.Clone(c.reports[service])
+	c.mu.Unlock()
+	d := rollout.Next(&r, rollout.Order(present, service+string(rune(r.ID))), reports, time.Now())
+	ev := control.Event{Service: service, Release: r.ID, PoPs: d.Join, Why: d.Why}
+	switch {
+	case d.Abort:
+		ev.Kind = control.EventAbort
+	case d.Done:
+		ev.Kind = control.EventDone
+	case len(d.Join) > 0:
+		ev.Kind = control.EventStage
+	default:
+		return nil
+	}
+	_, err := c.control.Decide(ctx, "rollout", "", func(s *control.State) (control.Event, error) {
+		if now := s.Services[service].Rolling(); now == nil || now.ID != r.ID || now.Stages != r.Stages {
+			return ev, errDecided
+		}
+		return ev, nil
+	})
+	if err == errDecided {
+		return nil
+	}
+	return err
+}
+
+var errDecided = errors.New("another has decided meanwhile")
+
+// popMap is which PoPs there are, from what they say each second.
+type popMap struct {
+	mu   sync.Mutex
+	seen map[string]wedge.PoP
+}
+
+// heard notes that a PoP is there.
+func (m *popMap) heard(_ string, data []byte) {
+	var p wedge.PoP
+	if json.Unmarshal(data, &p) != nil || p.Check() != nil {
+		return
+	}
+	p.Seen = time.Now()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, known := m.seen[p.Name]; known || len(m.seen) < maxPoPs {
+		m.seen[p.Name] = p
+	}
+}
+
+// known returns the PoPs that were heard of within the last day.
+func (m *popMap) known() (list []wedge.PoP) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name, p := range m.seen {
+		if time.Since(p.Seen) > purgeLog.Keep {
+			delete(m.seen, name)
+			continue
+		}
+		list = append(list, p)
+	}
+	slices.SortFunc(list, func(a, b wedge.PoP) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+// here returns those that are there now.
+func (m *popMap) here() []wedge.PoP {
+	return slices.DeleteFunc(m.known(), func(p wedge.PoP) bool { return time.Since(p.Seen) >= popTimeout })
+}

@@ -62,14 +62,15 @@ type served struct {
 
 func serveCDN(t *testing.T, origin string, cfg Config, profile wedge.CacheProfile) *served {
 	t.Helper()
-	u, err := url.Parse(origin)
-	if err != nil {
-		t.Fatal(err)
-	}
+	return serve(t, cfg, &wedge.Version{Service: "shop", CacheProfile: profile, Hosts: []string{"shop.example", "*.wild.example"},
+		Backends: []wedge.Backend{{Name: "origin", URL: parsed(t, origin), AllowPrivateAddr: true}}})
+}
+
+// serve serves what v is whenever it is deployed.
+func serve(t *testing.T, cfg Config, v *wedge.Version) *served {
+	t.Helper()
 	s := &served{said: &lines{}}
-	app := &manifest.App{Version: wedge.Version{Service: "shop", CacheProfile: profile, Hosts: []string{"shop.example", "*.wild.example"},
-		Backends: []wedge.Backend{{Name: "origin", URL: u, AllowPrivateAddr: true}}}}
-	cfg.Load = func(context.Context) (*manifest.App, error) { return app, nil }
+	cfg.Load = func(context.Context) (*manifest.App, error) { return &manifest.App{Version: *v}, nil }
 	cfg.HTTP, cfg.Ephemeral, cfg.JSON, cfg.Stderr = []string{"127.0.0.1:0"}, true, true, s.said
 	started := make(chan *Node, 1)
 	cfg.Started = func(n *Node) { started <- n }
@@ -354,4 +355,13 @@ func waitForFlights(t *testing.T, s *served) {
 			t.Fatal("fetches do not end")
 		}
 	}
+}
+
+func parsed(t *testing.T, raw string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
 }

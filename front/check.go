@@ -101,6 +101,8 @@ func checkFields(r *http.Request, cfg *Config) *refusal {
 	}
 	if v := r.Header["Content-Length"]; len(v) > 1 || len(v) == 1 && (v[0] == "" || len(v[0]) > 18 || !only(v[0], isDigit)) {
 		return badRequest("malformed Content-Length")
+	} else if len(v) == 1 && r.ProtoMajor > 1 && r.ContentLength == 0 && strings.Trim(v[0], "0") != "" {
+		return badRequest("Content-Length without content") // net/http only minds where there is some
 	}
 	if no := checkConnection(r.Header); no != nil {
 		return no

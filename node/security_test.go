@@ -70,9 +70,11 @@ func (s *served) ask(t *testing.T, raw string) (a answered) {
 	c.SetDeadline(time.Now().Add(5 * time.Second))
 	io.WriteString(c, raw)
 	method, _, _ := strings.Cut(raw, " ")
-	resp, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: method})
-	if err != nil {
-		return a
+	var resp *http.Response
+	for br := bufio.NewReader(c); resp == nil || resp.StatusCode < 200; {
+		if resp, err = http.ReadResponse(br, &http.Request{Method: method}); err != nil {
+			return a
+		}
 	}
 	b, err := io.ReadAll(resp.Body)
 	return answered{resp.Status[:3], resp.Header, resp.Trailer, string(b), err == nil}

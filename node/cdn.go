@@ -32,7 +32,7 @@ type cdn struct {
 func newCDN(v *wedge.Version, cache *cache.Cache, b *balancer, log *slog.Logger) *cdn {
 	c := &cdn{version: v, cache: cache, caching: cachingOf(v), balance: b, prefetching: make(chan struct{}, prefetchers)}
 	c.proxy = httputil.ReverseProxy{
-		Transport: cache, Rewrite: c.rewrite, ModifyResponse: c.edge, ErrorHandler: c.failed,
+		Transport: hints{cache}, Rewrite: c.rewrite, ModifyResponse: c.edge, ErrorHandler: c.failed,
 		FlushInterval: -1, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return c
@@ -166,9 +166,7 @@ func (c *cdn) edge(resp *http.Response) error {
 	if c.version.Prefetch {
 		c.prefetch(resp.Request, resp.Header)
 	}
-	for _, name := range cache.Inward {
-		delete(resp.Header, name)
-	}
+	outward(resp)
 	if ok && resp.StatusCode < 400 {
 		edit(resp.Header, p.response)
 	}

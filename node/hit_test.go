@@ -56,8 +56,9 @@ func (l *lines) take(t *testing.T) (all string) {
 // served is a node without a guest in front of an origin.
 type served struct {
 	*Node
-	addr string
-	said *lines
+	addr    string
+	said    *lines
+	version *wedge.Version // what is deployed next
 }
 
 func serveCDN(t *testing.T, origin string, cfg Config, profile wedge.CacheProfile) *served {
@@ -69,8 +70,8 @@ func serveCDN(t *testing.T, origin string, cfg Config, profile wedge.CacheProfil
 // serve serves what v is whenever it is deployed.
 func serve(t *testing.T, cfg Config, v *wedge.Version) *served {
 	t.Helper()
-	s := &served{said: &lines{}}
-	cfg.Load = func(context.Context) (*manifest.App, error) { return &manifest.App{Version: *v}, nil }
+	s := &served{said: &lines{}, version: v}
+	cfg.Load = func(context.Context) (*manifest.App, error) { return &manifest.App{Version: *s.version}, nil }
 	cfg.HTTP, cfg.Ephemeral, cfg.JSON, cfg.Stderr = []string{"127.0.0.1:0"}, true, true, s.said
 	started := make(chan *Node, 1)
 	cfg.Started = func(n *Node) { started <- n }

@@ -53,6 +53,7 @@ type answered struct {
 	status  string // "" if the connection or stream ended without one
 	header  http.Header
 	trailer http.Header
+	hints   []http.Header
 	body    string
 	whole   bool
 }
@@ -75,9 +76,12 @@ func (s *served) ask(t *testing.T, raw string) (a answered) {
 		if resp, err = http.ReadResponse(br, &http.Request{Method: method}); err != nil {
 			return a
 		}
+		if resp.StatusCode < 200 {
+			a.hints = append(a.hints, resp.Header)
+		}
 	}
 	b, err := io.ReadAll(resp.Body)
-	return answered{resp.Status[:3], resp.Header, resp.Trailer, string(b), err == nil}
+	return answered{resp.Status[:3], resp.Header, resp.Trailer, a.hints, string(b), err == nil}
 }
 
 // ask2 sends one request in HTTP/2: fields are names and values in turns, as they are put on the wire.
@@ -124,7 +128,9 @@ func (s *served) ask2(t *testing.T, body string, fields ...string) (a answered) 
 			}
 			if st := f.PseudoValue("status"); st == "" {
 				a.trailer = h
-			} else if st[0] != '1' {
+			} else if st[0] == '1' {
+				a.hints = append(a.hints, h)
+			} else {
 				a.status, a.header = st, h
 			}
 		case *http2.DataFrame:

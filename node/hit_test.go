@@ -58,7 +58,8 @@ type served struct {
 	*Node
 	addr    string
 	said    *lines
-	version *wedge.Version // what is deployed next
+	version *wedge.Version           // what is deployed next
+	dial    func() (net.Conn, error) // nil: addr, without TLS
 }
 
 func serveCDN(t *testing.T, origin string, cfg Config, profile wedge.CacheProfile) *served {

@@ -3,11 +3,20 @@ package node
 import (
 	"bufio"
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +27,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/front"
 )
 
 // watched is an origin that remembers what reached it.
@@ -60,10 +70,17 @@ type answered struct {
 
 func (a *answered) hit() bool { return strings.Contains(a.header.Get("Cache-Status"), "; hit") }
 
+func (s *served) connect() (net.Conn, error) {
+	if s.dial != nil {
+		return s.dial()
+	}
+	return net.Dial("tcp", s.addr)
+}
+
 // ask sends the bytes of one request and reads its response.
 func (s *served) ask(t *testing.T, raw string) (a answered) {
 	t.Helper()
-	c, err := net.Dial("tcp", s.addr)
+	c, err := s.connect()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +104,7 @@ func (s *served) ask(t *testing.T, raw string) (a answered) {
 // ask2 sends one request in HTTP/2: fields are names and values in turns, as they are put on the wire.
 func (s *served) ask2(t *testing.T, body string, fields ...string) (a answered) {
 	t.Helper()
-	c, err := net.Dial("tcp", s.addr)
+	c, err := s.connect()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -441,4 +458,73 @@ func TestPoisonedErrors(t *testing.T) {
 	}
 	spared("OPTIONS", "X: y")
 	spared("POST", "Content-Length: 0")
+}
+
+// TestKeyOfScheme: what came over TLS is another resource than what did not, whatever an HTTP/2 client says it is.
+func TestKeyOfScheme(t *testing.T) {
+	o := watch(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=600")
+		io.WriteString(w, r.Header.Get("X-Forwarded-Proto"))
+	})
+	s := serveCDN(t, o.URL, Config{HTTPS: []string{"127.0.0.1:0"}, Certificates: []front.CertificateFiles{selfSigned(t)}}, wedge.CacheSafe)
+	_, secure := s.Addrs()
+	over := func(protos ...string) {
+		s.dial = func() (net.Conn, error) {
+			return tls.Dial("tcp", secure[0].String(), &tls.Config{InsecureSkipVerify: true, NextProtos: protos})
+		}
+	}
+	plain := func() { s.dial = nil }
+	pseudo := func(scheme string) []string {
+		return []string{":method", "GET", ":scheme", scheme, ":authority", "shop.example", ":path", "/a"}
+	}
+	for range 2 {
+		for _, c := range []struct {
+			how  func()
+			ask  func() answered
+			want string
+		}{
+			{plain, func() answered { return s.ask(t, get("/a")) }, "http"},
+			{plain, func() answered { return s.ask(t, get("https://shop.example/a")) }, "http"},
+			{plain, func() answered { return s.ask2(t, "", pseudo("https")...) }, "http"},
+			{plain, func() answered { return s.ask(t, get("/a", "X-Forwarded-Proto: https", "X-Forwarded-Ssl: on")) }, "http"},
+			{func() { over("http/1.1") }, func() answered { return s.ask(t, get("/a")) }, "https"},
+			{func() { over("http/1.1") }, func() answered { return s.ask(t, get("http://shop.example/a")) }, "https"},
+			{func() { over("http/1.1") }, func() answered { return s.ask(t, strings.Replace(get("/a"), "example", "example:443", 1)) }, "https"},
+			{func() { over("h2") }, func() answered { return s.ask2(t, "", pseudo("https")...) }, "https"},
+			{func() { over("h2") }, func() answered { return s.ask2(t, "", pseudo("http")...) }, "https"},
+		} {
+			c.how()
+			if a := c.ask(); a.body != c.want {
+				t.Errorf("got %q (%s), want %s", a.body, a.status, c.want)
+			}
+		}
+	}
+	if seen := o.saw(); len(seen) != 2 {
+		t.Errorf("the origin saw %q", seen)
+	}
+}
+
+// selfSigned makes a certificate that nobody need trust.
+func selfSigned(t *testing.T) (files front.CertificateFiles) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"shop.example"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	cert, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files.Cert, files.Key = filepath.Join(t.TempDir(), "cert"), filepath.Join(t.TempDir(), "key")
+	for name, block := range map[string]*pem.Block{files.Cert: {Type: "CERTIFICATE", Bytes: cert}, files.Key: {Type: "PRIVATE KEY", Bytes: der}} {
+		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return files
 }

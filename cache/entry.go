@@ -186,10 +186,22 @@ const maxVariants = 64
 // add puts o in. What it supersedes stays until its body is whole.
 func (e *entry) add(o *object) {
 	if len(e.objects) >= maxVariants {
-		e.remove(e.objects[0])
+		e.remove(e.leastUsed())
 	}
 	o.entry = e
 	e.objects = append(e.objects, o)
+}
+
+// leastUsed returns the oldest of the objects that answered fewest: variants that a client makes up must not
+// push out those that others ask for.
+func (e *entry) leastUsed() *object {
+	least := e.objects[0]
+	for _, o := range e.objects[1:] {
+		if o.hits.Load() < least.hits.Load() {
+			least = o
+		}
+	}
+	return least
 }
 
 // supersede takes out what o, which is whole now, replaces: what would have answered its request.

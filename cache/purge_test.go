@@ -160,6 +160,32 @@ func TestMemoryIsBounded(t *testing.T) {
 
 func get2(c *Cache) got { return get(c, context.Background(), page) }
 
+// TestMarkersAreBounded: what is remembered of keys with nothing stored does not add up.
+func TestMarkersAreBounded(t *testing.T) {
+	o := &farOrigin{answer: numbered("Cache-Control: private")}
+	now := time.Now()
+	c := newLab(o, Config{Now: func() time.Time { return now }})
+	entries := func() (n int) {
+		for i := range c.shards {
+			n += len(c.shards[i].entries) + len(c.shards[i].odd)
+		}
+		return n
+	}
+	for i := range shards*maxMarked + 10_000 {
+		get(c, context.Background(), fmt.Sprintf("http://shop.example/%d", i))
+	}
+	if n := entries(); n > shards*maxMarked || n < shards*maxMarked/2 {
+		t.Errorf("%d entries of which nothing is stored", n)
+	}
+	now = now.Add(2 * passTime)
+	for i := range shards * maxMarked {
+		get(c, context.Background(), fmt.Sprintf("http://shop.example/%d", i%2000))
+	}
+	if n := entries(); n > 2000 {
+		t.Errorf("%d entries when most are no longer remembered", n)
+	}
+}
+
 // TestVariantsAreBounded: a client that makes up variants does not fill the cache with them.
 func TestVariantsAreBounded(t *testing.T) {
 	o := &farOrigin{answer: numbered("Cache-Control: max-age=60", "Vary: X")}

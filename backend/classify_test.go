@@ -303,3 +303,29 @@ func TestUpgradeFailures(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestLengthAndCodingOverTLS: the head of a response is watched above TLS.
+func TestLengthAndCodingOverTLS(t *testing.T) {
+	s, ca := tlsOrigin(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		body := "Content-Length: 1\r\n\r\na"
+		if r.URL.Path == "/both" {
+			body = "Transfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n1\r\na\r\n0\r\n\r\n"
+		}
+		io.WriteString(c, "HTTP/1.1 200 OK\r\n"+body)
+	}), false, nil, "origin.example")
+	tr := newTransport(t, Config{})
+	b := static(t, s.URL)
+	b.TLS.CACertificate, b.TLS.CertHostname = ca, "origin.example"
+	if _, body := get(t, tr, b); body != "a" {
+		t.Errorf("got %q", body)
+	}
+	if _, err := tr.RoundTrip(request(t, b, "GET", "http://h/both", nil)); fetchError(t, err).Failure != wedge.FailureProtocol {
+		t.Error(err)
+	}
+}

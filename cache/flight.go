@@ -287,7 +287,8 @@ func (f *flight) land(keep *object, now time.Time) {
 		keep.set(dropped)
 	case f.rest != nil && f.listed:
 		e.traffic.pass = now.Add(passTime)
-		if f.base != nil && f.rest.StatusCode < 500 { // what was stored is no longer what the origin says
+		// What was stored is no longer what the origin says, unless it says that to this client only.
+		if f.base != nil && f.rest.StatusCode < 500 && !ownError(f.pol, f.rest.StatusCode) {
 			e.remove(f.base)
 		}
 	}

@@ -48,6 +48,11 @@ const (
 	maxHeuristic   = 24 * time.Hour
 )
 
+// ownError reports whether a status is only for the client that brought it about.
+func ownError(pol *wedge.Caching, status int) bool {
+	return pol.Profile == wedge.CacheSafe && provoked[status]
+}
+
 // judge decides whether the response to req may be stored (RFC 9111 section 3) and for how long
 // it is fresh (section 4.2). asked and came are when the request went out and when the response came.
 func judge(req *http.Request, status int, h http.Header, asked, came time.Time, pol *wedge.Caching) verdict {
@@ -74,7 +79,7 @@ func judge(req *http.Request, status int, h http.Header, asked, came time.Time, 
 		v.store, v.detail = false, "expired"
 	}
 	v.strip = append(d.noCacheFields, d.privateField...)
-	v.share = v.store || status >= 500 && !(pol.Profile == wedge.CacheSafe && provoked[status]) && h["Set-Cookie"] == nil && req.Header["Authorization"] == nil && !d.private
+	v.share = v.store || status >= 500 && !ownError(pol, status) && h["Set-Cookie"] == nil && req.Header["Authorization"] == nil && !d.private
 	return v
 }
 
@@ -106,7 +111,7 @@ func unstorable(req *http.Request, status int, h http.Header, d directives, pol 
 		return ""
 	}
 	explicit := d.public || d.maxAge != absent || d.sMaxAge != absent || h["Expires"] != nil
-	if !explicit && !heuristic[status] || safe && provoked[status] {
+	if !explicit && !heuristic[status] || ownError(pol, status) {
 		return "status"
 	}
 	return ""

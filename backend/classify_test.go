@@ -43,6 +43,9 @@ func TestFailures(t *testing.T) {
 		{"header without colon", saying(head + "nonsense\r\n\r\n"), wedge.FailureProtocol, false},
 		{"two lengths", saying(head + "Content-Length: 1\r\nContent-Length: 2\r\n\r\n"), wedge.FailureProtocol, false},
 		{"bad length", saying(head + "Content-Length: -1\r\n\r\n"), wedge.FailureProtocol, false},
+		{"length and coding", saying(head + "Content-Length: 1\r\ntransfer-encoding:chunked\r\n\r\n1\r\na\r\n0\r\n\r\n"), wedge.FailureProtocol, false},
+		{"length and coding after a hint", saying("HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\n" + head + "Transfer-Encoding: chunked\r\ncontent-length: 1\r\n\r\n1\r\na\r\n0\r\n\r\n"), wedge.FailureProtocol, false},
+		{"space before the colon", saying(head + "Content-Length : 1\r\n\r\na"), wedge.FailureProtocol, false},
 		{"unknown coding", saying(head + "Transfer-Encoding: zip\r\n\r\n"), wedge.FailureProtocol, false},
 		{"giant head", saying(head + strings.Repeat("A: "+strings.Repeat("x", 1000)+"\r\n", 200)), wedge.FailureHeaderTooLarge, false},
 		{"endless 1xx", saying(strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 10000)), wedge.FailureHeaderTooLarge, false},
@@ -297,6 +300,32 @@ func TestUpgradeFailures(t *testing.T) {
 	req = request(t, &g, "GET", "http://h/", nil)
 	req.Header = h
 	if _, err := tr.RoundTrip(req); fetchError(t, err).Failure != wedge.FailureUpgrade {
+		t.Error(err)
+	}
+}
+
+// TestLengthAndCodingOverTLS: the head of a response is watched above TLS.
+func TestLengthAndCodingOverTLS(t *testing.T) {
+	s, ca := tlsOrigin(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		body := "Content-Length: 1\r\n\r\na"
+		if r.URL.Path == "/both" {
+			body = "Transfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n1\r\na\r\n0\r\n\r\n"
+		}
+		io.WriteString(c, "HTTP/1.1 200 OK\r\n"+body)
+	}), false, nil, "origin.example")
+	tr := newTransport(t, Config{})
+	b := static(t, s.URL)
+	b.TLS.CACertificate, b.TLS.CertHostname = ca, "origin.example"
+	if _, body := get(t, tr, b); body != "a" {
+		t.Errorf("got %q", body)
+	}
+	if _, err := tr.RoundTrip(request(t, b, "GET", "http://h/both", nil)); fetchError(t, err).Failure != wedge.FailureProtocol {
 		t.Error(err)
 	}
 }

@@ -24,6 +24,7 @@ type conn struct {
 	pool *pool
 	cc   *http.ClientConn
 	h2   bool
+	head headWatch // HTTP/1.1 only
 
 	state   atomic.Uint32 // HTTP/1.1 only: busy, settling, idle, taken or condemned
 	reading atomic.Bool   // a Read is in progress

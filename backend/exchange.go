@@ -69,6 +69,9 @@ func (ex *exchange) do(req *http.Request, up bool) (*http.Response, error) {
 	}
 	wait := orDefault(ex.b.FirstByteTimeout, wedge.DefaultFirstByteTimeout)
 	ex.timer = time.AfterFunc(wait, func() { ex.expire() })
+	if !ex.c.h2 {
+		ex.c.head.begin()
+	}
 	resp, err := ex.c.cc.RoundTrip(out)
 	ex.mu.Lock()
 	ex.head = true
@@ -76,6 +79,9 @@ func (ex *exchange) do(req *http.Request, up bool) (*http.Response, error) {
 	ex.mu.Unlock()
 	if err == nil {
 		err = checkHead(req, resp, up, ex.c.h2)
+	}
+	if err == nil && !ex.c.h2 {
+		err = ex.c.head.check(resp)
 	}
 	if err != nil {
 		ex.abort()

@@ -242,6 +242,9 @@ func (t *Transport) connect(ctx context.Context, c *conn, b *wedge.Backend, h1 b
 	case b.GRPC:
 		tr, c.h2 = t.h2c, true
 	}
+	if !c.h2 {
+		upper = headConn{upper, &c.head}
+	}
 	c.cc, err = tr.NewClientConn(context.WithValue(ctx, dialledKey{}, upper), scheme, "backend:443")
 	if err != nil {
 		return classify(err, phaseConnect, c.h2)

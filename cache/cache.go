@@ -218,7 +218,7 @@ func (x *exchange) attempt() (*http.Response, error) {
 		defer f.release()
 		return x.land(f, true)
 	}
-	if f.err == nil && (f.obj == nil || f.dead || !f.obj.matches(x.req.Header)) {
+	if f.err == nil && (f.obj == nil || f.dead || f.own || !f.obj.matches(x.req.Header)) {
 		return nil, nil
 	}
 	x.c.stats.Collapsed.Add(1)

@@ -25,8 +25,8 @@ func deceptive(req *http.Request, h http.Header) bool {
 	}
 	kind, _, _ := strings.Cut(strings.ToLower(h.Get("Content-Type")), ";")
 	switch kind = strings.TrimSpace(kind); kind {
-	case "text/html", "application/xhtml+xml", "application/json", "text/xml", "application/xml":
-		return !strings.Contains(kind, want)
+	case "text/html", "application/json", "text/json", "text/xml", "application/xml":
+		return true
 	}
-	return false
+	return (strings.HasSuffix(kind, "+json") || strings.HasSuffix(kind, "+xml")) && !strings.Contains(kind, want)
 }

@@ -16,6 +16,7 @@ func TestDeception(t *testing.T) {
 		kept       bool
 	}{
 		{"/account/x.css", "text/html; charset=utf-8", false}, {"/account/x.JS", "application/json", false}, {"/a.png", "Text/HTML", false},
+		{"/account/x.css", "application/vnd.api+json", false}, {"/account/x.css", "application/xhtml+xml", false}, {"/a.png", "image/svg+xml", true},
 		{"/site.css", "text/css", true}, {"/app.js", "text/javascript", true}, {"/a.png", "image/webp", true}, {"/a.png", "", true},
 		{"/page", "text/html", true}, {"/page.html", "text/html", true}, {"/data.json", "application/json", true}, {"/x.css/account", "text/html", true},
 		{"/icon.svg", "image/svg+xml", true}, {"/feed.xml", "application/xml", true}, {"/f.woff2", "application/octet-stream", true},

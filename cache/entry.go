@@ -19,6 +19,7 @@ type entry struct {
 // traffic is what an entry has besides objects, for a while.
 type traffic struct {
 	flights []*flight
+	queued  bool      // in the shard's marked
 	active  int       // flights, those included that nobody can join
 	pass    time.Time // until then requests do not share responses
 	sick    time.Time // until then the origin is spared, see spared
@@ -31,6 +32,7 @@ type shard struct {
 	mu      sync.Mutex
 	entries map[uint64]*entry // by a keyed hash of their keys
 	odd     map[key]*entry    // those whose hash another has
+	marked  []*entry          // those that have nothing but what is remembered for a while, oldest first
 	seed    maphash.Seed
 	out     []*object // taken out, for storage to learn of when the lock is released
 	storage *storage
@@ -87,14 +89,48 @@ func (e *entry) unlock(now time.Time) {
 	if t := e.traffic; t != nil && t.active == 0 && !t.pass.After(now) && !t.sick.After(now) {
 		e.traffic = nil
 	}
-	if len(e.objects) == 0 && e.traffic == nil {
+	switch {
+	case len(e.objects) > 0:
+	case e.traffic == nil:
 		s.remove(e)
+	case e.traffic.active == 0 && !e.traffic.queued:
+		e.traffic.queued = true
+		s.marked = append(s.marked, e)
 	}
+	s.forget(now)
 	out := s.out
 	s.out = nil
 	s.mu.Unlock()
 	if len(out) > 0 {
 		s.storage.drop(out...)
+	}
+}
+
+// maxMarked bounds the entries of a shard that have nothing stored: a client can make up any number of keys, and
+// nobody need ever ask for them again.
+const maxMarked = 512
+
+// forget takes out entries that are remembered no longer, or that are too many. It does so a little at a time.
+func (s *shard) forget(now time.Time) {
+	for range 2 {
+		if len(s.marked) == 0 {
+			return
+		}
+		e := s.marked[0]
+		t := e.traffic
+		if t != nil && t.queued && len(s.marked) <= maxMarked && (t.pass.After(now) || t.sick.After(now)) {
+			return
+		}
+		s.marked[0] = nil
+		s.marked = s.marked[1:]
+		if t == nil || !t.queued {
+			continue
+		}
+		t.queued = false
+		if t.active == 0 && len(e.objects) == 0 && s.find(&e.key) == e {
+			e.traffic = nil
+			s.remove(e)
+		}
 	}
 }
 
@@ -186,10 +222,22 @@ const maxVariants = 64
 // add puts o in. What it supersedes stays until its body is whole.
 func (e *entry) add(o *object) {
 	if len(e.objects) >= maxVariants {
-		e.remove(e.objects[0])
+		e.remove(e.leastUsed())
 	}
 	o.entry = e
 	e.objects = append(e.objects, o)
+}
+
+// leastUsed returns the oldest of the objects that answered fewest: variants that a client makes up must not
+// push out those that others ask for.
+func (e *entry) leastUsed() *object {
+	least := e.objects[0]
+	for _, o := range e.objects[1:] {
+		if o.hits.Load() < least.hits.Load() {
+			least = o
+		}
+	}
+	return least
 }
 
 // supersede takes out what o, which is whole now, replaces: what would have answered its request.

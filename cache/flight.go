@@ -36,6 +36,7 @@ type flight struct {
 	status int    // the origin's, if obj has another
 	detail string // why nothing was stored
 	stored bool
+	own    bool           // what obj says beyond what is stored is for the leader alone
 	dead   bool           // it was purged while under way: who came later must ask anew
 	took   time.Duration  // until it failed, if obj stands in for what it was to bring
 	rest   *http.Response // for the leader alone: a response that must not be shared
@@ -147,8 +148,8 @@ func (f *flight) validated(resp *http.Response, asked, came time.Time) {
 	fresh.bytes = base.bytes
 	fresh.takeCoded(base)
 	f.obj, f.status, f.stored = fresh, http.StatusNotModified, v.store
-	if !v.store {
-		f.detail = v.detail
+	if !v.store { // a cookie, say, came with the 304
+		f.detail, f.own = v.detail, true
 		f.land(nil, came)
 		return
 	}
@@ -197,6 +198,7 @@ func (f *flight) answered(resp *http.Response, asked, came time.Time) {
 	if resp.StatusCode == http.StatusPartialContent {
 		about.part, _ = parsePart(resp.Header)
 	}
+	delete(resp.Trailer, "Set-Cookie")
 	for name := range resp.Trailer {
 		about.trailer = append(about.trailer, name)
 	}
@@ -271,6 +273,9 @@ func (f *flight) land(keep *object, now time.Time) {
 		if f.took > 0 && !f.dead {
 			e.fails(now, f.took, f.detail)
 		}
+		if f.own && f.listed {
+			e.traffic.pass = now.Add(passTime)
+		}
 	case keep != nil && e.purged().hard <= f.seq && !f.c.dead(keep, f.pol.Service):
 		if e.purged().soft > f.seq {
 			keep.set(stale)
@@ -282,7 +287,8 @@ func (f *flight) land(keep *object, now time.Time) {
 		keep.set(dropped)
 	case f.rest != nil && f.listed:
 		e.traffic.pass = now.Add(passTime)
-		if f.base != nil && f.rest.StatusCode < 500 { // what was stored is no longer what the origin says
+		// What was stored is no longer what the origin says, unless it says that to this client only.
+		if f.base != nil && f.rest.StatusCode < 500 && !ownError(f.pol, f.rest.StatusCode) {
 			e.remove(f.base)
 		}
 	}
@@ -332,6 +338,7 @@ func (c *Cache) fill(o *object, resp *http.Response, keep bool) error {
 		}
 		if err == io.EOF {
 			o.bytes = o.cost(size)
+			delete(resp.Trailer, "Set-Cookie") // has no place there, and is for one client at most
 			o.body.finish(resp.Trailer)
 			if !keep {
 				return errGone

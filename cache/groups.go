@@ -42,7 +42,7 @@ func origin(req *http.Request) string {
 	if scheme == "" {
 		scheme = "http"
 	}
-	return scheme + "://" + authority(scheme, host)
+	return scheme + "://" + Authority(scheme, host)
 }
 
 // safeMethods change nothing at the origin (RFC 9110 section 9.2.1).

@@ -38,7 +38,8 @@ var heuristic = map[int]bool{
 }
 
 // provoked are the errors that a client can bring about by what it sends, and that would then be
-// everybody's: with the safe profile they are stored only if the origin says for how long.
+// everybody's: with the safe profile they are not stored, for some origins say of all their answers how
+// long they are good, nor given to who waits for the same.
 var provoked = map[int]bool{400: true, 405: true, 413: true, 414: true, 431: true, 501: true}
 
 // Bounds of heuristic freshness: a tenth of the time since the last change, and at most a day.
@@ -46,6 +47,11 @@ const (
 	heuristicShare = 10
 	maxHeuristic   = 24 * time.Hour
 )
+
+// ownError reports whether a status is only for the client that brought it about.
+func ownError(pol *wedge.Caching, status int) bool {
+	return pol.Profile == wedge.CacheSafe && provoked[status]
+}
 
 // judge decides whether the response to req may be stored (RFC 9111 section 3) and for how long
 // it is fresh (section 4.2). asked and came are when the request went out and when the response came.
@@ -73,7 +79,7 @@ func judge(req *http.Request, status int, h http.Header, asked, came time.Time, 
 		v.store, v.detail = false, "expired"
 	}
 	v.strip = append(d.noCacheFields, d.privateField...)
-	v.share = v.store || status >= 500 && h["Set-Cookie"] == nil && req.Header["Authorization"] == nil && !d.private
+	v.share = v.store || status >= 500 && !ownError(pol, status) && h["Set-Cookie"] == nil && req.Header["Authorization"] == nil && !d.private
 	return v
 }
 
@@ -105,7 +111,7 @@ func unstorable(req *http.Request, status int, h http.Header, d directives, pol 
 		return ""
 	}
 	explicit := d.public || d.maxAge != absent || d.sMaxAge != absent || h["Expires"] != nil
-	if !explicit && !heuristic[status] || safe && provoked[status] && d.maxAge == absent && d.sMaxAge == absent {
+	if !explicit && !heuristic[status] || ownError(pol, status) {
 		return "status"
 	}
 	return ""

@@ -39,11 +39,12 @@ func resource(req *http.Request) string {
 	if scheme == "" {
 		scheme = "http"
 	}
-	return scheme + "://" + authority(scheme, host) + target(req)
+	return scheme + "://" + Authority(scheme, host) + target(req)
 }
 
-// authority lowers the case of a host and leaves out the port that the scheme implies.
-func authority(scheme, host string) string {
+// Authority returns a host in its normal form: in lower case, without the dot at its end and the port that
+// the scheme implies.
+func Authority(scheme, host string) string {
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
 	if name, port, err := net.SplitHostPort(host); err == nil && (port == "" || scheme == "http" && port == "80" || scheme == "https" && port == "443") {
 		host = strings.TrimSuffix(name, ".")

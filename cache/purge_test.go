@@ -160,6 +160,32 @@ func TestMemoryIsBounded(t *testing.T) {
 
 func get2(c *Cache) got { return get(c, context.Background(), page) }
 
+// TestMarkersAreBounded: what is remembered of keys with nothing stored does not add up.
+func TestMarkersAreBounded(t *testing.T) {
+	o := &farOrigin{answer: numbered("Cache-Control: private")}
+	now := time.Now()
+	c := newLab(o, Config{Now: func() time.Time { return now }})
+	entries := func() (n int) {
+		for i := range c.shards {
+			n += len(c.shards[i].entries) + len(c.shards[i].odd)
+		}
+		return n
+	}
+	for i := range shards*maxMarked + 10_000 {
+		get(c, context.Background(), fmt.Sprintf("http://shop.example/%d", i))
+	}
+	if n := entries(); n > shards*maxMarked || n < shards*maxMarked/2 {
+		t.Errorf("%d entries of which nothing is stored", n)
+	}
+	now = now.Add(2 * passTime)
+	for i := range shards * maxMarked {
+		get(c, context.Background(), fmt.Sprintf("http://shop.example/%d", i%2000))
+	}
+	if n := entries(); n > 2000 {
+		t.Errorf("%d entries when most are no longer remembered", n)
+	}
+}
+
 // TestVariantsAreBounded: a client that makes up variants does not fill the cache with them.
 func TestVariantsAreBounded(t *testing.T) {
 	o := &farOrigin{answer: numbered("Cache-Control: max-age=60", "Vary: X")}
@@ -169,5 +195,20 @@ func TestVariantsAreBounded(t *testing.T) {
 	}
 	if _, objects := c.Used(); objects > maxVariants {
 		t.Errorf("%d variants are kept", objects)
+	}
+}
+
+// TestVariantsAskedForStay: nor push out those that others ask for.
+func TestVariantsAskedForStay(t *testing.T) {
+	o := &farOrigin{answer: numbered("Cache-Control: max-age=60", "Vary: X")}
+	c := newLab(o, Config{})
+	for range 2 {
+		get(c, context.Background(), page, "X: asked for")
+	}
+	for i := range 3 * maxVariants {
+		get(c, context.Background(), page, fmt.Sprint("X: ", i))
+	}
+	if !get(c, context.Background(), page, "X: asked for").says("hit") {
+		t.Error("a variant that is asked for made room for one that is not")
 	}
 }

@@ -54,3 +54,26 @@ func TestSickOriginIsSpared(t *testing.T) {
 		})
 	}
 }
+
+// TestProvokedErrors: an error that a client brings about while what is stored is validated does not cost others what is stored.
+func TestProvokedErrors(t *testing.T) {
+	for status := range provoked {
+		o := &farOrigin{answer: func(n int64, req *http.Request) (*http.Response, error) {
+			switch {
+			case n == 1:
+				return answer(200, "page", "Cache-Control: max-age=0", `Etag: "v"`), nil
+			case req.Header.Get("X") != "":
+				return answer(status, "error", "Cache-Control: max-age=60"), nil
+			}
+			return nil, errBroken
+		}}
+		c := newLab(o, Config{})
+		get(c, context.Background(), page)
+		if g := get(c, context.Background(), page, "X: y"); g.status != status {
+			t.Errorf("%d: got %d", status, g.status)
+		}
+		if g := get(c, context.Background(), page); g.body != "page" {
+			t.Errorf("%d: then got %d %q, %v", status, g.status, g.body, g.err)
+		}
+	}
+}

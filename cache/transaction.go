@@ -232,7 +232,7 @@ func (t *Transaction) oblige(e *entry, listed bool) {
 
 // share takes what a flight brought, if it is for everybody who waited.
 func (t *Transaction) share(f *flight) bool {
-	if t.mode != wedge.CacheCollapse || f.err != nil || f.dead || f.obj == nil || f.obj.part() != nil || !f.obj.matches(t.fields) {
+	if t.mode != wedge.CacheCollapse || f.err != nil || f.dead || f.own || f.obj == nil || f.obj.part() != nil || !f.obj.matches(t.fields) {
 		return false
 	}
 	t.c.stats.Collapsed.Add(1)

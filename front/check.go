@@ -1,13 +1,16 @@
 package front
 
 import (
+	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 )
 
 // check looks at a request that net/http let through and refuses what must not reach a
 // service: targets without one reading, bounds exceeded, hop-by-hop fields misused. It is pure
-// but for one thing: it removes an offer to upgrade to h2c, see upgrade.
+// but for two things: it spells the path out, see spell, and removes an offer to upgrade to h2c,
+// see upgrade.
 func check(r *http.Request, cfg *Config) *refusal {
 	switch {
 	case len(r.Method) > maxMethod:
@@ -16,10 +19,13 @@ func check(r *http.Request, cfg *Config) *refusal {
 		return refuse(http.StatusRequestURITooLong, "request target is too long")
 	case r.Method == http.MethodConnect:
 		return refuse(http.StatusNotImplemented, "CONNECT is not offered")
+	case !only(r.Method, isToken): // in HTTP/2 net/http takes anything
+		return badRequest("malformed method")
 	}
 	if no := checkTarget(r); no != nil {
 		return no
 	}
+	spell(r.URL)
 	if no := checkHost(r); no != nil {
 		return no
 	}
@@ -30,17 +36,40 @@ func refuse(status int, text string) *refusal { return &refusal{status: status, 
 
 func badRequest(text string) *refusal { return refuse(http.StatusBadRequest, text) }
 
-// checkTarget accepts the origin form, the absolute form with a host, and "*" for OPTIONS
-// (RFC 9112 section 3.2).
+// checkTarget accepts the origin form, in HTTP/1 the absolute form with a host, and "*" for OPTIONS
+// (RFC 9112 section 3.2). In HTTP/2 a target may hold what would end it in a request line.
 func checkTarget(r *http.Request) *refusal {
+	if !only(r.RequestURI, isVisible) {
+		return badRequest("malformed request target")
+	}
 	if r.RequestURI == "*" && r.Method == http.MethodOptions || strings.HasPrefix(r.RequestURI, "/") {
 		return nil
 	}
 	scheme := strings.ToLower(r.URL.Scheme)
-	if scheme != "http" && scheme != "https" || r.URL.Opaque != "" || r.URL.Host == "" || r.URL.User != nil {
+	if r.ProtoMajor > 1 || scheme != "http" && scheme != "https" || r.URL.Opaque != "" || r.URL.Host == "" || r.URL.User != nil {
 		return badRequest("malformed request target")
 	}
 	return nil
+}
+
+// isVisible is for bytes, those of UTF-8 included: clients send them unencoded.
+func isVisible(c byte) bool { return c > ' ' && c != 0x7f }
+
+// spell encodes the bytes of a path that have no place in one, and no others. net/url would decode
+// and encode all of such a path, and so make %2F a slash and %2e a dot.
+func spell(u *url.URL) {
+	if u.RawPath == "" || u.EscapedPath() == u.RawPath {
+		return
+	}
+	var b strings.Builder
+	for i := 0; i < len(u.RawPath); i++ {
+		if c := u.RawPath[i]; classes[c]&inPath != 0 || c == '[' || c == ']' {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	u.RawPath = b.String()
 }
 
 // checkHost makes sure that there is one host only; net/http already refuses several Host
@@ -72,6 +101,8 @@ func checkFields(r *http.Request, cfg *Config) *refusal {
 	}
 	if v := r.Header["Content-Length"]; len(v) > 1 || len(v) == 1 && (v[0] == "" || len(v[0]) > 18 || !only(v[0], isDigit)) {
 		return badRequest("malformed Content-Length")
+	} else if len(v) == 1 && r.ProtoMajor > 1 && r.ContentLength == 0 && strings.Trim(v[0], "0") != "" {
+		return badRequest("Content-Length without content") // net/http only minds where there is some
 	}
 	if no := checkConnection(r.Header); no != nil {
 		return no

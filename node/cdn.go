@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httputil"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/cache"
@@ -30,7 +32,7 @@ type cdn struct {
 func newCDN(v *wedge.Version, cache *cache.Cache, b *balancer, log *slog.Logger) *cdn {
 	c := &cdn{version: v, cache: cache, caching: cachingOf(v), balance: b, prefetching: make(chan struct{}, prefetchers)}
 	c.proxy = httputil.ReverseProxy{
-		Transport: cache, Rewrite: c.rewrite, ModifyResponse: c.edge, ErrorHandler: c.failed,
+		Transport: hints{cache}, Rewrite: c.rewrite, ModifyResponse: c.edge, ErrorHandler: c.failed,
 		FlushInterval: -1, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return c
@@ -56,6 +58,12 @@ func (c *cdn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.refuse(w, r, http.StatusLoopDetected, "proxy_loop_detected")
 		return
 	}
+	// The key has the host in its normal form, so nothing else may tell spellings apart: neither rules nor the origin.
+	scheme := "http"
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	r.Host = cache.Authority(scheme, r.Host)
 	p := planFor(c.version, r)
 	if p.redirect != nil {
 		edit(w.Header(), p.response)
@@ -107,9 +115,17 @@ func (c *cdn) Wait(context.Context) error { return nil }
 func (c *cdn) Close() {}
 
 // unkeyed are fields that some origins take for parts of the URL. The key does not have them,
-// so a client could put one page in another's place with them.
-var unkeyed = []string{"X-Original-Url", "X-Rewrite-Url", "X-Original-Host", "X-Host", "X-Forwarded-Scheme", "X-Forwarded-Port",
-	"X-Http-Method-Override", "X-Http-Method", "X-Method-Override"}
+// so a client could put one page in another's place with them. Proxy is for what takes fields for
+// variables of its environment.
+var unkeyed = map[string]bool{"x-original-url": true, "x-original-host": true, "x-rewrite-url": true, "x-host": true, "x-http-host-override": true,
+	"x-url-scheme": true, "front-end-https": true, "x-http-method-override": true, "x-http-method": true, "x-method-override": true, "proxy": true}
+
+// isUnkeyed knows them, all that begin with X-Forwarded, and those with other characters for which CGI and its
+// heirs read them.
+func isUnkeyed(name string) bool {
+	name = strings.ToLower(strings.ReplaceAll(name, "_", "-"))
+	return unkeyed[name] || strings.HasPrefix(name, "x-forwarded")
+}
 
 // rewrite makes the request for the origin of the client's.
 func (c *cdn) rewrite(p *httputil.ProxyRequest) {
@@ -129,11 +145,9 @@ func (c *cdn) rewrite(p *httputil.ProxyRequest) {
 	if plan.query != nil {
 		p.Out.URL.RawQuery, p.Out.URL.ForceQuery = kept(plan.query, p.In.URL.RawQuery), false
 	}
+	maps.DeleteFunc(p.Out.Header, func(name string, _ []string) bool { return isUnkeyed(name) })
 	p.Out.Header["X-Forwarded-For"] = p.In.Header["X-Forwarded-For"]
 	p.SetXForwarded()
-	for _, name := range unkeyed {
-		delete(p.Out.Header, name)
-	}
 	if via := p.In.Header["Via"]; len(via) > 0 {
 		p.Out.Header["Via"] = via
 	}
@@ -152,9 +166,7 @@ func (c *cdn) edge(resp *http.Response) error {
 	if c.version.Prefetch {
 		c.prefetch(resp.Request, resp.Header)
 	}
-	for _, name := range cache.Inward {
-		delete(resp.Header, name)
-	}
+	outward(resp)
 	if ok && resp.StatusCode < 400 {
 		edit(resp.Header, p.response)
 	}

@@ -56,20 +56,23 @@ func (l *lines) take(t *testing.T) (all string) {
 // served is a node without a guest in front of an origin.
 type served struct {
 	*Node
-	addr string
-	said *lines
+	addr    string
+	said    *lines
+	version *wedge.Version           // what is deployed next
+	dial    func() (net.Conn, error) // nil: addr, without TLS
 }
 
 func serveCDN(t *testing.T, origin string, cfg Config, profile wedge.CacheProfile) *served {
 	t.Helper()
-	u, err := url.Parse(origin)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &served{said: &lines{}}
-	app := &manifest.App{Version: wedge.Version{Service: "shop", CacheProfile: profile, Hosts: []string{"shop.example", "*.wild.example"},
-		Backends: []wedge.Backend{{Name: "origin", URL: u, AllowPrivateAddr: true}}}}
-	cfg.Load = func(context.Context) ([]*manifest.App, error) { return []*manifest.App{app}, nil }
+	return serve(t, cfg, &wedge.Version{Service: "shop", CacheProfile: profile, Hosts: []string{"shop.example", "*.wild.example"},
+		Backends: []wedge.Backend{{Name: "origin", URL: parsed(t, origin), AllowPrivateAddr: true}}})
+}
+
+// serve serves what v is whenever it is deployed.
+func serve(t *testing.T, cfg Config, v *wedge.Version) *served {
+	t.Helper()
+	s := &served{said: &lines{}, version: v}
+	cfg.Load = One(func(context.Context) (*manifest.App, error) { return &manifest.App{Version: *s.version}, nil })
 	cfg.HTTP, cfg.Ephemeral, cfg.JSON, cfg.Stderr = []string{"127.0.0.1:0"}, true, true, s.said
 	started := make(chan *Node, 1)
 	cfg.Started = func(n *Node) { started <- n }
@@ -354,4 +357,13 @@ func waitForFlights(t *testing.T, s *served) {
 			t.Fatal("fetches do not end")
 		}
 	}
+}
+
+func parsed(t *testing.T, raw string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"encoding/hex"
 	"hash/fnv"
 	"net"
 	"net/http"
@@ -33,7 +34,35 @@ func planFor(v *wedge.Version, r *http.Request) *plan {
 			p.apply(rule)
 		}
 	}
+	if p.caching.TTL != nil && !hasOneReading(r.URL.EscapedPath()) {
+		p.caching.TTL = nil
+	}
 	return p
+}
+
+// hasOneReading reports whether a path means the same to the rules and to an origin, whatever that makes of
+// encoded slashes, dots and parameters. A rule about /static/* must not have /static/..%2Faccount stored: how
+// long something with such a path is kept the origin says, or nobody.
+func hasOneReading(path string) bool {
+	if strings.ContainsAny(path, ";\\") || strings.Contains(path, "//") {
+		return false
+	}
+	for part := range strings.SplitSeq(path, "/") {
+		if part == "." || part == ".." {
+			return false
+		}
+	}
+	for i := strings.IndexByte(path, '%'); i >= 0 && i+2 < len(path); i++ {
+		if path[i] != '%' {
+			continue
+		}
+		b, err := hex.DecodeString(path[i+1 : i+3])
+		if c := append(b, 0)[0]; err != nil || c < ' ' || c == 0x7f || strings.IndexByte(`/\;?#%-._~`, c) >= 0 ||
+			'0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z' {
+			return false
+		}
+	}
+	return true
 }
 
 func matches(rule *wedge.Rule, r *http.Request) bool {

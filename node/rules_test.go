@@ -25,6 +25,18 @@ func TestLike(t *testing.T) {
 	}
 }
 
+func TestHasOneReading(t *testing.T) {
+	for path, want := range map[string]bool{
+		"/": true, "/a/b.css": true, "/a...b/.well-known/x": true, "/a%20b/caf%C3%A9": true, "/~a/(b)": true, "/a/": true,
+		"/a//b": false, "//": false, "/./a": false, "/a/..": false, "/a/../b": false, "/a;b": false, "/a%2Fb": false, "/a%5cb": false, "/a%2e": false, "/%2E%2e/": false,
+		"/a%3bb": false, "/a%00": false, "/a%0a": false, "/a%7f": false, "/a%3F": false, "/a%23": false, "/a%252f": false, "/%61": false, "/%5A": false, "/%7e": false, "/%39": false,
+	} {
+		if got := hasOneReading(path); got != want {
+			t.Errorf("%s: %v", path, got)
+		}
+	}
+}
+
 func TestKept(t *testing.T) {
 	for raw, want := range map[string]string{
 		"": "", "a=1": "", "page=2&a=1": "page=2", "size=3&page=2&page=1": "page=2&page=1&size=3", "p%61ge=1": "p%61ge=1", "%zz=1&page": "page",

@@ -49,6 +49,8 @@ var gates = map[string][]string{
 	"github.com/cockroachdb/pebble": {"state"},
 	"github.com/BurntSushi/toml":    {"manifest"},
 	"github.com/ua-parser/":         {"compute/hostcall"},
+	"github.com/fxamacker/":         {"control"},
+	"github.com/restic/":            {"control"},
 }
 
 // bench and wedgetest assemble what they measure or drive, as tests do.

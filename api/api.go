@@ -33,25 +33,34 @@ const maxBody = 32 << 20
 // NewServer returns a Server for a Control.
 func NewServer(c *control.Control, pops func() []wedge.PoP) *Server {
 	s := &Server{Control: c, PoPs: pops, Log: slog.Default()}
-	for pattern, h := range map[string]handler{
-		"POST /v1/chunks/missing":           {control.ScopeDeploy, s.missing},
-		"PUT /v1/chunks/{digest}":           {control.ScopeDeploy, s.keep},
-		"GET /v1/services":                  {control.ScopeRead, s.services},
-		"GET /v1/services/{name}":           {control.ScopeRead, s.service},
-		"POST /v1/services/{name}/versions": {control.ScopeDeploy, s.newVersion},
-		"GET /v1/services/{name}/versions":  {control.ScopeRead, s.versions},
-		"POST /v1/services/{name}/releases": {control.ScopeDeploy, s.release},
-		"GET /v1/services/{name}/releases":  {control.ScopeRead, s.releases},
-		"POST /v1/services/{name}/rollback": {control.ScopeDeploy, s.rollback},
-		"GET /v1/pops":                      {control.ScopeRead, s.pops},
-		"GET /v1/audit":                     {control.ScopeAdmin, s.audit},
-		"GET /v1/tokens":                    {control.ScopeAdmin, s.tokens},
-		"POST /v1/tokens":                   {control.ScopeAdmin, s.newToken},
-		"DELETE /v1/tokens/{name}":          {control.ScopeAdmin, s.revoke},
-	} {
+	for pattern, h := range s.routes() {
 		s.mux.Handle(pattern, s.guarded(h))
 	}
+	s.mux.HandleFunc("GET /v1/openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(s.openAPI())
+	})
 	return s
+}
+
+// routes is all that the API can do.
+func (s *Server) routes() map[string]handler {
+	return map[string]handler{
+		"POST /v1/chunks/missing":           {control.ScopeDeploy, s.missing, "which of these chunks are to be uploaded", Missing{}, Missing{}},
+		"PUT /v1/chunks/{digest}":           {control.ScopeDeploy, s.keep, "upload a chunk, as zstd", nil, struct{}{}},
+		"GET /v1/services":                  {control.ScopeRead, s.services, "all services", nil, []control.Service{}},
+		"GET /v1/services/{name}":           {control.ScopeRead, s.service, "one service", nil, control.Service{}},
+		"POST /v1/services/{name}/versions": {control.ScopeDeploy, s.newVersion, "make a version, and the service if there is none", NewVersion{}, control.Version{}},
+		"GET /v1/services/{name}/versions":  {control.ScopeRead, s.versions, "its versions", nil, []control.Version{}},
+		"POST /v1/services/{name}/releases": {control.ScopeDeploy, s.release, "begin a rollout", Pick{}, control.Release{}},
+		"GET /v1/services/{name}/releases":  {control.ScopeRead, s.releases, "its releases", nil, []control.Release{}},
+		"POST /v1/services/{name}/rollback": {control.ScopeDeploy, s.rollback, "make all PoPs run a version at once", Pick{}, control.Release{}},
+		"GET /v1/pops":                      {control.ScopeRead, s.pops, "the PoPs that are there", nil, []wedge.PoP{}},
+		"GET /v1/audit":                     {control.ScopeAdmin, s.audit, "the last decisions", nil, []control.Event{}},
+		"GET /v1/tokens":                    {control.ScopeAdmin, s.tokens, "all tokens", nil, []control.Token{}},
+		"POST /v1/tokens":                   {control.ScopeAdmin, s.newToken, "make a token", NewToken{}, Secret{}},
+		"DELETE /v1/tokens/{name}":          {control.ScopeAdmin, s.revoke, "revoke a token", nil, struct{}{}},
+	}
 }
 
 // ServeHTTP implements http.Handler.
@@ -59,7 +68,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if _, pattern := s.mux.Handler(r); pattern == "" {
-		s.fail(w, &wedge.Error{Op: r.Method, What: r.URL.Path, Kind: wedge.NotExist, Err: errors.New("the API has no such thing"), Hint: "See docs/api.md."})
+		s.fail(w, &wedge.Error{Op: r.Method, What: r.URL.Path, Kind: wedge.NotExist, Err: errors.New("the API has no such thing"), Hint: "See /v1/openapi.json."})
 		return
 	}
 	s.mux.ServeHTTP(w, r)
@@ -73,8 +82,11 @@ type call struct {
 }
 
 type handler struct {
-	scope string
-	do    func(*call) (any, error)
+	scope    string // that the token has to have
+	do       func(*call) (any, error)
+	what     string
+	question any // nil: none
+	answer   any
 }
 
 func (s *Server) guarded(h handler) http.Handler {
@@ -130,7 +142,7 @@ func (c *call) read(v any) error {
 	d := json.NewDecoder(c.Body)
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
-		return &wedge.Error{Op: "read request", Kind: wedge.Invalid, Err: err, Hint: "See docs/api.md."}
+		return &wedge.Error{Op: "read request", Kind: wedge.Invalid, Err: err, Hint: "See /v1/openapi.json."}
 	}
 	return nil
 }

@@ -26,7 +26,12 @@ type lab struct {
 	n      atomic.Int64
 }
 
-func newLab(t *testing.T, cfg Config) *lab {
+func newLab(t *testing.T, cfg Config) *lab { return newLabOf(t, cfg, true) }
+
+// newBareLab has PoPs that serve nothing yet.
+func newBareLab(t *testing.T) *lab { return newLabOf(t, Config{}, false) }
+
+func newLabOf(t *testing.T, cfg Config, shop bool) *lab {
 	t.Helper()
 	l := &lab{t: t}
 	l.origin = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -43,8 +48,11 @@ func newLab(t *testing.T, cfg Config) *lab {
 	cfg.Node = func(wedge.PoP) node.Config {
 		app := &manifest.App{Version: wedge.Version{Service: "shop", APIKeys: []wedge.Secret{wedge.Secret("secret")},
 			Backends: []wedge.Backend{{Name: "origin", URL: u, AllowPrivateAddr: true}}}}
-		return node.Config{Load: func(context.Context) ([]*manifest.App, error) { return []*manifest.App{app}, nil }, HTTP: []string{"127.0.0.1:0"}, Quiet: true,
-			Log: cfg.Log, CacheDisk: 16 << 20, DrainTimeout: time.Second}
+		own := node.Config{HTTP: []string{"127.0.0.1:0"}, Quiet: true, Log: cfg.Log, CacheDisk: 16 << 20, DrainTimeout: time.Second}
+		if shop {
+			own.Load = node.One(func(context.Context) (*manifest.App, error) { return app, nil })
+		}
+		return own
 	}
 	if l.World, err = Open(t.Context(), cfg); err != nil {
 		t.Fatal(err)

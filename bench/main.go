@@ -37,6 +37,7 @@ var groups = []group{
 	{"waiting-10k", false, waiting},
 	{"hits", false, hits},
 	{"purge", true, purges},
+	{"deploy", true, deploys},
 }
 
 func main() {

@@ -201,6 +201,13 @@ func (n *Node) close() {
 // Addrs returns the addresses the node listens at.
 func (n *Node) Addrs() (http, https []net.Addr) { return n.front.Addrs() }
 
+// Services returns how many services are deployed.
+func (n *Node) Services() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.deployed)
+}
+
 // OpsAddr returns the address for operators, "" if there is none.
 func (n *Node) OpsAddr() string {
 	if n.ops == nil {

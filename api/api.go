@@ -21,8 +21,9 @@ import (
 // Server answers the control API.
 type Server struct {
 	Control *control.Control
-	PoPs    func() []wedge.PoP // those that are there
-	Log     *slog.Logger       // of faults whose text clients do not get; nil: slog.Default
+	PoPs    func() []wedge.PoP                       // those that are there
+	Sign    func(pop, public string) (Joined, error) // lets a PoP with this public key in; nil: none can join
+	Log     *slog.Logger                             // of faults whose text clients do not get; nil: slog.Default
 
 	mux http.ServeMux
 }
@@ -56,6 +57,9 @@ func (s *Server) routes() map[string]handler {
 		"GET /v1/services/{name}/releases":  {control.ScopeRead, s.releases, "its releases", nil, []control.Release{}},
 		"POST /v1/services/{name}/rollback": {control.ScopeDeploy, s.rollback, "make all PoPs run a version at once", Pick{}, control.Release{}},
 		"GET /v1/pops":                      {control.ScopeRead, s.pops, "the PoPs that are there", nil, []wedge.PoP{}},
+		"POST /v1/pops":                     {control.ScopeAdmin, s.addPoP, "let a PoP join", NewPoP{}, Secret{}},
+		"DELETE /v1/pops/{name}":            {control.ScopeAdmin, s.removePoP, "let a PoP be a member no more", nil, struct{}{}},
+		"POST /v1/join":                     {"", s.join, "join, with a secret that is good for once", Join{}, Joined{}},
 		"GET /v1/audit":                     {control.ScopeAdmin, s.audit, "the last decisions", nil, []control.Event{}},
 		"GET /v1/tokens":                    {control.ScopeAdmin, s.tokens, "all tokens", nil, []control.Token{}},
 		"POST /v1/tokens":                   {control.ScopeAdmin, s.newToken, "make a token", NewToken{}, Secret{}},
@@ -92,9 +96,10 @@ type handler struct {
 func (s *Server) guarded(h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		secret, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		var by *control.Token
-		var err error
-		s.Control.See(func(st *control.State) { by, err = st.Holder(secret, h.scope, r.PathValue("name")) })
+		by, err := &control.Token{Name: "nobody"}, error(nil)
+		if h.scope != "" {
+			s.Control.See(func(st *control.State) { by, err = st.Holder(secret, h.scope, r.PathValue("name")) })
+		}
 		var answer any
 		if err == nil {
 			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
@@ -359,3 +364,66 @@ func (s *Server) revoke(c *call) (any, error) {
 	})
 	return struct{}{}, err
 }
+
+// NewPoP names a PoP.
+type NewPoP struct {
+	Name string `json:"name"`
+}
+
+func (s *Server) addPoP(c *call) (any, error) {
+	var want NewPoP
+	if err := c.read(&want); err != nil {
+		return nil, err
+	}
+	secret := ""
+	_, err := s.Control.Decide(c.Context(), c.by, "", func(st *control.State) (ev control.Event, err error) {
+		secret, ev, err = st.NewMember(want.Name)
+		return ev, err
+	})
+	return Secret{want.Name, secret}, err
+}
+
+func (s *Server) removePoP(c *call) (any, error) {
+	_, err := s.Control.Decide(c.Context(), c.by, c.key, func(st *control.State) (control.Event, error) { return st.Expel(c.PathValue("name")) })
+	return struct{}{}, err
+}
+
+// Join is what a PoP says that wants to be a member.
+type Join struct {
+	Name   string `json:"name"`
+	Secret string `json:"secret"`
+	Public string `json:"public"` // half of a key pair that it has made
+}
+
+// Joined is what a member needs.
+type Joined struct {
+	Pass string `json:"pass"`
+	Core string `json:"core"` // host:port for its link
+}
+
+func (s *Server) join(c *call) (any, error) {
+	var want Join
+	if err := c.read(&want); err != nil {
+		return nil, err
+	}
+	if s.Sign == nil {
+		return nil, &wedge.Error{Op: "join", What: want.Name, Kind: wedge.Unsupported, Err: errors.New("this core has no address for PoPs"), Hint: "Give it one: [core] listen in its node file."}
+	}
+	answer, err := s.Sign(want.Name, want.Public)
+	if err != nil {
+		return nil, err
+	}
+	joined := false
+	_, err = s.Control.Decide(c.Context(), want.Name, "", func(st *control.State) (ev control.Event, err error) {
+		if ev, joined, err = st.Join(want.Name, want.Secret, want.Public); joined {
+			err = errJoined
+		}
+		return ev, err
+	})
+	if err != nil && !joined {
+		return nil, err
+	}
+	return answer, nil
+}
+
+var errJoined = errors.New("it has joined")

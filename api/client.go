@@ -167,3 +167,18 @@ func (c *Client) NewToken(ctx context.Context, want NewToken) (s Secret, err err
 func (c *Client) Revoke(ctx context.Context, name string) error {
 	return c.do(ctx, http.MethodDelete, "/v1/tokens/"+url.PathEscape(name), "", nil, nil)
 }
+
+// AddPoP lets a PoP join, once, with the secret that is returned.
+func (c *Client) AddPoP(ctx context.Context, name string) (s Secret, err error) {
+	return s, c.post(ctx, "/v1/pops", "", NewPoP{name}, &s)
+}
+
+// RemovePoP makes a PoP a member no more.
+func (c *Client) RemovePoP(ctx context.Context, name string) error {
+	return c.do(ctx, http.MethodDelete, "/v1/pops/"+url.PathEscape(name), "", nil, nil)
+}
+
+// Join makes a PoP a member.
+func (c *Client) Join(ctx context.Context, want Join) (j Joined, err error) {
+	return j, c.post(ctx, "/v1/join", "", want, &j)
+}

@@ -107,7 +107,7 @@ func purges(ctx context.Context, _ *lab) ([]Row, error) {
 	time.Sleep(3 * time.Second) // until all links are up
 	idle := (taken() - before) / float64(len(world.Fifty)) / (1 << 20)
 	m := &purgeMeter{w: w, accepted: map[string]purgeStart{}, done: map[string]bool{}}
-	stop, err := w.Core().Link().Hear("applied.purge", m.heard)
+	stop, err := w.Core().Link().Hear("applied.purge.*", m.heard)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/wedge-cloud/wedge"
@@ -22,12 +24,17 @@ type CoreConfig struct {
 	Cluster string   // host:port for the other servers of a cluster; "": it is alone
 	Peers   []string // host:port of the cluster's servers
 	Log     *slog.Logger
+
+	Keys     *Keys       // with which passes are signed; nil: everybody gets in
+	Expelled []string    // public keys whose passes are of no use any more
+	TLS      *tls.Config // for Listen; nil: none
 }
 
 // Core is an embedded server that keeps the fleet's logs. Which logs there are is for links to say, see
 // [Link.Keep].
 type Core struct {
 	server *server.Server
+	keys   *Keys
 }
 
 // readyTimeout is how long a server may take until it answers.
@@ -48,7 +55,7 @@ func OpenCore(cfg CoreConfig) (*Core, error) {
 		return fail(wedge.Invalid, err, "")
 	}
 	s.Start()
-	c := &Core{server: s}
+	c := &Core{server: s, keys: cfg.Keys}
 	if !s.ReadyForConnections(readyTimeout) {
 		c.Close()
 		return fail(wedge.Unavailable, errors.New("the server does not answer"), "Is its address in use, or its directory another's?")
@@ -74,6 +81,14 @@ func (cfg *CoreConfig) options() (*server.Options, error) {
 		if o.Host, o.Port, err = hostPort(cfg.Listen); err != nil {
 			return nil, err
 		}
+	}
+	if cfg.Keys != nil {
+		if err := cfg.Keys.guard(o, cfg.Expelled); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.TLS != nil {
+		o.TLSConfig, o.TLSTimeout = cfg.TLS, 5
 	}
 	if cfg.Cluster != "" {
 		o.Cluster.Name = "core"
@@ -107,6 +122,28 @@ func (c *Core) Addr() string {
 		return a.String()
 	}
 	return ""
+}
+
+// Expel makes the passes of these public keys useless, and ends their links; it names all that were ever expelled.
+func (c *Core) Expel(all []string) error {
+	public, err := c.keys.account.PublicKey()
+	if err != nil {
+		return &wedge.Error{Op: "expel", Kind: wedge.Internal, Err: err}
+	}
+	text, err := c.keys.accountPass("wedge", public, all)
+	if err != nil {
+		return &wedge.Error{Op: "expel", Kind: wedge.Internal, Err: err}
+	}
+	claims, err := jwt.DecodeAccountClaims(text)
+	if err != nil {
+		return &wedge.Error{Op: "expel", Kind: wedge.Internal, Err: err}
+	}
+	account, err := c.server.LookupAccount(public)
+	if err != nil {
+		return &wedge.Error{Op: "expel", Kind: wedge.Internal, Err: err}
+	}
+	c.server.UpdateAccountClaims(account, claims)
+	return nil
 }
 
 // Dial connects within the process.

@@ -151,7 +151,7 @@ func (t *tail) read(ctx context.Context) error {
 		return err
 	}
 	defer sub.Unsubscribe()
-	question, err := json.Marshal(map[string]any{"seq": t.next, "batch": catchUpBatch, "max_bytes": 8 << 20, "next_by_subj": t.log.subject("*")})
+	question, err := json.Marshal(map[string]any{"seq": t.next, "batch": catchUpBatch, "max_bytes": 8 << 20, "next_by_subj": t.log.subject(">")})
 	if err != nil {
 		return err
 	}

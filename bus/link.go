@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -33,6 +34,10 @@ type LinkConfig struct {
 	Dial func(context.Context) (net.Conn, error) // to a core
 	URLs []string                                // of an external NATS, instead of Dial
 	Log  *slog.Logger
+
+	Member *Member     // with its pass; nil: the core lets everybody in
+	PoP    string      // whose it is; "": a core's
+	TLS    *tls.Config // for URLs; nil: none
 }
 
 // Link is a connection to the core that comes back by itself, for as long as it takes. All of its methods
@@ -56,12 +61,20 @@ func Connect(cfg LinkConfig) (*Link, error) {
 		ReconnectWait: reconnectWait, ReconnectJitter: reconnectJitter, ReconnectJitterTLS: reconnectJitter,
 		IgnoreDiscoveredServers: true,
 		ReconnectBufSize:        -1, // what cannot be sent fails: outboxes keep it, and nothing waits unseen
+		InboxPrefix:             inbox(cfg.PoP),
 		PingInterval:            pingInterval, MaxPingsOut: pingsOut, SubChanLen: 64 << 10,
 		ConnectedCB: func(*nats.Conn) { l.isUp() }, ReconnectedCB: func(*nats.Conn) { l.isUp() },
 		DisconnectedErrCB: func(_ *nats.Conn, err error) { l.isDown(err) },
 		AsyncErrorCB: func(_ *nats.Conn, s *nats.Subscription, err error) {
 			cfg.Log.Warn("the bus dropped messages, which will be read again", "err", err)
 		},
+	}
+	if cfg.Member != nil {
+		opts.UserJWT = func() (string, error) { return cfg.Member.pass, nil }
+		opts.SignatureCB = cfg.Member.key.Sign
+	}
+	if cfg.TLS != nil {
+		opts.Secure, opts.TLSConfig = true, cfg.TLS
 	}
 	if cfg.Dial != nil {
 		opts.Servers, opts.CustomDialer = []string{"nats://127.0.0.1:1"}, dialer(cfg.Dial) // an address that nobody resolves or dials

@@ -19,11 +19,12 @@ import (
 )
 
 // A Log is kept by the core: entries in one order, each with the next number. Each writer has a subject of
-// its own in it, so that its order can be checked. What is stored is said again to all who follow the log.
+// its own in it, so that its order can be checked; writers' names are words with dots between, of which a PoP's begin with its own. What is stored is said again to all who follow the log.
 type Log struct {
 	Name string        // upper case
 	Keep time.Duration // how long entries stay; 0: for ever
 	Size int64         // how many bytes stay, the newest; 0: no bound
+	Core bool          // only cores write to it
 }
 
 func (g *Log) subject(writer string) string { return "log." + g.Name + "." + writer }
@@ -51,7 +52,7 @@ func (l *Link) Keep(ctx context.Context, g *Log, copies int) error {
 		size = -1
 	}
 	_, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name: g.Name, Subjects: []string{g.subject("*")}, Storage: jetstream.FileStorage, Replicas: copies,
+		Name: g.Name, Subjects: []string{g.subject(">")}, Storage: jetstream.FileStorage, Replicas: copies,
 		MaxAge: g.Keep, MaxBytes: size, Discard: jetstream.DiscardOld, DenyDelete: true, AllowDirect: true,
 		RePublish: &jetstream.RePublish{Source: ">", Destination: g.tail() + ".>"},
 	})

@@ -152,15 +152,53 @@ func NewToken(name string, scopes []string) (secret string, ev Event, err error)
 			return bad("no such scope: "+s, "There are read, deploy, purge and admin; deploy:NAME is for one service.")
 		}
 	}
-	b := make([]byte, 24)
-	_, _ = rand.Read(b) // never fails, by contract
-	secret = "wdg_" + base64.RawURLEncoding.EncodeToString(b)
+	secret = newSecret("wdg_")
 	return secret, Event{Kind: EventToken, Token: name, Hash: hashOf(secret), Scopes: scopes}, nil
 }
 
 func hashOf(secret string) string {
 	sum := sha256.Sum256([]byte(secret))
 	return hex.EncodeToString(sum[:])
+}
+
+// NewMember decides that a PoP may join, once, with a secret, which is returned and not kept.
+func (s *State) NewMember(name string) (secret string, ev Event, err error) {
+	p := wedge.PoP{Name: name}
+	if err := p.Check(); err != nil {
+		return "", ev, err
+	}
+	if s.Members[name] != nil {
+		return "", ev, &wedge.Error{Op: "add PoP", What: name, Kind: wedge.Exist, Err: errors.New("there is one with this name"), Hint: "Remove it first with: wedge pops remove " + name}
+	}
+	secret = newSecret("wdgjoin_")
+	return secret, Event{Kind: EventPoP, PoP: name, Hash: hashOf(secret)}, nil
+}
+
+// Join decides that a PoP that has its secret is a member, with this public key. One that is already, with the
+// same key, may ask again: it needs the answer.
+func (s *State) Join(name, secret, public string) (ev Event, joined bool, err error) {
+	m := s.Members[name]
+	if m != nil && m.Public != "" && m.Public == public {
+		return ev, true, nil
+	}
+	if m == nil || m.Public != "" || subtle.ConstantTimeCompare([]byte(hashOf(secret)), []byte(m.hash)) != 1 {
+		return ev, false, &wedge.Error{Op: "join", What: name, Kind: wedge.Denied, Err: errors.New("no valid secret for this PoP"), Hint: "A secret is good for one join; make another with: wedge pops add NAME"}
+	}
+	return Event{Kind: EventJoin, PoP: name, Public: public}, false, nil
+}
+
+// Expel decides that a PoP is no member any more.
+func (s *State) Expel(name string) (Event, error) {
+	if s.Members[name] == nil {
+		return Event{}, &wedge.Error{Op: "remove PoP", What: name, Kind: wedge.NotExist, Err: errors.New("there is no such PoP"), Hint: "See them with: wedge pops"}
+	}
+	return Event{Kind: EventExpel, PoP: name}, nil
+}
+
+func newSecret(prefix string) string {
+	b := make([]byte, 24)
+	_, _ = rand.Read(b) // never fails, by contract
+	return prefix + base64.RawURLEncoding.EncodeToString(b)
 }
 
 // Holder returns the token of a secret, if it may do what scope says with a service; "": with any, or with what is none's.

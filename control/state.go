@@ -30,6 +30,9 @@ type Event struct {
 	PoPs    []string `json:"pops,omitempty"`    // stage: those that join
 	Why     string   `json:"why,omitempty"`     // stage, abort: in a sentence
 
+	PoP    string `json:"pop,omitempty"`    // pop, join, expel
+	Public string `json:"public,omitempty"` // join: its public key
+
 	Token  string   `json:"token,omitempty"` // its name
 	Hash   string   `json:"hash,omitempty"`  // of its secret
 	Scopes []string `json:"scopes,omitempty"`
@@ -45,6 +48,9 @@ const (
 	EventSwitch  = "switch"  // all run a version at once, as in a rollback
 	EventToken   = "token"   // a token was made
 	EventRevoke  = "revoke"  // a token is of no use any more
+	EventPoP     = "pop"     // a PoP may join, once, with a secret
+	EventJoin    = "join"    // it has
+	EventExpel   = "expel"   // it is no member any more
 )
 
 // Version is one version of a service, as the catalog knows it.
@@ -124,19 +130,31 @@ type Token struct {
 	At     time.Time `json:"at"`
 }
 
+// Member is a PoP that may join, or has.
+type Member struct {
+	Name   string    `json:"name"`
+	Public string    `json:"public,omitempty"` // "": it has not joined yet
+	By     string    `json:"by"`
+	At     time.Time `json:"at"`
+
+	hash string // of the secret with which it may join
+}
+
 // State is what all events so far come to. It is not safe for concurrent use.
 type State struct {
 	Seq      uint64 // of the last entry
 	Services map[string]*Service
-	Tokens   map[string]*Token // by name
-	Audit    []Event           // the latest
-	keys     map[string]Event  // the latest requests' keys
-	order    []string          // of keys
+	Tokens   map[string]*Token  // by name
+	Members  map[string]*Member // PoPs, by name
+	Expelled []string           // public keys of PoPs that are members no more
+	Audit    []Event            // the latest
+	keys     map[string]Event   // the latest requests' keys
+	order    []string           // of keys
 }
 
 // NewState returns the state before all events.
 func NewState() *State {
-	return &State{Services: map[string]*Service{}, Tokens: map[string]*Token{}, keys: map[string]Event{}}
+	return &State{Services: map[string]*Service{}, Tokens: map[string]*Token{}, Members: map[string]*Member{}, keys: map[string]Event{}}
 }
 
 // What is remembered besides services.
@@ -148,7 +166,7 @@ const (
 // Apply folds an event in. One that does not follow from what was before is an error, and changes nothing.
 func (s *State) Apply(e Event) error {
 	if err := s.apply(e); err != nil {
-		return fmt.Errorf("%s of %s: %w", e.Kind, cmp.Or(e.Service, e.Token), err)
+		return fmt.Errorf("%s of %s: %w", e.Kind, cmp.Or(e.Service, e.Token, e.PoP), err)
 	}
 	e.Artifact = nil
 	if s.Audit = append(s.Audit, e); len(s.Audit) > 2*maxAudit {
@@ -177,6 +195,8 @@ func (s *State) apply(e Event) error {
 	case EventRevoke:
 		delete(s.Tokens, e.Token)
 		return nil
+	case EventPoP, EventJoin, EventExpel:
+		return s.applyMember(e)
 	}
 	if svc == nil {
 		return errOutOfOrder
@@ -216,6 +236,24 @@ func (s *State) apply(e Event) error {
 		r.State, r.Ended, r.Why = Aborted, e.At, e.Why
 	default:
 		return errors.New("no such kind of event")
+	}
+	return nil
+}
+
+func (s *State) applyMember(e Event) error {
+	m := s.Members[e.PoP]
+	switch {
+	case e.Kind == EventPoP && m == nil:
+		s.Members[e.PoP] = &Member{Name: e.PoP, By: e.By, At: e.At, hash: e.Hash}
+	case e.Kind == EventJoin && m != nil && m.Public == "":
+		m.Public, m.hash = e.Public, ""
+	case e.Kind == EventExpel && m != nil:
+		if m.Public != "" {
+			s.Expelled = append(s.Expelled, m.Public)
+		}
+		delete(s.Members, e.PoP)
+	default:
+		return errOutOfOrder
 	}
 	return nil
 }

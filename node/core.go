@@ -1,7 +1,9 @@
 package node
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -26,6 +28,7 @@ import (
 type CoreConfig struct {
 	Dir    string // of the logs, and of what versions are made of
 	Listen string // host:port for PoPs; "": those in the process only
+	Public string // host:port where PoPs reach Listen; "": Listen
 	Log    *slog.Logger
 }
 
@@ -37,6 +40,8 @@ type Core struct {
 	control *control.Control
 	api     *api.Server
 	pops    popMap
+	keys    *bus.Keys
+	cert    tls.Certificate
 	stop    context.CancelFunc
 	work    sync.WaitGroup
 
@@ -45,7 +50,7 @@ type Core struct {
 }
 
 // catalogLog has every decision there ever was.
-var catalogLog = &bus.Log{Name: "CATALOG"}
+var catalogLog = &bus.Log{Name: "CATALOG", Core: true}
 
 // catalogWriter is who writes it: any core. Of two who do at once one is refused.
 const catalogWriter = "control"
@@ -69,12 +74,23 @@ func OpenCore(ctx context.Context, cfg CoreConfig) (c *Core, err error) {
 		cfg.Log = slog.Default()
 	}
 	c = &Core{cfg: cfg, pops: popMap{seen: map[string]wedge.PoP{}}, reports: map[string]map[string]rollout.Report{}}
-	if c.server, err = bus.OpenCore(bus.CoreConfig{Dir: filepath.Join(cfg.Dir, "log"), Listen: cfg.Listen}); err != nil {
+	keys := filepath.Join(cfg.Dir, "keys")
+	if c.keys, err = bus.OpenKeys(keys); err != nil {
+		return nil, err
+	}
+	server := bus.CoreConfig{Dir: filepath.Join(cfg.Dir, "log"), Listen: cfg.Listen, Keys: c.keys}
+	if cfg.Listen != "" {
+		if c.cert, err = openCertificate(keys); err != nil {
+			return nil, err
+		}
+		server.TLS = c.TLS()
+	}
+	if c.server, err = bus.OpenCore(server); err != nil {
 		return nil, err
 	}
 	background, stop := context.WithCancel(context.Background())
 	c.stop = stop
-	if c.link, err = bus.Connect(bus.LinkConfig{Name: "core", Dial: c.server.Dial, Log: cfg.Log}); err == nil {
+	if err = c.connect(filepath.Join(keys, memberKeyFile)); err == nil {
 		err = c.open(ctx, background)
 	}
 	if err != nil {
@@ -82,6 +98,62 @@ func OpenCore(ctx context.Context, cfg CoreConfig) (c *Core, err error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// connect makes the core's own link.
+func (c *Core) connect(file string) error {
+	own, err := bus.OpenMember(file)
+	if err != nil {
+		return err
+	}
+	pass, err := c.keys.CorePass(own.Public())
+	if err != nil {
+		return err
+	}
+	own.Carry(pass)
+	c.link, err = bus.Connect(bus.LinkConfig{Name: "core", Dial: c.server.Dial, Member: own, Log: c.cfg.Log})
+	return err
+}
+
+// TLS is how the core shows who it is, to PoPs and at its API.
+func (c *Core) TLS() *tls.Config {
+	return &tls.Config{Certificates: []tls.Certificate{c.cert}, MinVersion: tls.VersionTLS13}
+}
+
+// Print is that of the core's certificate, for invitations; "" if it has none.
+func (c *Core) Print() string {
+	if len(c.cert.Certificate) == 0 {
+		return ""
+	}
+	return printOf(c.cert.Certificate[0])
+}
+
+// Pass signs a pass for a PoP.
+func (c *Core) Pass(pop, public string) (string, error) {
+	return c.keys.Pass(pop, public, purgeLog, catalogLog)
+}
+
+// sign answers a PoP that joins.
+func (c *Core) sign(pop, public string) (j api.Joined, err error) {
+	j.Core = cmp.Or(c.cfg.Public, c.server.Addr())
+	j.Pass, err = c.Pass(pop, public)
+	return j, err
+}
+
+// take follows the catalog: whoever was expelled gets out.
+func (c *Core) take(e wedge.Entry) error {
+	before, after := 0, []string(nil)
+	c.control.See(func(s *control.State) { before = len(s.Expelled) })
+	if err := c.control.Take(e); err != nil {
+		return err
+	}
+	c.control.See(func(s *control.State) { after = slices.Clone(s.Expelled) })
+	if len(after) > before {
+		if err := c.server.Expel(after); err != nil {
+			c.cfg.Log.Error("expel", "err", err)
+		}
+	}
+	return nil
 }
 
 func (c *Core) open(ctx, background context.Context) error {
@@ -95,6 +167,9 @@ func (c *Core) open(ctx, background context.Context) error {
 	c.control.Said = c.cfg.Log
 	c.api = api.NewServer(c.control, c.pops.here)
 	c.api.Log = c.cfg.Log
+	if c.cfg.Listen != "" {
+		c.api.Sign = c.sign
+	}
 	for subject, hear := range map[string]func(string, []byte){"pop.*": c.pops.heard, runsSubject: c.runs} {
 		if _, err := c.link.Hear(subject, hear); err != nil { // until the link is closed
 			return err
@@ -106,7 +181,7 @@ func (c *Core) open(ctx, background context.Context) error {
 	caught := make(chan struct{})
 	c.work.Go(func() { _ = c.link.Herald(background, logs...) })
 	c.work.Go(func() {
-		_ = c.link.Follow(background, catalogLog, 1, bus.Follower{Entry: c.control.Take, CaughtUp: sync.OnceFunc(func() { close(caught) })})
+		_ = c.link.Follow(background, catalogLog, 1, bus.Follower{Entry: c.take, CaughtUp: sync.OnceFunc(func() { close(caught) })})
 	})
 	select {
 	case <-caught:
@@ -179,7 +254,7 @@ func (c *Core) chunk(question []byte) []byte {
 }
 
 // runs hears what a PoP runs.
-func (c *Core) runs(_ string, data []byte) {
+func (c *Core) runs(subject string, data []byte) {
 	var list []rollout.Report
 	if json.Unmarshal(data, &list) != nil {
 		return
@@ -187,6 +262,9 @@ func (c *Core) runs(_ string, data []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, r := range list {
+		if subject != "runs."+r.PoP {
+			continue // nobody speaks for another
+		}
 		if c.reports[r.Service] == nil {
 			c.reports[r.Service] = map[string]rollout.Report{}
 		}
@@ -263,9 +341,9 @@ type popMap struct {
 }
 
 // heard notes that a PoP is there.
-func (m *popMap) heard(_ string, data []byte) {
+func (m *popMap) heard(subject string, data []byte) {
 	var p wedge.PoP
-	if json.Unmarshal(data, &p) != nil || p.Check() != nil {
+	if json.Unmarshal(data, &p) != nil || p.Check() != nil || subject != "pop."+p.Name {
 		return
 	}
 	p.Seen = time.Now()

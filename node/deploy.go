@@ -73,13 +73,18 @@ func (n *Node) swap(fresh map[string]*deployment) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var backends []wedge.Backend
+	var moved []string // services with other backends than before
 	for name, d := range fresh {
 		if n.deployed[name] == d {
 			backends = append(backends, d.version.Backends...)
 			continue
 		}
-		if err := n.forgetOrigins(d.version); err != nil {
+		changed, err := n.forgetOrigins(d.version)
+		if err != nil {
 			return err
+		}
+		if changed {
+			moved = append(moved, name)
 		}
 		backends = append(backends, d.version.Backends...)
 	}
@@ -96,8 +101,17 @@ func (n *Node) swap(fresh map[string]*deployment) error {
 	old := n.deployed
 	n.deployed = fresh
 	ended := n.front.Swap(table)
+	forget := func() {
+		for _, name := range moved {
+			if err := n.purgeAll(name); err != nil {
+				n.cfg.Log.Error("purge what came from other backends", "service", name, "err", err)
+			}
+		}
+	}
+	forget()
 	n.retired.Go(func() {
 		<-ended
+		forget()
 		ctx, cancel := context.WithTimeout(context.Background(), n.cfg.DrainTimeout)
 		defer cancel()
 		for name, d := range old {

@@ -19,8 +19,10 @@ import (
 // FleetConfig makes a node a part of a fleet.
 type FleetConfig struct {
 	PoP  wedge.PoP
-	Dial func(context.Context) (net.Conn, error) // to the core
-	URLs []string                                // of an external NATS, instead of Dial
+	Dial func(context.Context) (net.Conn, error) // to the core; nil: where the core said when this PoP joined
+	Pass func(public string) (string, error)     // signs a pass, in a core's own process; nil: see Invitation
+
+	Invitation string // what wedge pops add has printed; of no use once the PoP has joined
 }
 
 // fleet is a node's part in what the PoPs tell each other. What a PoP decides it does here first, writes into its
@@ -49,7 +51,7 @@ const (
 	popTimeout   = 5 * beatInterval // a PoP of which nothing was heard for so long is away
 )
 
-func (n *Node) openFleet(cfg FleetConfig) (*fleet, error) {
+func (n *Node) openFleet(ctx context.Context, cfg FleetConfig) (*fleet, error) {
 	if err := cfg.PoP.Check(); err != nil {
 		return nil, err
 	}
@@ -58,11 +60,22 @@ func (n *Node) openFleet(cfg FleetConfig) (*fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.writer = cfg.PoP.Name + "-" + incarnation
+	f.writer = cfg.PoP.Name + "." + incarnation
 	if f.box, err = n.kv.Outbox("purge"); err != nil {
 		return nil, err
 	}
-	if f.link, err = bus.Connect(bus.LinkConfig{Name: f.writer, Dial: cfg.Dial, URLs: cfg.URLs, Log: n.cfg.Log}); err != nil {
+	link := bus.LinkConfig{Name: f.writer, PoP: cfg.PoP.Name, Dial: cfg.Dial, Log: n.cfg.Log}
+	var kept membership
+	if link.Member, kept, err = cfg.openMember(ctx, n.cfg.DataDir); err != nil {
+		return nil, err
+	}
+	if cfg.Dial == nil {
+		link.URLs = []string{"nats://" + kept.Core}
+		if kept.Print != "" {
+			link.TLS = pinned(kept.Print)
+		}
+	}
+	if f.link, err = bus.Connect(link); err != nil {
 		return nil, err
 	}
 	if f.applier, err = n.openApplier(f); err != nil {
@@ -153,7 +166,7 @@ func (f *fleet) do(p wedge.Purge) {
 // tell says what was done, for those who look on.
 func (f *fleet) tell(a applied) {
 	if b, err := json.Marshal(a); err == nil {
-		_ = f.link.Say(appliedSubject, b)
+		_ = f.link.Say(appliedSubject+f.cfg.PoP.Name, b)
 	}
 }
 
@@ -228,14 +241,14 @@ type applied struct {
 	At  time.Time `json:"at"`
 }
 
-const appliedSubject = "applied.purge"
+const appliedSubject = "applied.purge." // and the PoP's name
 
 // watch calls f with every PoP that says it has applied the purge of an id, until stop is called. It must be called before
 // the purge.
 func (f *fleet) watch(id string, each func(applied)) (stop func(), err error) {
-	return f.link.Hear(appliedSubject, func(_ string, data []byte) {
+	return f.link.Hear(appliedSubject+"*", func(subject string, data []byte) {
 		var a applied
-		if json.Unmarshal(data, &a) == nil && slices.Contains(a.IDs, id) {
+		if json.Unmarshal(data, &a) == nil && subject == appliedSubject+a.PoP && slices.Contains(a.IDs, id) {
 			each(a)
 		}
 	})

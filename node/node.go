@@ -46,7 +46,7 @@ type Node struct {
 // Run builds a node, serves until ctx ends, drains and returns nil. An error means that it
 // could not start, or that it could not go on.
 func Run(ctx context.Context, cfg Config) error {
-	n, err := open(cfg)
+	n, err := open(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ const maxBackendConns = 16_384
 const maxHeaderBytes = 64_000
 
 // open builds the parts. None of them listens or serves yet.
-func open(cfg Config) (*Node, error) {
+func open(ctx context.Context, cfg Config) (*Node, error) {
 	cfg = cfg.withDefaults()
 	n := &Node{cfg: cfg, console: newConsole(cfg), origins: map[string]string{}}
 	if cfg.CacheDir != "" && os.MkdirAll(cfg.CacheDir, 0o700) != nil {
@@ -138,7 +138,7 @@ func open(cfg Config) (*Node, error) {
 		MaxRequests: cfg.MaxSandboxes, MaxHeaderBytes: maxHeaderBytes, DrainTimeout: cfg.DrainTimeout, Log: cfg.Log, Done: done, NoHits: cfg.NoHits,
 	})
 	if cfg.Fleet != nil {
-		if n.fleet, err = n.openFleet(*cfg.Fleet); err != nil {
+		if n.fleet, err = n.openFleet(ctx, *cfg.Fleet); err != nil {
 			n.close()
 			return nil, err
 		}

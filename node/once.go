@@ -15,7 +15,7 @@ import (
 // listener, passes on what it prints and returns how it ended: nil, a compute.ExitCode, or
 // the error. It is the form in which SDKs run their test programs.
 func Once(ctx context.Context, cfg Config) error {
-	n, err := open(cfg)
+	n, err := open(ctx, cfg)
 	if err != nil {
 		return err
 	}

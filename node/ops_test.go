@@ -45,7 +45,7 @@ func TestOps(t *testing.T) {
 
 // TestMetricsAreDocumented holds docs/metrics.md to what there is.
 func TestMetricsAreDocumented(t *testing.T) {
-	n, err := open(Config{Ephemeral: true, HTTP: []string{"127.0.0.1:0"}})
+	n, err := open(t.Context(), Config{Ephemeral: true, HTTP: []string{"127.0.0.1:0"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,8 +17,9 @@ import (
 // before it, in this process or an earlier one, what the old ones answered must not answer for the
 // new ones: all of the service is purged.
 
-// forgetOrigins purges what came from other backends than v has.
-func (n *Node) forgetOrigins(v *wedge.Version) error {
+// forgetOrigins purges what came from other backends than v has, and reports whether there may be any. While the version
+// before serves it may fetch more of it: so it is to be done again when that does not any longer.
+func (n *Node) forgetOrigins(v *wedge.Version) (changed bool, err error) {
 	now := origins(v)
 	before, known := n.origins[v.Service]
 	file := ""
@@ -30,22 +31,26 @@ func (n *Node) forgetOrigins(v *wedge.Version) error {
 	}
 	n.origins[v.Service] = now
 	if known && before == now {
-		return nil
+		return false, nil
 	}
 	if known {
-		p := wedge.Purge{ID: newPurgeID(), Service: v.Service, All: true, At: time.Now()}
-		if err := n.cache.Purge(p); err != nil {
-			return err
+		if err := n.purgeAll(v.Service); err != nil {
+			return true, err
 		}
 		n.console.say("the backends have changed: purged all of " + v.Service)
 	}
 	if file == "" {
-		return nil
+		return known, nil
 	}
 	if err := os.WriteFile(file, []byte(now), 0o600); err != nil {
 		n.cfg.Log.Warn("note the backends", "service", v.Service, "err", err)
 	}
-	return nil
+	return known, nil
+}
+
+// purgeAll purges all of a service here.
+func (n *Node) purgeAll(service string) error {
+	return n.cache.Purge(wedge.Purge{ID: newPurgeID(), Service: service, All: true, At: time.Now()})
 }
 
 // readOrigins returns what an earlier process noted. What is longer than a digest is none that could match.

@@ -159,7 +159,7 @@ func (w *World) start(ctx context.Context, p *place) error {
 		cfg = w.cfg.Node(p.pop)
 	}
 	cfg.DataDir = filepath.Join(w.cfg.Dir, p.pop.Name)
-	cfg.Fleet = &node.FleetConfig{PoP: p.pop, Dial: p.path.dialed(w.core.Dial)}
+	cfg.Fleet = &node.FleetConfig{PoP: p.pop, Dial: p.path.dialed(w.core.Dial), Pass: func(public string) (string, error) { return w.core.Pass(p.pop.Name, public) }}
 	started := make(chan *node.Node, 1)
 	cfg.Started = func(n *node.Node) { started <- n }
 	running, stop := context.WithCancelCause(context.WithoutCancel(ctx))

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -23,9 +24,9 @@ const (
 	pingInterval = 5 * time.Second
 	pingsOut     = 2
 
-	reconnectWait   = 250 * time.Millisecond
-	reconnectJitter = 250 * time.Millisecond // so that a thousand PoPs do not come back at once
-	askTimeout      = 2 * time.Second        // for an answer from the core
+	reconnectWait = 250 * time.Millisecond // between tries at first, with as much again by chance: a thousand PoPs do not come back at once
+	mostWait      = 2 * time.Second
+	askTimeout    = 2 * time.Second // for an answer from the core
 )
 
 // LinkConfig says how a PoP reaches the core.
@@ -56,9 +57,13 @@ func Connect(cfg LinkConfig) (*Link, error) {
 		cfg.Log = slog.Default()
 	}
 	l := &Link{cfg: cfg, came: make(chan struct{})}
+	var refused atomic.Pointer[string] // what was said last: it is said again with each try
 	opts := nats.Options{
 		Name: cfg.Name, Servers: cfg.URLs, AllowReconnect: true, MaxReconnect: -1, RetryOnFailedConnect: true, Timeout: askTimeout,
-		ReconnectWait: reconnectWait, ReconnectJitter: reconnectJitter, ReconnectJitterTLS: reconnectJitter,
+		IgnoreAuthErrorAbort: true, // a pass may be good again
+		CustomReconnectDelayCB: func(tries int) time.Duration {
+			return min(reconnectWait*time.Duration(1+tries/8), mostWait) + rand.N(reconnectWait)
+		},
 		IgnoreDiscoveredServers: true,
 		ReconnectBufSize:        -1, // what cannot be sent fails: outboxes keep it, and nothing waits unseen
 		InboxPrefix:             inbox(cfg.PoP),
@@ -66,7 +71,12 @@ func Connect(cfg LinkConfig) (*Link, error) {
 		ConnectedCB: func(*nats.Conn) { l.isUp() }, ReconnectedCB: func(*nats.Conn) { l.isUp() },
 		DisconnectedErrCB: func(_ *nats.Conn, err error) { l.isDown(err) },
 		AsyncErrorCB: func(_ *nats.Conn, s *nats.Subscription, err error) {
-			cfg.Log.Warn("the bus dropped messages, which will be read again", "err", err)
+			if errors.Is(err, nats.ErrSlowConsumer) {
+				cfg.Log.Warn("the bus dropped messages, which will be read again", "err", err)
+			} else if last, why := refused.Load(), err.Error(); last == nil || *last != why {
+				refused.Store(&why)
+				cfg.Log.Warn("the core refuses something", "link", cfg.Name, "err", err)
+			}
 		},
 	}
 	if cfg.Member != nil {

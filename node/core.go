@@ -208,7 +208,7 @@ func (c *Core) firstToken(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	file := filepath.Join(c.cfg.Dir, adminFile)
+	file := c.TokenFile()
 	if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
 		return &wedge.Error{Op: "write token", What: file, Kind: wedge.Unavailable, Err: err}
 	}
@@ -216,9 +216,12 @@ func (c *Core) firstToken(ctx context.Context) error {
 	return err
 }
 
+// TokenFile is where the first start has written the operator's token.
+func (c *Core) TokenFile() string { return filepath.Join(c.cfg.Dir, adminFile) }
+
 // AdminToken returns the token that the first start made, "" if its file is gone.
 func (c *Core) AdminToken() string {
-	b, err := os.ReadFile(filepath.Join(c.cfg.Dir, adminFile))
+	b, err := os.ReadFile(c.TokenFile())
 	if err != nil {
 		return ""
 	}

@@ -72,7 +72,7 @@ func (n *Node) openFleet(ctx context.Context, cfg FleetConfig) (*fleet, error) {
 	if cfg.Dial == nil {
 		link.URLs = []string{"nats://" + kept.Core}
 		if kept.Print != "" {
-			link.TLS = pinned(kept.Print)
+			link.TLS = Pinned(kept.Print)
 		}
 	}
 	if f.link, err = bus.Connect(link); err != nil {

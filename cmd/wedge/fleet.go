@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -18,6 +19,7 @@ import (
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/api"
 	"github.com/wedge-cloud/wedge/control"
+	"github.com/wedge-cloud/wedge/node"
 )
 
 const (
@@ -26,7 +28,7 @@ const (
 	versionsUsage = "[--json] SERVICE"
 	releasesUsage = "[--json] [watch] SERVICE"
 	rollbackUsage = "[--json] SERVICE [VERSION]"
-	popsUsage     = "[--json]"
+	popsUsage     = "[--json] | add NAME | remove NAME"
 	auditUsage    = "[--json] [--last N]"
 	tokensUsage   = "[--json] | add NAME SCOPE... | revoke NAME"
 	loginUsage    = "[--api URL]"
@@ -37,6 +39,7 @@ const defaultAPI = "http://127.0.0.1:7670"
 // remote is what every command that speaks with a fleet's core takes.
 type remote struct {
 	api.Client
+	print  string // of the core's certificate; "": it speaks no TLS
 	asJSON bool
 }
 
@@ -51,6 +54,12 @@ func (r *remote) flags(fs *flag.FlagSet) {
 	}
 	if r.Token = os.Getenv("WEDGE_TOKEN"); r.Token == "" {
 		r.Token = login.Token
+	}
+	if r.print = os.Getenv("WEDGE_CORE_PRINT"); r.print == "" {
+		r.print = login.Print
+	}
+	if r.print != "" {
+		r.HTTP = &http.Client{Transport: &http.Transport{TLSClientConfig: node.Pinned(r.print)}}
 	}
 	fs.StringVar(&r.URL, "api", url, "`URL` of the control API; by default $WEDGE_API, or where wedge login was")
 	fs.BoolVar(&r.asJSON, "json", false, "answer in JSON")
@@ -78,6 +87,7 @@ func loginFile() (string, error) {
 type login struct {
 	URL   string `json:"url"`
 	Token string `json:"token"`
+	Print string `json:"print,omitempty"`
 }
 
 func readLogin() (l login) {
@@ -108,7 +118,7 @@ func runLogin(ctx context.Context, std stdio, args []string) error {
 	if err != nil {
 		return err
 	}
-	b, err = json.Marshal(login{r.URL, r.Token})
+	b, err = json.Marshal(login{r.URL, r.Token, r.print})
 	if err == nil {
 		err = os.MkdirAll(filepath.Dir(file), 0o700)
 	}
@@ -348,8 +358,17 @@ func runPops(ctx context.Context, std stdio, args []string) error {
 	var r remote
 	fs := newFlags("pops")
 	r.flags(fs)
-	if _, err := parse(fs, args, 0); err != nil {
+	rest, err := parse(fs, args, 2)
+	if err != nil {
 		return err
+	}
+	switch verb := first(rest, ""); {
+	case verb == "add" && len(rest) == 2:
+		return r.invite(ctx, std, rest[1])
+	case verb == "remove" && len(rest) == 2:
+		return r.RemovePoP(ctx, rest[1])
+	case verb != "":
+		return usage(fs, errors.New("write add NAME, or remove NAME"))
 	}
 	all, err := r.PoPs(ctx)
 	if err != nil {
@@ -381,6 +400,9 @@ func runAudit(ctx context.Context, std stdio, args []string) error {
 			of := e.Service
 			if e.Version > 0 {
 				of += " version " + strconv.Itoa(e.Version)
+			}
+			if e.PoP != "" {
+				of = "PoP " + e.PoP
 			}
 			if e.Token != "" {
 				of = "token " + e.Token
@@ -425,4 +447,19 @@ func runTokens(ctx context.Context, std stdio, args []string) error {
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", t.Name, strings.Join(t.Scopes, " "), t.At.Local().Format(time.DateTime), t.By)
 		}
 	})
+}
+
+// invite has the core make a secret for a PoP, and prints what is to be pasted there.
+func (r *remote) invite(ctx context.Context, std stdio, name string) error {
+	s, err := r.AddPoP(ctx, name)
+	if err != nil {
+		return err
+	}
+	i := node.Invitation{Name: name, URL: r.URL, Print: r.print, Secret: s.Secret}
+	if r.asJSON {
+		return printJSON(std.out, i)
+	}
+	fmt.Fprintln(std.err, "good for one join; put it into the node file there, as [join] invitation:")
+	fmt.Fprintln(std.out, i)
+	return nil
 }

@@ -51,6 +51,7 @@ func commands() []command {
 		{"build", buildUsage, "build an app's guest", runBuild},
 		{"run", runUsage, "serve an app on this machine", runRun},
 		{"world", worldUsage, "run many PoPs in one process, and cut and heal them", runWorld},
+		{"node", nodeUsage, "run a node of a fleet: a core, a PoP, or both", runNode},
 		{"deploy", deployUsage, "make a version of an app, and release it to a fleet", runDeploy},
 		{"services", servicesUsage, "list a fleet's services", runServices},
 		{"versions", versionsUsage, "list a service's versions", runVersions},

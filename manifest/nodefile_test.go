@@ -1,0 +1,62 @@
+package manifest
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/wedge-cloud/wedge"
+)
+
+// TestNodeSample: the file with comments is one that a node takes.
+func TestNodeSample(t *testing.T) {
+	n, err := LoadNode(filepath.Join("..", "deploy", "wedge-node.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !n.Has(RoleCore) || !n.Has(RolePoP) || n.Place.Name != "fra1" || n.Place.Jurisdictions[0] != "eu" || n.Core.Public != "core.example:7671" || n.CacheDisk != 20<<30 || n.Ops.Listen == "" {
+		t.Errorf("%+v", n)
+	}
+}
+
+func TestNodeFaults(t *testing.T) {
+	dir := t.TempDir()
+	pop := "roles = [\"pop\"]\ndata = \"d\"\n[http]\nlisten = [\"127.0.0.1:0\"]\n[place]\nname = \"fra1\"\nlat = 1\nlon = 1\n"
+	for text, want := range map[string]string{
+		"":                                 "no roles",
+		"roles = [\"pop\"":                 "read node file",
+		"roles = [\"edge\"]\ndata = \"d\"": "no such role: \"edge\"",
+		"roles = [\"core\"]\ndata = \"d\"": "a core without an API",
+		"roles = [\"pop\"]\n[http]\nlisten = [\"a\"]\n[place]\nname = \"fra1\"": "no data",
+		strings.Replace(pop, "fra1", "Fra 1", 1):                                "not a name for a PoP",
+		strings.Replace(pop, "lat = 1", "lat = 100", 1):                         "latitude",
+		strings.Replace(pop, "\"127.0.0.1:0\"", "", 1):                          "listens nowhere",
+		pop + "colour = \"red\"\n":                                              "unknown key place.colour",
+		pop + "[cache]\nmemory = \"lots\"\n":                                    "[cache]",
+		pop + "[https]\nlisten = [\"a\"]\n":                                     "needs cert and key",
+		pop + "[join]\ninvitation = \"x\"\nfile = \"y\"\n":                      "both an invitation and a file",
+		pop + "[join]\nfile = \"none\"\n":                                       "none",
+	} {
+		file := filepath.Join(dir, "node.toml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := LoadNode(file)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q:\n%v\nnot %s", text, err, want)
+		}
+		for _, e := range append(unjoined(err), err) {
+			if k := wedge.KindOf(e); k != wedge.Invalid && k != wedge.NotExist && k != wedge.Internal {
+				t.Errorf("%q: %v", text, k)
+			}
+		}
+	}
+}
+
+func unjoined(err error) []error {
+	if j, ok := err.(interface{ Unwrap() []error }); ok {
+		return j.Unwrap()
+	}
+	return nil
+}

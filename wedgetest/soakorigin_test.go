@@ -224,6 +224,9 @@ func (o *soakOrigin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.status = []int{500, 502, 503}[rng.IntN(3)]
 		a.header.Del("Etag")
 	case r.Header.Get("If-None-Match") != "" && strings.Contains(r.Header.Get("If-None-Match"), a.said.etag()):
+		if rng.IntN(4) == 0 { // as frameworks do
+			a.header.Set("Set-Cookie", "id="+userOf(r))
+		}
 		w.WriteHeader(http.StatusNotModified)
 		return
 	default:
@@ -236,10 +239,7 @@ func (o *soakOrigin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // describe says for whom the answer is and how long it can be used.
 func (a *answering) describe(p *soakPage) {
-	me, h := "nobody", a.header
-	if c, err := a.r.Cookie("user"); err == nil {
-		me = c.Value
-	}
+	me, h := userOf(a.r), a.header
 	h.Set("Surrogate-Key", fmt.Sprintf("everything n%d", p.group()))
 	control := []string{"max-age=600", "max-age=600", "s-maxage=600", "max-age=3", "max-age=1, stale-while-revalidate=2, stale-if-error=5"}[a.rng.IntN(5)]
 	switch p.sort {
@@ -270,6 +270,13 @@ func (a *answering) describe(p *soakPage) {
 		a.said.user, control = me, "private"
 	}
 	h.Set("Cache-Control", control)
+}
+
+func userOf(r *http.Request) string {
+	if c, err := r.Cookie("user"); err == nil {
+		return c.Value
+	}
+	return "nobody"
 }
 
 // part answers with the range that was asked for, mostly.

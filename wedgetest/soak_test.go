@@ -323,13 +323,13 @@ func (s *soak) flap() {
 }
 
 func (s *soak) originUp() {
-	err := s.origin.up()
-	for began := time.Now(); err != nil && time.Since(began) < 5*time.Second; err = s.origin.up() {
-		time.Sleep(10 * time.Millisecond)
+	var err error
+	for began := time.Now(); s.ctx.Err() == nil && time.Since(began) < 5*time.Second; time.Sleep(10 * time.Millisecond) {
+		if err = s.origin.up(); err == nil {
+			return
+		}
 	}
-	if err != nil {
-		s.fail("the origin cannot come back: %v", err)
-	}
+	s.fail("the origin cannot come back: %v", err)
 }
 
 // ask is one request and what must be true of its answer.

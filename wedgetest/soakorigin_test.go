@@ -208,7 +208,7 @@ func (o *soakOrigin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	if rng.IntN(40) == 0 { // it changes by itself, too
+	if rng.IntN(40) == 0 || p.size > 1<<20 && rng.IntN(10) == 0 { // it changes by itself, too
 		raise(&p.generation, o.clock.Add(1))
 	}
 	a := &answering{w: w, r: r, rng: rng, status: http.StatusOK, header: w.Header()}
@@ -253,7 +253,7 @@ func (a *answering) describe(p *soakPage) {
 			a.said.user, control = strings.TrimPrefix(name, "Basic "), "max-age=600"
 		}
 	case cookieAside:
-		control += ", private=\"set-cookie\""
+		control = "max-age=1, private=\"set-cookie\"" // it is validated all the time
 		h.Set("Set-Cookie", "id="+me)
 	case byDevice:
 		h.Set("Vary", "X-Device")
@@ -322,7 +322,7 @@ func (a *answering) send() (fault bool) {
 			a.dribble(c, body[:cut])
 		})
 		return true
-	case n < 14: // more than it says: what follows looks like the next answer
+	case n < 14 && len(body) < 32<<10: // more than it says: what follows looks like the next answer, and comes with the body, for later it is one
 		a.raw(func(c io.Writer) {
 			a.head(c, "Content-Length", strconv.Itoa(len(body)))
 			evil := said{1 << 40, "poison", "-", "all", 1000}

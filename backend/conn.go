@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -17,9 +18,12 @@ import (
 // whose response has ended clean? An origin that sends more than it announced (a body after
 // HEAD, a second response) would otherwise have its surplus taken for the answer to
 // the next request. So a conn becomes idle only when net/http is back in Read with nothing
-// left over, and any byte that comes while it is idle condemns it.
+// left over, and any byte that comes while it is idle condemns it. It may be taken the moment it is idle, and
+// a byte that came before may be read long after on a busy machine: so Read judges bytes before it takes them
+// from the socket, and Write, before a request's first byte, looks whether any are there.
 type conn struct {
 	net.Conn
+	raw  syscall.RawConn // of Conn; nil: it has none
 	t    *Transport
 	pool *pool
 	cc   *http.ClientConn
@@ -56,18 +60,40 @@ func (c *conn) Read(p []byte) (int, error) {
 	if c.state.Load() == settling {
 		c.t.settled(c)
 	}
+	if c.raw != nil && !c.h2 && awaitBytes(c.raw) {
+		c.reading.Store(false)                                          // first: release must not count on it any more
+		if c.condemn(settling) || c.condemn(idle) || c.condemn(taken) { // in the order in which they come
+			return 0, errSurplus // net/http closes the connection
+		}
+	}
 	n, err := c.Conn.Read(p)
 	c.reading.Store(false)
-	if n > 0 && (c.state.CompareAndSwap(idle, condemned) || c.state.CompareAndSwap(taken, condemned)) {
-		c.t.stats.poisoned.Add(1)
-		return 0, errSurplus // net/http closes the connection
+	if n > 0 && (c.condemn(idle) || c.condemn(taken)) {
+		return 0, errSurplus
 	}
 	return n, err
 }
 
+// condemn changes the state that c is in, if it is from, for what nobody had asked for.
+func (c *conn) condemn(from uint32) bool {
+	ok := c.state.CompareAndSwap(from, condemned)
+	if ok {
+		c.t.stats.poisoned.Add(1)
+	}
+	return ok
+}
+
+// surplus reports whether the origin has sent what nobody has read yet.
+func (c *conn) surplus() bool { return c.raw != nil && pending(c.raw) }
+
 func (c *conn) Write(p []byte) (int, error) {
 	if c.state.Load() == taken {
-		c.state.CompareAndSwap(taken, busy)
+		if c.surplus() {
+			c.condemn(taken)
+		}
+		if !c.state.CompareAndSwap(taken, busy) && c.state.Load() == condemned {
+			return 0, errSurplus
+		}
 	}
 	n, err := c.Conn.Write(p)
 	c.written.Add(int64(n))

@@ -1,14 +1,17 @@
 package backend
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -102,5 +105,47 @@ func TestTLSConnectionsAreReused(t *testing.T) {
 	}
 	if st := tr.Stats(); st.Dials != 1 || st.Poisoned != 0 {
 		t.Errorf("%d dials, %d poisoned", st.Dials, st.Poisoned)
+	}
+}
+
+// TestSurplusUnderLoad: what an origin sends behind a long body has come before the next request is written, and
+// many wait to write theirs.
+func TestSurplusUnderLoad(t *testing.T) {
+	const size = 60_000
+	evil := "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+	all := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s%s", size, strings.Repeat("x", size), evil)
+	b := static(t, "http://"+rawOrigin(t, func(_ int, c net.Conn) {
+		br := bufio.NewReader(c)
+		for readHead(br) {
+			io.WriteString(c, all)
+		}
+	}))
+	tr := newTransport(t, Config{})
+	b.MaxConnections = 4
+	var evils atomic.Int64
+	var w sync.WaitGroup
+	for range 32 {
+		w.Go(func() {
+			for range 100 {
+				req, _ := http.NewRequestWithContext(wedge.WithBackend(t.Context(), b), "GET", "http://h/", nil)
+				resp, err := tr.RoundTrip(req)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				body, _ := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				if len(body) == 4 {
+					evils.Add(1)
+				}
+			}
+		})
+	}
+	w.Wait()
+	if n := evils.Load(); n > 0 {
+		t.Errorf("surplus became an answer %d times of 3200", n)
+	}
+	if tr.Stats().Poisoned == 0 {
+		t.Error("no surplus was found")
 	}
 }

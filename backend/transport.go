@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/wedge-cloud/wedge"
@@ -229,6 +230,9 @@ func (t *Transport) connect(ctx context.Context, c *conn, b *wedge.Backend, h1 b
 		return err
 	}
 	c.Conn = raw
+	if sc, ok := raw.(syscall.Conn); ok {
+		c.raw, _ = sc.SyscallConn()
+	}
 	var upper net.Conn = c
 	scheme, tr := "http", t.plain
 	switch {

@@ -401,3 +401,34 @@ func TestManyAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// TestCookieOf304: a cookie that comes when something stored is validated is for the one client who led that.
+func TestCookieOf304(t *testing.T) {
+	for _, control := range []string{"max-age=1", `max-age=1, private="set-cookie"`} {
+		synctest.Test(t, func(t *testing.T) {
+			o := &farOrigin{}
+			o.answer = func(n int64, req *http.Request) (*http.Response, error) {
+				if req.Header.Get("If-None-Match") == "" {
+					return answer(200, "page", "Cache-Control: max-age=1", `Etag: "1"`), nil
+				}
+				return after(slow, answer(304, "", "Cache-Control: "+control, `Etag: "1"`, "Set-Cookie: id="+req.Header.Get("Cookie")))(n, req)
+			}
+			c := newLab(o, Config{})
+			who := func(i int) []string { return []string{fmt.Sprintf("Cookie: %d", i)} }
+			wantBody(t, get(c, context.Background(), page), "page")
+			for range 3 {
+				time.Sleep(2 * time.Second)
+				all := append(crowd(c, 20, page, who), crowd(c, 1, page, func(int) []string { return []string{"Cookie: later"} })...)
+				for i, g := range all {
+					wantBody(t, g, "page")
+					if id := g.header.Get("Set-Cookie"); id != "" && id != fmt.Sprint("id=", i) && (i < 20 || id != "id=later") {
+						t.Errorf("%s: client %d got the cookie %q: %s", control, i, id, g.header.Get("Cache-Status"))
+					}
+				}
+				if d := slowest(all); d > 2*slow {
+					t.Errorf("%s: the slowest took %v", control, d)
+				}
+			}
+		})
+	}
+}

@@ -134,6 +134,9 @@ func (f *flight) validated(resp *http.Response, asked, came time.Time) {
 	}
 	header := freshened(base.fields.header(), resp.Header, nil)
 	v := judge(f.req, base.status(), header, asked, came, f.pol)
+	for _, name := range v.strip { // such as a cookie for who led the flight
+		delete(header, name)
+	}
 	vary := base.kind.Value().vary
 	about := facts{
 		vary: vary, variant: variant(vary, f.fields), status: base.status(), header: header, part: base.part(), trailer: base.trailer(),
@@ -269,7 +272,10 @@ func (f *flight) land(keep *object, now time.Time) {
 	}
 	switch {
 	case keep == nil && f.obj != nil:
-		f.dead = e.purgedSince(f.c, f.obj, f.pol.Service)
+		if f.dead && f.listed {
+			e.traffic.pass = now.Add(passTime)
+		}
+		f.dead = f.dead || e.purgedSince(f.c, f.obj, f.pol.Service)
 		if f.took > 0 && !f.dead {
 			e.fails(now, f.took, f.detail)
 		}

@@ -159,7 +159,12 @@ func (r *sliceReader) fetch(ctx context.Context, first int64) (*http.Response, e
 	req := conditional(r.x.get(), nil, "")
 	delete(req.Header, "Cache-Control") // they were heeded already
 	delete(req.Header, "Pragma")
-	return r.x.c.RoundTrip(req.WithContext(wedge.WithCaching(context.WithValue(ctx, sliceKey{}, s), &pol)))
+	resp, err := r.x.c.RoundTrip(req.WithContext(wedge.WithCaching(context.WithValue(ctx, sliceKey{}, s), &pol)))
+	if err == nil && resp.StatusCode != http.StatusOK { // an error's page is no piece of the file
+		resp.Body.Close()
+		return nil, fmt.Errorf("the origin answered with status %d instead of a slice", resp.StatusCode)
+	}
+	return resp, err
 }
 
 // Close implements io.Closer.

@@ -178,3 +178,29 @@ func TestSlicesOfAnotherFile(t *testing.T) {
 		}
 	}
 }
+
+// TestNoSlice: the page of an error, or an answer with nothing in it, does not become a piece of the file.
+func TestNoSlice(t *testing.T) {
+	for _, status := range []int{500, 503, 304} {
+		l, c := slicedLab(t)
+		text := string(*l.text.Load())
+		fine, asked := l.answer, atomic.Int64{}
+		l.answer = func(n int64, req *http.Request) (*http.Response, error) {
+			if asked.Add(1) > 2 {
+				return answer(status, strings.Repeat("out of order ", 1000)), nil
+			}
+			return fine(n, req)
+		}
+		g := get(c, context.Background(), film)
+		if g.err == nil || !strings.HasPrefix(text, g.body) || len(g.body) == 0 {
+			t.Errorf("%d after some slices: %d bytes, %v", status, len(g.body), g.err)
+		}
+		if g := get(c, context.Background(), film, "Range: bytes=90000-90009"); g.err == nil {
+			t.Errorf("%d instead of the first slice: %d %q", status, g.status, g.body)
+		}
+		l.answer = fine
+		if g := get(c, context.Background(), film); g.err != nil || g.body != text {
+			t.Errorf("after %d: %d bytes, %v", status, len(g.body), g.err)
+		}
+	}
+}

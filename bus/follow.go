@@ -43,9 +43,11 @@ func (l *Link) Follow(ctx context.Context, g *Log, next uint64, f Follower) erro
 		if err := l.wait(ctx); err != nil {
 			return err
 		}
-		if err := t.catchUp(ctx); err == nil {
+		err := t.catchUp(ctx)
+		if err == nil {
 			err = t.listen(ctx, came)
-		} else if ctx.Err() == nil && t.failed == nil {
+		}
+		if err != nil && ctx.Err() == nil && t.failed == nil {
 			l.cfg.Log.Debug("follow", "log", g.Name, "err", err)
 			_ = pause(ctx, 50*time.Millisecond)
 		}

@@ -208,6 +208,16 @@ func (n *Node) Services() int {
 	return len(n.deployed)
 }
 
+// Running returns the number of the version of a service that is deployed, 0 if none is.
+func (n *Node) Running(service string) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if d := n.deployed[service]; d != nil {
+		return d.version.Number
+	}
+	return 0
+}
+
 // OpsAddr returns the address for operators, "" if there is none.
 func (n *Node) OpsAddr() string {
 	if n.ops == nil {

@@ -64,6 +64,14 @@ func newLabOf(t *testing.T, cfg Config, shop bool) *lab {
 	return l
 }
 
+func (l *lab) originURL() *url.URL {
+	u, err := url.Parse(l.origin.URL)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return u
+}
+
 // url returns the address of a PoP.
 func (l *lab) url(pop string) string {
 	for _, s := range l.Status() {

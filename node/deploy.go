@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/wedge-cloud/wedge"
@@ -30,6 +31,7 @@ type deployment struct {
 	version *wedge.Version
 	module  *compute.Module // nil: the version has no guest
 	handler versionHandler
+	calls   sync.WaitGroup // of other services, by name
 }
 
 // deploy loads the apps, makes them ready and swaps them in together. The versions that served until now
@@ -227,6 +229,15 @@ func (n *Node) host(v *wedge.Version) *compute.Host {
 
 // retire waits for guests that still run, then frees everything.
 func (d *deployment) retire(ctx context.Context) {
+	called := make(chan struct{})
+	go func() {
+		d.calls.Wait() // no new ones come: it is in no table any more
+		close(called)
+	}()
+	select {
+	case <-called:
+	case <-ctx.Done():
+	}
 	_ = d.handler.Wait(ctx) // those that ctx did not wait for are ended by Close
 	d.discard()
 }

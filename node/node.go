@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
 	"os"
 	"sync"
 	"time"
@@ -119,7 +120,7 @@ func open(ctx context.Context, cfg Config) (*Node, error) {
 	})
 	n.fetch = backend.New(backend.Config{MaxHeaderBytes: maxHeaderBytes, MaxConnections: maxBackendConns, MaxPerBackend: maxBackendConns, Log: cfg.Log})
 	dir, disk := cfg.caching()
-	n.cache = cache.New(cache.Config{Next: &files{next: &shielded{next: n.fetch, now: time.Now}}, Memory: cfg.CacheMemory, Invalidated: n.invalidated, Dir: dir, Disk: disk, Log: cfg.Log})
+	n.cache = cache.New(cache.Config{Next: &files{next: &internal{next: &shielded{next: n.fetch, now: time.Now}, find: n.called}}, Memory: cfg.CacheMemory, Invalidated: n.invalidated, Dir: dir, Disk: disk, Log: cfg.Log})
 	done := n.console.access
 	if cfg.Quiet {
 		done = nil // a line that nobody reads costs a hit as much as all the rest
@@ -200,6 +201,19 @@ func (n *Node) close() {
 
 // Addrs returns the addresses the node listens at.
 func (n *Node) Addrs() (http, https []net.Addr) { return n.front.Addrs() }
+
+// called returns the handler of a service that another calls by name, nil if it is not here. What it belongs to stays until
+// done is called.
+func (n *Node) called(service string) (h http.Handler, done func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	d := n.deployed[service]
+	if d == nil {
+		return nil, nil
+	}
+	d.calls.Add(1)
+	return d.handler, d.calls.Done
+}
 
 // Services returns how many services are deployed.
 func (n *Node) Services() int {

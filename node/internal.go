@@ -1,0 +1,166 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"io"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/wedge-cloud/wedge"
+)
+
+// Services call each other by name: a fetch from http://NAME.wedge.internal/ is answered by the service of that name on
+// this node, in process, as if it had come from a client of its own. Its cache is in front of it, its limits hold, and
+// no request goes in circles.
+
+// internalSuffix is the domain of services' names. Nothing of it is ever looked up.
+const internalSuffix = ".wedge.internal"
+
+// internal is an http.RoundTripper that answers fetches from services by name.
+type internal struct {
+	next http.RoundTripper
+	find func(service string) (h http.Handler, done func())
+}
+
+// serviceNamed returns the service that a fetch is for by name.
+func serviceNamed(req *http.Request) (name string, ok bool) {
+	host := req.URL.Hostname()
+	if b := wedge.BackendFrom(req.Context()); b != nil && b.URL != nil {
+		host = b.URL.Hostname()
+	}
+	return strings.CutSuffix(strings.ToLower(host), internalSuffix)
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *internal) RoundTrip(req *http.Request) (*http.Response, error) {
+	name, ok := serviceNamed(req)
+	if !ok {
+		return t.next.RoundTrip(req)
+	}
+	if loops(req.Header) >= maxLoops {
+		return &http.Response{Status: "508 Loop Detected", StatusCode: http.StatusLoopDetected, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Body: http.NoBody,
+			Header: http.Header{"Proxy-Status": {"Wedge; error=proxy_loop_detected"}, "Cache-Control": {"no-store"}}, Request: req}, nil
+	}
+	handler, done := t.find(name)
+	if handler == nil {
+		return nil, &wedge.FetchError{Failure: wedge.FailureNotFound, Err: errors.New("no service " + name + " is deployed here")}
+	}
+	return inProcess(req, handler, done)
+}
+
+// plainContext is a context's end without what it carries: how the caller's fetch is to be cached, say, is nothing to
+// the service that is called.
+type plainContext struct{ context.Context }
+
+func (plainContext) Value(any) any { return nil }
+
+// inProcess has a handler answer a request; done is called when it has.
+func inProcess(req *http.Request, handler http.Handler, done func()) (*http.Response, error) {
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // never fails, by contract
+	client := &wedge.Client{RequestID: hex.EncodeToString(id[:]), Remote: loopback, Local: loopback, ConnRequestNum: 1, BytesIn: func() int64 { return 0 }}
+	in := req.Clone(wedge.WithClient(plainContext{req.Context()}, client))
+	in.RequestURI, in.RemoteAddr = req.URL.RequestURI(), loopback.String()
+	if in.Host == "" {
+		in.Host = req.URL.Host
+	}
+	in.Proto, in.ProtoMajor, in.ProtoMinor, in.Close = "HTTP/1.1", 1, 1, false
+	if in.Body == nil {
+		in.Body = http.NoBody
+	}
+	in.Header.Add("Cdn-Loop", cdnLoop)
+	w := &internalWriter{req: req, header: http.Header{}, begun: make(chan struct{})}
+	w.body, w.pipe = io.Pipe()
+	go func() {
+		defer done()
+		defer w.end()
+		handler.ServeHTTP(w, in)
+		w.whole = true
+	}()
+	select {
+	case <-w.begun:
+		return w.resp, nil
+	case <-req.Context().Done():
+		w.body.CloseWithError(context.Cause(req.Context()))
+		return nil, context.Cause(req.Context())
+	}
+}
+
+// loopback stands for the client of a service that another calls.
+var loopback = netip.MustParseAddrPort("127.0.0.1:0")
+
+// internalWriter makes an http.Response of what a handler writes.
+type internalWriter struct {
+	req    *http.Request
+	header http.Header
+	once   sync.Once
+	begun  chan struct{} // closed when resp is set
+	resp   *http.Response
+	body   *io.PipeReader
+	pipe   *io.PipeWriter
+	whole  bool // the handler has returned, and not panicked
+}
+
+// Header implements http.ResponseWriter.
+func (w *internalWriter) Header() http.Header { return w.header }
+
+// WriteHeader implements http.ResponseWriter.
+func (w *internalWriter) WriteHeader(status int) {
+	if status < 200 {
+		return // nobody waits for hints
+	}
+	w.once.Do(func() {
+		h := w.header.Clone()
+		for name, values := range h {
+			if values == nil { // how a handler says that net/http is to add none
+				delete(h, name)
+			}
+		}
+		if h["Date"] == nil {
+			h.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+		}
+		w.resp = &http.Response{Status: strconv.Itoa(status) + " " + http.StatusText(status), StatusCode: status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+			Header: h, Request: w.req, Body: w.body, ContentLength: -1}
+		if n, ok := parseInt(h.Get("Content-Length")); ok {
+			w.resp.ContentLength = n
+		}
+		if w.req.Method == http.MethodHead || status == http.StatusNoContent || status == http.StatusNotModified {
+			w.resp.Body = http.NoBody
+			w.body.Close()
+		}
+		close(w.begun)
+	})
+}
+
+// Write implements http.ResponseWriter. It waits for whoever reads.
+func (w *internalWriter) Write(b []byte) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	if w.resp.Body == http.NoBody {
+		return len(b), nil
+	}
+	return w.pipe.Write(b)
+}
+
+// Flush implements http.Flusher.
+func (w *internalWriter) Flush() { w.WriteHeader(http.StatusOK) }
+
+// end ends the response, broken off if the handler panicked.
+func (w *internalWriter) end() {
+	if p := recover(); p != nil && p != http.ErrAbortHandler {
+		w.header = http.Header{}
+		w.WriteHeader(http.StatusInternalServerError)
+	}
+	w.WriteHeader(http.StatusOK)
+	if w.whole {
+		w.pipe.Close()
+	} else {
+		w.pipe.CloseWithError(io.ErrUnexpectedEOF)
+	}
+}

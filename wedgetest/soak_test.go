@@ -281,6 +281,17 @@ func (n *soakNode) metrics() (map[string]float64, error) {
 	return m, nil
 }
 
+// stacks returns where the node's goroutines are.
+func (n *soakNode) stacks() string {
+	resp, err := n.client.Get("http://" + n.ops + "/debug/pprof/goroutine?debug=1")
+	if err != nil {
+		return err.Error()
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	return string(b)
+}
+
 // usage is what a process uses; zero where there is no /proc.
 type usage struct {
 	resident float64 // MiB
@@ -440,7 +451,7 @@ func (s *soak) excuse(ctx context.Context, n *soakNode, a *ask, err error, count
 		s.killed.Add(1)
 	case ctx.Err() != nil:
 	case errors.As(err, &late) && late.Timeout():
-		s.fail("%s %s: no answer within %v: %v", a.Method, a.page.url(), maxAnswer, err)
+		s.fail("%s %s: no answer within %v: %v\n%s", a.Method, a.page.url(), maxAnswer, err, n.stacks())
 	default:
 		if count.Add(1); count == &s.cut {
 			s.fail("%s %s: no answer: %v", a.Method, a.page.url(), err)
@@ -708,7 +719,7 @@ func (s *soak) end() {
 	}
 	s.t.Logf("before: %v, %v goroutines; after: %v, %v goroutines; %.0f MiB resident at most", n.idle, n.goroutines, left, goroutines, s.peak)
 	if left.files > n.idle.files+maxLeftOver || goroutines > n.goroutines+maxLeftOver {
-		s.t.Errorf("a quiet node has %v, %v goroutines; before its first request it had %v, %v", left, goroutines, n.idle, n.goroutines)
+		s.t.Errorf("a quiet node has %v, %v goroutines; before its first request it had %v, %v\n%s", left, goroutines, n.idle, n.goroutines, n.stacks())
 	}
 	s.account(n)
 	for _, name := range []string{"front_hits", "cache_hits", "cache_stale", "cache_collapsed", "cache_evicted", "cache_disk_hits", "cache_disk_writes", "cache_disk_evicted"} {

@@ -105,6 +105,7 @@ type internalWriter struct {
 	resp   *http.Response
 	body   *io.PipeReader
 	pipe   *io.PipeWriter
+	empty  bool // the response has no body
 	whole  bool // the handler has returned, and not panicked
 }
 
@@ -132,7 +133,7 @@ func (w *internalWriter) WriteHeader(status int) {
 			w.resp.ContentLength = n
 		}
 		if w.req.Method == http.MethodHead || status == http.StatusNoContent || status == http.StatusNotModified {
-			w.resp.Body = http.NoBody
+			w.resp.Body, w.empty = http.NoBody, true
 			w.body.Close()
 		}
 		close(w.begun)
@@ -142,7 +143,7 @@ func (w *internalWriter) WriteHeader(status int) {
 // Write implements http.ResponseWriter. It waits for whoever reads.
 func (w *internalWriter) Write(b []byte) (int, error) {
 	w.WriteHeader(http.StatusOK)
-	if w.resp.Body == http.NoBody {
+	if w.empty { // resp is another's by now
 		return len(b), nil
 	}
 	return w.pipe.Write(b)

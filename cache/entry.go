@@ -242,8 +242,13 @@ func (e *entry) leastUsed() *object {
 
 // supersede takes out what o, which is whole now, replaces: what would have answered its request.
 func (e *entry) supersede(o *object, fields http.Header) {
+	before := true // it came before o, which may have been asked for at the same moment
 	for _, old := range slices.Clone(e.objects) {
-		if old != o && old.matches(fields) && !old.sameParts(o) && old.asked() <= o.asked() {
+		if old == o {
+			before = false
+			continue
+		}
+		if old.matches(fields) && !old.sameParts(o) && (old.asked() < o.asked() || before && old.asked() == o.asked()) {
 			e.remove(old)
 		}
 	}

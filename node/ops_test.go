@@ -34,6 +34,10 @@ func TestOps(t *testing.T) {
 	if got := fetchText(t, ops+"/readyz"); got != "ready\n" {
 		t.Error(got)
 	}
+	eventually(t, "the page is stored, and its readers counted", func() bool {
+		_, stored := n.cache.Used()
+		return stored == 1 && n.front.Stats().Status[2] == 3
+	})
 	got := fetchText(t, ops+"/metrics")
 	for _, line := range []string{"wedge_cache_misses_total 1", "wedge_cache_hits_total 2", "wedge_cache_memory_objects 1",
 		"wedge_backend_requests_total 1", `wedge_front_responses_total{class="2xx"} 3`, "go_goroutines "} {

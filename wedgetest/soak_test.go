@@ -710,7 +710,7 @@ func (s *soak) end() {
 	for began := time.Now(); time.Since(began) < 15*time.Second; time.Sleep(50 * time.Millisecond) {
 		m, err := n.metrics()
 		if err != nil {
-			s.t.Fatalf("metrics: %v", err)
+			s.t.Fatalf("metrics: %v\n%s", err, n.stacks())
 		}
 		left, goroutines = n.usage(), m["go_goroutines"]
 		if left.files <= n.idle.files+maxLeftOver && goroutines <= n.goroutines+maxLeftOver && m["wedge_front_requests_in_flight"] == 0 {

@@ -22,7 +22,7 @@ var errGone = errors.New("the body is no longer kept from its start")
 // A spool is a body that may be read, from any place and by any number of readers, while it is
 // still being written by one writer. One that is whole, and in memory in one piece, is little more than its bytes.
 type spool struct {
-	mu   sync.Mutex
+	mu   sync.Mutex // a leaf: nothing else is locked under it
 	size int64  // bytes written
 	only []byte // all of it, if long is nil
 	long *long
@@ -234,12 +234,12 @@ func (s *spool) finish(trailer http.Header) {
 
 // open returns a reader of n bytes from offset from; n < 0: to the end.
 func (s *spool) open(ctx context.Context, from, n int64) (*spoolReader, error) {
+	if l := s.lying(); l != nil { // not with s.mu held: it takes the disk's lock, and reads
+		return s.openOnDisk(ctx, l, from, n)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.long
-	if l != nil && l.disk != nil {
-		return s.openOnDisk(ctx, from, n)
-	}
 	if l != nil && l.large && l.first > 0 {
 		return nil, errGone
 	}
@@ -254,8 +254,8 @@ func (s *spool) open(ctx context.Context, from, n int64) (*spoolReader, error) {
 }
 
 // openOnDisk is open for a body that lies on disk. It fails with errGone if that cannot be read.
-func (s *spool) openOnDisk(ctx context.Context, from, n int64) (*spoolReader, error) {
-	d, err := s.long.disk.open(from)
+func (s *spool) openOnDisk(ctx context.Context, l *lying, from, n int64) (*spoolReader, error) {
+	d, err := l.open(from)
 	if err != nil {
 		return nil, err
 	}

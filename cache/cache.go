@@ -210,7 +210,7 @@ func (x *exchange) attempt() (*http.Response, error) {
 		}
 		return nil, context.Cause(x.req.Context())
 	}
-	if f.dead && f.obj == nil && f.err == nil { // what was to be validated was purged, or is unknown
+	if f.dead && f.obj == nil && f.err == nil && !(leader && f.rest != nil) { // what was to be validated was purged, or is unknown
 		x.plain = true
 		return nil, nil
 	}

@@ -204,3 +204,39 @@ func TestNoSlice(t *testing.T) {
 		}
 	}
 }
+
+// closing tells when a body is closed.
+type closing struct {
+	io.ReadCloser
+	open *atomic.Int64
+}
+
+func (c closing) Close() error {
+	c.open.Add(-1)
+	return c.ReadCloser.Close()
+}
+
+// TestSlicedPurgedOnItsWay: a large file that was purged while its answer came is its leader's all the same, who closes it.
+func TestSlicedPurgedOnItsWay(t *testing.T) {
+	l := newLibrary(100_000)
+	c := New(withDisk(Config{Next: l, MaxObject: 8 << 10}))
+	var open atomic.Int64
+	fine := l.answer
+	l.answer = func(n int64, req *http.Request) (*http.Response, error) {
+		resp, err := fine(n, req)
+		open.Add(1)
+		resp.Body = closing{resp.Body, &open}
+		if n == 1 {
+			if err := c.Purge(wedge.Purge{Service: "shop", Keys: []string{"film"}}); err != nil {
+				t.Error(err)
+			}
+		}
+		return resp, err
+	}
+	if g := get(c, context.Background(), film); g.err != nil || g.body != string(*l.text.Load()) {
+		t.Error(len(g.body), g.err)
+	}
+	if open.Load() != 0 || l.fetches.Load() != 1 {
+		t.Errorf("%d bodies were never closed, of %d", open.Load(), l.fetches.Load())
+	}
+}

@@ -23,8 +23,8 @@ var errGone = errors.New("the body is no longer kept from its start")
 // still being written by one writer. One that is whole, and in memory in one piece, is little more than its bytes.
 type spool struct {
 	mu   sync.Mutex // a leaf: nothing else is locked under it
-	size int64  // bytes written
-	only []byte // all of it, if long is nil
+	size int64      // bytes written
+	only []byte     // all of it, if long is nil
 	long *long
 }
 

@@ -189,7 +189,7 @@ func TestDowngrade(t *testing.T) {
 	}
 	// A length that is not that of the body ends the stream; the origin has seen one request at most.
 	for _, length := range []int{0, 5, len(hidden) + 1} {
-		if a := s.ask2(t, hidden, append(pseudo("POST", "/post"), "content-length", fmt.Sprint(length))...); strings.HasPrefix(a.status, "2") {
+		if a := s.ask2(t, hidden, append(pseudo("POST", "/post"), "content-length", fmt.Sprint(length))...); length > 0 && strings.HasPrefix(a.status, "2") { // to one without content the answer may be there before the surplus
 			t.Errorf("length %d of %d: got %s", length, len(hidden), a.status)
 		}
 	}

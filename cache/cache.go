@@ -218,7 +218,7 @@ func (x *exchange) attempt() (*http.Response, error) {
 		defer f.release()
 		return x.land(f, true)
 	}
-	if f.err == nil && (f.obj == nil || f.dead || f.own || !f.obj.matches(x.req.Header)) {
+	if f.err == nil && (f.obj == nil || f.dead || f.own || !f.obj.answers(x.req.Header, x.ranges)) {
 		return nil, nil
 	}
 	x.c.stats.Collapsed.Add(1)
@@ -238,7 +238,7 @@ func (x *exchange) look() (resp *http.Response, f *flight, leader bool, err erro
 	}
 	switch d := decide(x.req, fresh, x.pol); d {
 	case hit, revalidate:
-		if d == revalidate && o.body.whole() && e.joinable(x.req.Header) == nil {
+		if d == revalidate && o.body.whole() && e.joinable(x.req.Header, x.ranges) == nil {
 			f := c.newFlight(e, x.validating(e, o), x.req.Header, o, x.pol, true)
 			f.asks = true
 			go f.background()
@@ -315,7 +315,7 @@ func (x *exchange) flight(e *entry, o *object) (f *flight, leader bool) {
 	}
 	pass := e.passes(c.cfg.Now()) || o == nil && req.Header["Authorization"] != nil
 	alone := pass || req.Method == http.MethodHead && (o == nil || !o.is(validator)) || len(x.ranges) > 0 && o == nil
-	if f := e.joinable(req.Header); f != nil && !pass && x.tries < maxTries {
+	if f := e.joinable(req.Header, x.ranges); f != nil && !pass && x.tries < maxTries {
 		return f, false
 	}
 	out, asks := withoutConditions(req), false

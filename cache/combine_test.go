@@ -8,7 +8,10 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -65,5 +68,43 @@ func TestPartsAddUp(t *testing.T) {
 			}
 		}
 		c.drained(t)
+	}
+}
+
+// TestPartValidated: who comes while a part is validated gets what was asked for, whatever the origin says.
+func TestPartValidated(t *testing.T) {
+	const old, other = "0123456789abcdefghij", "ABCDEFGHIJKLMNOPQRST"
+	for _, after := range []string{old, other} {
+		synctest.Test(t, func(t *testing.T) {
+			text := old
+			o := &farOrigin{answer: func(_ int64, req *http.Request) (*http.Response, error) {
+				time.Sleep(slow)
+				w := httptest.NewRecorder()
+				w.Header().Set("Etag", `"`+text+`"`)
+				w.Header().Set("Cache-Control", "max-age=1")
+				http.ServeContent(w, req, "a.txt", time.Time{}, strings.NewReader(text))
+				resp := w.Result()
+				resp.ContentLength = int64(w.Body.Len())
+				return resp, nil
+			}}
+			c := newLab(o, Config{})
+			wantBody(t, get(c, context.Background(), page, "Range: bytes=4-9"), old[4:10])
+			text = after
+			time.Sleep(2 * time.Second)
+			var w sync.WaitGroup
+			for _, r := range [][2]int{{4, 9}, {0, 19}, {5, 8}, {12, 15}, {2, 6}} {
+				w.Go(func() {
+					time.Sleep(slow / 4 * time.Duration(min(1, r[0]^4))) // the first leads
+					g := got{}
+					if r == [2]int{0, 19} {
+						g = get(c, context.Background(), page)
+					} else if g = get(c, context.Background(), page, fmt.Sprintf("Range: bytes=%d-%d", r[0], r[1])); g.header.Get("Content-Range") != fmt.Sprintf("bytes %d-%d/20", r[0], r[1]) {
+						t.Errorf("%v: %d %v", r, g.status, g.header)
+					}
+					wantBody(t, g, after[r[0]:r[1]+1])
+				})
+			}
+			w.Wait()
+		})
 	}
 }

@@ -189,7 +189,7 @@ func (e *entry) vary() string {
 func (e *entry) match(c *Cache, service string, h http.Header, wanted []byteRange) (best *object) {
 	for i := len(e.objects) - 1; i >= 0; i-- {
 		o := e.objects[i]
-		if !o.matches(h) || o.part() != nil && !o.part().covers(wanted) {
+		if !o.answers(h, wanted) {
 			continue
 		}
 		if c.dead(o, service) {
@@ -205,6 +205,11 @@ func (e *entry) match(c *Cache, service string, h http.Header, wanted []byteRang
 		}
 	}
 	return best
+}
+
+// answers reports whether o is for a request with these fields that wants these ranges, or all.
+func (o *object) answers(h http.Header, wanted []byteRange) bool {
+	return o.matches(h) && (o.part() == nil || o.part().covers(wanted))
 }
 
 // covers reports whether the part holds all of the one range that is wanted.
@@ -277,14 +282,17 @@ func (e *entry) purgedSince(c *Cache, o *object, service string) bool {
 	return e.purged().hard > o.seq || c.dead(o, service)
 }
 
-// joinable returns a flight whose response a request with these fields may wait for. Whether it was
-// purged meanwhile by a surrogate key shows when it lands.
-func (e *entry) joinable(h http.Header) *flight {
+// joinable returns a flight whose response a request with these fields and ranges may wait for. Whether it was
+// purged meanwhile by a surrogate key shows when it lands. One that validates a part brings that part.
+func (e *entry) joinable(h http.Header, wanted []byteRange) *flight {
 	if e.traffic == nil {
 		return nil
 	}
 	vary := e.vary()
 	for _, f := range e.traffic.flights {
+		if f.base != nil && f.base.part() != nil && !f.base.part().covers(wanted) {
+			continue
+		}
 		if !f.guest && variant(vary, f.fields) == variant(vary, h) && e.purged().hard <= f.seq {
 			return f
 		}

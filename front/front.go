@@ -36,6 +36,7 @@ type Front struct {
 	draining atomic.Bool
 	// unparking is set once connections that wait between hits are to be closed.
 	unparking atomic.Bool
+	turns     turnstile
 	ready     chan struct{}
 	over      chan struct{} // closed when no more connections are handed to the servers
 
@@ -180,6 +181,7 @@ func (f *Front) drain(cancel context.CancelCauseFunc, patience time.Duration) {
 	f.h2.Close()
 	f.closeConns(func(*rawConn) bool { return true })
 	until(context.Background(), cutGrace, func() bool { return f.stats.inFlight.Load() == 0 })
+	f.turns.close()
 }
 
 // until looks at cond, less and less often, until it holds, ctx ends or limit has passed.

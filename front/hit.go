@@ -27,6 +27,7 @@ type Answer struct {
 // readHits is Read at the beginning of a message, while no request is being served.
 func (c *h1Conn) readHits(p []byte) (n int, err error) {
 	f := c.info.raw.front
+	var turn chan struct{}
 	for idleSet := (time.Time{}); ; {
 		if n, err = c.fill(p); n == 0 || err != nil {
 			return n, err
@@ -48,6 +49,12 @@ func (c *h1Conn) readHits(p []byte) (n int, err error) {
 		}
 		if c.info.parked.Store(true); f.unparking.Load() {
 			return 0, io.EOF
+		}
+		if f.turns.others(c, now) {
+			if turn == nil {
+				turn = make(chan struct{}, 1)
+			}
+			f.turns.pass(turn)
 		}
 	}
 }

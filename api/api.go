@@ -3,6 +3,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/wedge-cloud/wedge"
@@ -162,11 +164,40 @@ func (s *Server) missing(c *call) (any, error) {
 	if err := c.read(&m); err != nil {
 		return nil, err
 	}
-	m.Digests = slices.DeleteFunc(m.Digests, s.Control.Chunks.Has)
-	if m.Digests == nil {
-		m.Digests = []control.Digest{}
+	missing, err := s.notThere(c.Context(), m.Digests)
+	return Missing{missing}, err
+}
+
+// lookups is how many chunks are looked for at once.
+const lookups = 16
+
+// notThere returns which of these chunks are not there.
+func (s *Server) notThere(ctx context.Context, digests []control.Digest) (missing []control.Digest, err error) {
+	missing = []control.Digest{}
+	var w sync.WaitGroup
+	var mu sync.Mutex
+	slots := make(chan struct{}, lookups)
+	seen := map[control.Digest]bool{}
+	for _, d := range digests {
+		if seen[d] || !d.Valid() {
+			continue
+		}
+		seen[d] = true
+		slots <- struct{}{}
+		w.Go(func() {
+			defer func() { <-slots }()
+			has, e := s.Control.Chunks.Has(ctx, d)
+			mu.Lock()
+			defer mu.Unlock()
+			if e != nil {
+				err = e // one is enough
+			} else if !has {
+				missing = append(missing, d)
+			}
+		})
 	}
-	return m, nil
+	w.Wait()
+	return missing, err
 }
 
 func (s *Server) keep(c *call) (any, error) {
@@ -174,7 +205,11 @@ func (s *Server) keep(c *call) (any, error) {
 	if err != nil {
 		return nil, &wedge.Error{Op: "read chunk", Kind: wedge.Invalid, Err: err}
 	}
-	return struct{}{}, s.Control.Chunks.KeepPacked(control.Digest(c.PathValue("digest")), b)
+	d := control.Digest(c.PathValue("digest"))
+	if err := control.CheckPacked(d, b); err != nil {
+		return nil, err
+	}
+	return struct{}{}, s.Control.Chunks.Put(c.Context(), d, b)
 }
 
 // NewVersion asks for a version of a service.
@@ -194,17 +229,17 @@ func (s *Server) newVersion(c *call) (any, error) {
 	if err := want.Artifact.Check(); err != nil {
 		return nil, err
 	}
-	for _, p := range want.Artifact.Parts {
-		for _, chunk := range p.Chunks {
-			if !s.Control.Chunks.Has(chunk.Digest) {
-				return nil, &wedge.Error{Op: "make version", What: c.PathValue("name"), Kind: wedge.Conflict, Err: fmt.Errorf("chunk %s of %s is not here", chunk.Digest, p.Name), Hint: "Upload what POST /v1/chunks/missing names, and ask again."}
-			}
-		}
+	missing, err := s.notThere(c.Context(), want.Artifact.Digests())
+	if err != nil {
+		return nil, err
+	}
+	if len(missing) > 0 {
+		return nil, &wedge.Error{Op: "make version", What: c.PathValue("name"), Kind: wedge.Conflict, Err: fmt.Errorf("chunk %s is not here", missing[0]), Hint: "Upload what POST /v1/chunks/missing names, and ask again."}
 	}
 	ev, err := s.Control.Decide(c.Context(), c.by, c.key, func(st *control.State) (control.Event, error) {
 		return st.NewVersion(c.PathValue("name"), want.Comment, want.Artifact)
 	})
-	if err != nil {
+	if err != nil && err != control.ErrSame {
 		return nil, err
 	}
 	return s.see(func(st *control.State) any { return st.Services[ev.Service].Version(ev.Version) }), nil
@@ -375,11 +410,8 @@ func (s *Server) addPoP(c *call) (any, error) {
 	if err := c.read(&want); err != nil {
 		return nil, err
 	}
-	secret := ""
-	_, err := s.Control.Decide(c.Context(), c.by, "", func(st *control.State) (ev control.Event, err error) {
-		secret, ev, err = st.NewMember(want.Name)
-		return ev, err
-	})
+	secret := control.NewJoinSecret()
+	_, err := s.Control.Decide(c.Context(), c.by, "", func(st *control.State) (control.Event, error) { return st.NewMember(want.Name, secret) })
 	return Secret{want.Name, secret}, err
 }
 
@@ -397,8 +429,9 @@ type Join struct {
 
 // Joined is what a member needs.
 type Joined struct {
-	Pass string `json:"pass"`
-	Core string `json:"core"` // host:port for its link
+	Pass  string   `json:"pass,omitempty"`
+	URLs  []string `json:"urls"`            // of the core's servers, for its link
+	Print string   `json:"print,omitempty"` // SHA-256 of their certificate, in hex; "": they are known as others are
 }
 
 func (s *Server) join(c *call) (any, error) {

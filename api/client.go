@@ -79,16 +79,7 @@ const uploads = 4
 
 // Upload sends those chunks that the server does not have, and returns how many that were, and their bytes as sent.
 func (c *Client) Upload(ctx context.Context, a *control.Artifact, chunks *control.Chunks) (n int, size int64, err error) {
-	var m Missing
-	seen := map[control.Digest]bool{}
-	for _, p := range a.Parts {
-		for _, chunk := range p.Chunks {
-			if !seen[chunk.Digest] {
-				seen[chunk.Digest] = true
-				m.Digests = append(m.Digests, chunk.Digest)
-			}
-		}
-	}
+	m := Missing{a.Digests()}
 	if err := c.post(ctx, "/v1/chunks/missing", "", m, &m); err != nil {
 		return 0, 0, err
 	}

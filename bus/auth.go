@@ -20,6 +20,25 @@ import (
 // Keys are a core's own, with which it signs passes.
 type Keys struct {
 	operator, account, system nkeys.KeyPair
+
+	issuer string // the account's public key, if account is one of its signing keys
+}
+
+// AccountKeys reads the key of an account at a NATS that is run apart from Wedge, from a file with its seed. issuer is the account's
+// public key; "": the seed is its own.
+func AccountKeys(file, issuer string) (*Keys, error) {
+	k, err := openKey(file, func() (nkeys.KeyPair, error) { return nil, errors.New("there is no such file") })
+	if err != nil {
+		return nil, err
+	}
+	own, err := k.PublicKey()
+	if err != nil || !nkeys.IsValidPublicAccountKey(own) || issuer != "" && !nkeys.IsValidPublicAccountKey(issuer) {
+		return nil, &wedge.Error{Op: "open key", What: file, Kind: wedge.Invalid, Err: errors.New("not the key of an account"), Hint: "Its seed begins with SA, its public key with A."}
+	}
+	if issuer == own {
+		issuer = ""
+	}
+	return &Keys{account: k, issuer: issuer}, nil
 }
 
 // Files of a core's keys.
@@ -108,15 +127,18 @@ func (k *Keys) CorePass(public string) (string, error) {
 }
 
 // Pass signs a pass for the PoP of a name: it writes to its own place in logs, says what it does in its own name,
-// and follows everything. A PoP that is in somebody else's hands can lie about itself and no other.
-func (k *Keys) Pass(pop, public string, logs ...*Log) (string, error) {
+// follows all logs, and takes from shelves. A PoP that is in somebody else's hands can lie about itself and no other.
+func (k *Keys) Pass(pop, public string, logs []*Log, shelves []*Shelf) (string, error) {
 	if !nkeys.IsValidPublicUserKey(public) {
 		return "", &wedge.Error{Op: "sign pass", What: pop, Kind: wedge.Invalid, Err: errors.New("not a public key")}
 	}
 	c := jwt.NewUserClaims(public)
 	c.Name = pop
-	c.Pub.Allow = jwt.StringList{"now.*", "applied.*." + pop, "pop." + pop, "runs." + pop, "chunk"}
+	c.Pub.Allow = jwt.StringList{"now.*", "applied.*." + pop, "pop." + pop, "runs." + pop}
 	c.Sub.Allow = jwt.StringList{"now.*", "applied.>", "pop.*", "tail.>", "head.*", inbox(pop) + ".>"}
+	for _, s := range shelves {
+		c.Pub.Allow.Add("$JS.API.DIRECT.GET."+s.Name, "$JS.API.STREAM.MSG.GET."+s.Name)
+	}
 	for _, g := range logs {
 		c.Pub.Allow.Add("$JS.API.STREAM.INFO."+g.Name, "$JS.API.DIRECT.GET."+g.Name, "$JS.API.STREAM.MSG.GET."+g.Name)
 		if !g.Core {
@@ -127,6 +149,7 @@ func (k *Keys) Pass(pop, public string, logs ...*Log) (string, error) {
 }
 
 func (k *Keys) sign(c *jwt.UserClaims) (string, error) {
+	c.IssuerAccount = k.issuer
 	pass, err := c.Encode(k.account)
 	if err != nil {
 		return "", &wedge.Error{Op: "sign pass", What: c.Name, Kind: wedge.Internal, Err: err}

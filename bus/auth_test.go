@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"errors"
 	"net"
 	"path/filepath"
 	"strings"
@@ -55,8 +56,13 @@ func TestPasses(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := errors.Join(own.KeepShelf(t.Context(), things, 1), own.Put(t.Context(), things, "a", []byte("thing"))); err != nil {
+		t.Fatal(err)
+	}
 	popPass := func(name string) func(string) (string, error) {
-		return func(public string) (string, error) { return keys.Pass(name, public, ops, catalog) }
+		return func(public string) (string, error) {
+			return keys.Pass(name, public, []*Log{ops, catalog}, []*Shelf{things})
+		}
 	}
 	lhrMember := member("lhr", popPass("lhr"))
 	lhr, nrt := link("lhr", lhrMember), link("nrt", member("nrt", popPass("nrt")))
@@ -89,6 +95,10 @@ func TestPasses(t *testing.T) {
 		t.Error(err)
 	}
 
+	if b, err := nrt.Get(ctx, things, "a"); err != nil || string(b) != "thing" {
+		t.Errorf("took %q, %v", b, err)
+	}
+
 	// What it may not.
 	short, stopShort := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer stopShort()
@@ -101,6 +111,8 @@ func TestPasses(t *testing.T) {
 			_, err := nrt.Append(ctx, catalog, "control", 0, []byte("forged"))
 			return err
 		},
+		"a shelf":         func(ctx context.Context) error { return nrt.Put(ctx, things, "a", []byte("forged")) },
+		"a shelf's thing": func(ctx context.Context) error { return nrt.Drop(ctx, things, "a") },
 		"a log's removal": func(ctx context.Context) error {
 			return nrt.askAPI(ctx, "STREAM.DELETE.OPS", struct{}{}, new(struct{}))
 		},
@@ -129,7 +141,7 @@ func TestPasses(t *testing.T) {
 		t.Fatal(err)
 	}
 	none := link("xyz", nil)
-	foreign := link("abc", member("abc", func(public string) (string, error) { return others.Pass("abc", public, ops) }))
+	foreign := link("abc", member("abc", func(public string) (string, error) { return others.Pass("abc", public, []*Log{ops}, nil) }))
 	if err := core.Expel([]string{lhrMember.Public()}); err != nil {
 		t.Fatal(err)
 	}

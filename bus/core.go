@@ -21,13 +21,15 @@ type CoreConfig struct {
 	Name    string   // of the server, unique in the fleet; "": core
 	Dir     string   // where logs lie, this server's alone
 	Listen  string   // host:port for links from outside the process; "": none
-	Cluster string   // host:port for the other servers of a cluster; "": it is alone
-	Peers   []string // host:port of the cluster's servers
+	Public  string   // host:port where links from outside reach it; "": Listen
+	Cluster string   // host:port for the core's other servers; "": it is alone
+	Peers   []string // host:port of all of the core's servers; each has the same
 	Log     *slog.Logger
 
 	Keys     *Keys       // with which passes are signed; nil: everybody gets in
 	Expelled []string    // public keys whose passes are of no use any more
 	TLS      *tls.Config // for Listen; nil: none
+	PeersTLS *tls.Config // for Cluster, both ways; nil: none
 }
 
 // Core is an embedded server that keeps the fleet's logs. Which logs there are is for links to say, see
@@ -90,8 +92,9 @@ func (cfg *CoreConfig) options() (*server.Options, error) {
 	if cfg.TLS != nil {
 		o.TLSConfig, o.TLSTimeout = cfg.TLS, 5
 	}
+	o.ClientAdvertise = cfg.Public
 	if cfg.Cluster != "" {
-		o.Cluster.Name = "core"
+		o.Cluster.Name, o.Cluster.TLSConfig, o.Cluster.TLSTimeout = "core", cfg.PeersTLS, 5
 		if o.Cluster.Host, o.Cluster.Port, err = hostPort(cfg.Cluster); err != nil {
 			return nil, err
 		}

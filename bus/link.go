@@ -33,12 +33,14 @@ const (
 type LinkConfig struct {
 	Name string                                  // of the node, for the core's operator
 	Dial func(context.Context) (net.Conn, error) // to a core
-	URLs []string                                // of an external NATS, instead of Dial
+	URLs []string                                // of the core's servers, instead of Dial; one will do, for it names the others
 	Log  *slog.Logger
 
 	Member *Member     // with its pass; nil: the core lets everybody in
 	PoP    string      // whose it is; "": a core's
-	TLS    *tls.Config // for URLs; nil: none
+	TLS    *tls.Config // for URLs; nil: as they say
+
+	Learned func(urls []string) // told of the core's servers, now and then; nil: nobody is
 }
 
 // Link is a connection to the core that comes back by itself, for as long as it takes. All of its methods
@@ -57,25 +59,31 @@ func Connect(cfg LinkConfig) (*Link, error) {
 		cfg.Log = slog.Default()
 	}
 	l := &Link{cfg: cfg, came: make(chan struct{})}
-	var refused atomic.Pointer[string] // what was said last: it is said again with each try
+	var said atomic.Pointer[string] // last: each try says it again
+	say := func(what string, err error) {
+		if last, why := said.Load(), err.Error(); last == nil || *last != why {
+			said.Store(&why)
+			cfg.Log.Warn(what, "link", cfg.Name, "err", err)
+		}
+	}
 	opts := nats.Options{
 		Name: cfg.Name, Servers: cfg.URLs, AllowReconnect: true, MaxReconnect: -1, RetryOnFailedConnect: true, Timeout: askTimeout,
 		IgnoreAuthErrorAbort: true, // a pass may be good again
 		CustomReconnectDelayCB: func(tries int) time.Duration {
 			return min(reconnectWait*time.Duration(1+tries/8), mostWait) + rand.N(reconnectWait)
 		},
-		IgnoreDiscoveredServers: true,
+		IgnoreDiscoveredServers: cfg.Dial != nil,
 		ReconnectBufSize:        -1, // what cannot be sent fails: outboxes keep it, and nothing waits unseen
 		InboxPrefix:             inbox(cfg.PoP),
 		PingInterval:            pingInterval, MaxPingsOut: pingsOut, SubChanLen: 64 << 10,
-		ConnectedCB: func(*nats.Conn) { l.isUp() }, ReconnectedCB: func(*nats.Conn) { l.isUp() },
+		ReconnectErrCB: func(_ *nats.Conn, err error) { say("the core cannot be reached", err) },
+		ConnectedCB:    l.isUp, ReconnectedCB: l.isUp, DiscoveredServersCB: l.learn,
 		DisconnectedErrCB: func(_ *nats.Conn, err error) { l.isDown(err) },
 		AsyncErrorCB: func(_ *nats.Conn, s *nats.Subscription, err error) {
 			if errors.Is(err, nats.ErrSlowConsumer) {
 				cfg.Log.Warn("the bus dropped messages, which will be read again", "err", err)
-			} else if last, why := refused.Load(), err.Error(); last == nil || *last != why {
-				refused.Store(&why)
-				cfg.Log.Warn("the core refuses something", "link", cfg.Name, "err", err)
+			} else {
+				say("the core refuses something", err)
 			}
 		},
 	}
@@ -94,7 +102,7 @@ func Connect(cfg LinkConfig) (*Link, error) {
 		return nil, &wedge.Error{Op: "connect to the core", Kind: wedge.Invalid, Err: err}
 	}
 	if l.nc.IsConnected() {
-		l.isUp()
+		l.isUp(l.nc)
 	}
 	return l, nil
 }
@@ -111,7 +119,15 @@ func (d dialer) Dial(string, string) (net.Conn, error) {
 // SkipTLSHandshake implements nats.CustomDialer: whoever dials sees to that.
 func (d dialer) SkipTLSHandshake() bool { return true }
 
-func (l *Link) isUp() {
+// learn tells of the core's servers.
+func (l *Link) learn(nc *nats.Conn) {
+	if l.cfg.Learned != nil && l.cfg.Dial == nil {
+		l.cfg.Learned(nc.Servers())
+	}
+}
+
+func (l *Link) isUp(nc *nats.Conn) {
+	l.learn(nc)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.up.Swap(true) {
@@ -190,34 +206,3 @@ func pause(ctx context.Context, d time.Duration) error {
 		return context.Cause(ctx)
 	}
 }
-
-// Ask sends a question about a subject to one of those who answer, and returns the answer.
-func (l *Link) Ask(ctx context.Context, subject string, question []byte) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	m, err := l.nc.RequestWithContext(ctx, subject, question)
-	if err != nil {
-		return nil, unavailable("ask", subject, err)
-	}
-	return m.Data, nil
-}
-
-// Answer calls f with each question about a subject, from goroutines of its own but for a few at a time, and sends what it
-// returns, until stop is called.
-func (l *Link) Answer(subject string, f func(question []byte) []byte) (stop func(), err error) {
-	slots := make(chan struct{}, answering)
-	s, err := l.nc.QueueSubscribe(subject, "answer", func(m *nats.Msg) {
-		slots <- struct{}{}
-		go func() {
-			defer func() { <-slots }()
-			_ = m.Respond(f(m.Data)) // who asked asks again
-		}()
-	})
-	if err != nil {
-		return nil, err
-	}
-	return func() { _ = s.Unsubscribe() }, nil
-}
-
-// answering is how many questions about one subject are answered at once.
-const answering = 16

@@ -43,21 +43,30 @@ const (
 // Keep has the core keep a log, as so many servers' copies. It must be there before anybody writes to it; if it is
 // there already that is fine.
 func (l *Link) Keep(ctx context.Context, g *Log, copies int) error {
-	js, err := jetstream.New(l.nc)
-	if err != nil {
-		return unavailable("keep log", g.Name, err)
-	}
 	size := g.Size
 	if size == 0 {
 		size = -1
 	}
-	_, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+	return l.keep(ctx, jetstream.StreamConfig{
 		Name: g.Name, Subjects: []string{g.subject(">")}, Storage: jetstream.FileStorage, Replicas: copies,
 		MaxAge: g.Keep, MaxBytes: size, Discard: jetstream.DiscardOld, DenyDelete: true, AllowDirect: true,
 		RePublish: &jetstream.RePublish{Source: ">", Destination: g.tail() + ".>"},
 	})
+}
+
+// keepTimeout is for a core of several servers, which agree on a leader first. Who is asked before there is one does not answer.
+const keepTimeout = 5 * time.Second
+
+// keep has the core keep what NATS calls a stream.
+func (l *Link) keep(ctx context.Context, cfg jetstream.StreamConfig) error {
+	ctx, cancel := context.WithTimeout(ctx, keepTimeout)
+	defer cancel()
+	js, err := jetstream.New(l.nc)
+	if err == nil {
+		_, err = js.CreateOrUpdateStream(ctx, cfg)
+	}
 	if err != nil {
-		return unavailable("keep log", g.Name, err)
+		return unavailable("keep", cfg.Name, err)
 	}
 	return nil
 }
@@ -189,30 +198,13 @@ func (l *Link) extent(ctx context.Context, g *Log) (first, last uint64, err erro
 	return max(info.State.First, 1), info.State.Last, nil
 }
 
-// lastOf returns a writer's last entry; its number is 0 if there is none. It asks the server that decides, not
-// one that may lag behind.
+// lastOf returns a writer's last entry; its number is 0 if there is none.
 func (l *Link) lastOf(ctx context.Context, g *Log, writer string) (e wedge.Entry, err error) {
-	var got struct {
-		Message struct {
-			Subject string    `json:"subject"`
-			Seq     uint64    `json:"seq"`
-			Header  string    `json:"hdrs"`
-			Data    []byte    `json:"data"`
-			Time    time.Time `json:"time"`
-		} `json:"message"`
-		Error *apiError `json:"error"`
+	got, err := l.last(ctx, g.Name, g.subject(writer))
+	if err != nil || got.Seq == 0 {
+		return e, err
 	}
-	question := map[string]string{"last_by_subj": g.subject(writer)}
-	if err := l.askAPI(ctx, "STREAM.MSG.GET."+g.Name, question, &got); err != nil {
-		return e, unavailable("read log", g.Name, err)
-	}
-	if got.Error != nil && got.Error.Code == codeNoMessage {
-		return wedge.Entry{}, nil
-	}
-	if got.Error != nil {
-		return e, got.Error.as("read log", g.Name)
-	}
-	raw, err := base64.StdEncoding.DecodeString(got.Message.Header)
+	raw, err := base64.StdEncoding.DecodeString(got.Header)
 	if err != nil {
 		return e, unavailable("read log", g.Name, err)
 	}
@@ -220,8 +212,32 @@ func (l *Link) lastOf(ctx context.Context, g *Log, writer string) (e wedge.Entry
 	if err != nil {
 		return e, unavailable("read log", g.Name, err)
 	}
-	if e, err = g.entry(got.Message.Seq, got.Message.Subject, got.Message.Time, h, got.Message.Data); err != nil {
+	if e, err = g.entry(got.Seq, got.Subject, got.Time, h, got.Data); err != nil {
 		return e, &wedge.Error{Op: "read log", What: g.Name, Kind: wedge.Internal, Err: err}
 	}
 	return e, nil
+}
+
+// kept is a message as the core keeps it.
+type kept struct {
+	Subject string    `json:"subject"`
+	Seq     uint64    `json:"seq"` // 0: there is none
+	Header  string    `json:"hdrs"`
+	Data    []byte    `json:"data"`
+	Time    time.Time `json:"time"`
+}
+
+// last returns what was said last about a subject. It asks the server that decides, not one that may lag behind.
+func (l *Link) last(ctx context.Context, stream, subject string) (m kept, err error) {
+	var got struct {
+		Message kept      `json:"message"`
+		Error   *apiError `json:"error"`
+	}
+	if err := l.askAPI(ctx, "STREAM.MSG.GET."+stream, map[string]string{"last_by_subj": subject}, &got); err != nil {
+		return m, unavailable("read", stream, err)
+	}
+	if got.Error != nil && got.Error.Code != codeNoMessage {
+		return m, got.Error.as("read", stream)
+	}
+	return got.Message, nil
 }

@@ -84,6 +84,20 @@ func (a *Artifact) Size() (n int64) {
 	return n
 }
 
+// Digests names the artifact's chunks, each once.
+func (a *Artifact) Digests() (list []Digest) {
+	seen := map[Digest]bool{}
+	for _, p := range a.Parts {
+		for _, c := range p.Chunks {
+			if !seen[c.Digest] {
+				seen[c.Digest] = true
+				list = append(list, c.Digest)
+			}
+		}
+	}
+	return list
+}
+
 // Check finds what is wrong with an artifact from outside; the error is of kind Invalid.
 func (a *Artifact) Check() error {
 	bad := func(what, why string) error {

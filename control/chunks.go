@@ -71,11 +71,19 @@ func (c *Chunks) Packed(d Digest) ([]byte, error) {
 
 // KeepPacked keeps a chunk that came as it is kept.
 func (c *Chunks) KeepPacked(d Digest, packed []byte) error {
-	b, err := unpacker.DecodeAll(packed, nil)
-	if err != nil || DigestOf(b) != d {
-		return &wedge.Error{Op: "keep chunk", What: string(d), Kind: wedge.Invalid, Err: errors.New("its bytes are not those that its name says")}
+	if err := CheckPacked(d, packed); err != nil {
+		return err
 	}
 	return writeFile(c.file(d), packed)
+}
+
+// CheckPacked finds out whether a chunk that came as it is kept is the one that its name says; if not the error is of kind Invalid.
+func CheckPacked(d Digest, packed []byte) error {
+	b, err := unpacker.DecodeAll(packed, nil)
+	if err != nil || DigestOf(b) != d {
+		return &wedge.Error{Op: "check chunk", What: string(d), Kind: wedge.Invalid, Err: errors.New("its bytes are not those that its name says")}
+	}
+	return nil
 }
 
 func (c *Chunks) open(d Digest, packed []byte) ([]byte, error) {

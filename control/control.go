@@ -24,11 +24,17 @@ type Log interface {
 	Append(ctx context.Context, last uint64, item []byte) (seq uint64, err error)
 }
 
+// Depot has the chunks that versions are made of, for PoPs to fetch.
+type Depot interface {
+	Has(ctx context.Context, d Digest) (bool, error)
+	Put(ctx context.Context, d Digest, packed []byte) error // one that [CheckPacked] has nothing against
+}
+
 // Control decides, and writes down what was decided. It learns of that, as everybody does, by following the catalog, so
 // several may decide at once: of two decisions on the same state one is made again. It is safe for concurrent use.
 type Control struct {
 	Log    Log
-	Chunks *Chunks
+	Chunks Depot
 	Said   *slog.Logger // what makes no sense in the catalog; nil: slog.Default
 	Now    func() time.Time
 
@@ -38,7 +44,7 @@ type Control struct {
 }
 
 // New returns a Control that has followed nothing yet.
-func New(log Log, chunks *Chunks) *Control {
+func New(log Log, chunks Depot) *Control {
 	return &Control{Log: log, Chunks: chunks, Said: slog.Default(), Now: time.Now, state: NewState(), news: make(chan struct{})}
 }
 
@@ -70,45 +76,72 @@ func (c *Control) See(f func(*State)) (changed <-chan struct{}) {
 	return c.news
 }
 
-// maxRetries bounds how often a decision is made anew because others decide, too.
-const maxRetries = 20
+// Bounds of how often a decision is made anew because others decide, too, and of how long one is tried to write down: a core
+// of several servers that has lost one takes up to 15 s to go on.
+const (
+	maxRetries = 20
+	retryTime  = 30 * time.Second
+	retryPause = 250 * time.Millisecond
+)
 
 // Decide has f decide on the state, writes that down in the name of by, and returns it when it is part of the state. A
-// request whose key was used before gets what was decided then.
+// request whose key was used before gets what was decided then. f may be called several times.
 func (c *Control) Decide(ctx context.Context, by, key string, f func(*State) (Event, error)) (Event, error) {
-	for range maxRetries {
-		var ev Event
-		var err error
-		var last uint64
-		known := false
-		c.See(func(s *State) {
-			if ev, known = s.keys[key]; known {
-				return
-			}
-			ev, err = f(s)
-			last = s.Seq
-		})
-		if err != nil || known {
-			return ev, err
-		}
-		ev.By, ev.Key, ev.At = by, key, c.Now().UTC()
-		item, err := json.Marshal(ev)
-		if err != nil {
-			return ev, &wedge.Error{Op: "decide", Kind: wedge.Internal, Err: err}
-		}
-		seq, err := c.Log.Append(ctx, last, item)
-		if wedge.KindOf(err) == wedge.Conflict {
-			if err := c.wait(ctx, last+1); err != nil {
-				return ev, err
-			}
-			continue
-		}
-		if err != nil {
-			return ev, err
-		}
-		return ev, c.wait(ctx, seq)
+	if key == "" {
+		key = newSecret("") // by which this decision is known if nobody hears that it was written down
 	}
-	return Event{}, &wedge.Error{Op: "decide", Kind: wedge.Unavailable, Err: errors.New("too many decide at once"), Hint: "Try again."}
+	began := c.Now()
+	for try := 0; ; {
+		ev, err := c.decide(ctx, by, key, f)
+		switch kind := wedge.KindOf(err); {
+		case err == errConflict && try < maxRetries:
+			try++
+		case err == errConflict:
+			return ev, &wedge.Error{Op: "decide", Kind: wedge.Unavailable, Err: errors.New("too many decide at once"), Hint: "Try again."}
+		case err == nil || kind != wedge.Unavailable || c.Now().Sub(began) > retryTime || ctx.Err() != nil:
+			return ev, err
+		default:
+			select {
+			case <-time.After(retryPause):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// errConflict is how a decision fails because another came first, which is known by now.
+var errConflict = errors.New("another was decided meanwhile")
+
+// decide is one try.
+func (c *Control) decide(ctx context.Context, by, key string, f func(*State) (Event, error)) (ev Event, err error) {
+	var last uint64
+	known := false
+	c.See(func(s *State) {
+		if ev, known = s.keys[key]; known {
+			return
+		}
+		ev, err = f(s)
+		last = s.Seq
+	})
+	if err != nil || known {
+		return ev, err
+	}
+	ev.By, ev.Key, ev.At = by, key, c.Now().UTC()
+	item, err := json.Marshal(ev)
+	if err != nil {
+		return ev, &wedge.Error{Op: "decide", Kind: wedge.Internal, Err: err}
+	}
+	seq, err := c.Log.Append(ctx, last, item)
+	if wedge.KindOf(err) == wedge.Conflict {
+		if err := c.wait(ctx, last+1); err != nil {
+			return ev, err
+		}
+		return ev, errConflict
+	}
+	if err != nil {
+		return ev, err
+	}
+	return ev, c.wait(ctx, seq)
 }
 
 // wait returns when the state has what the entry of that number says.
@@ -161,17 +194,19 @@ func hashOf(secret string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// NewMember decides that a PoP may join, once, with a secret, which is returned and not kept.
-func (s *State) NewMember(name string) (secret string, ev Event, err error) {
+// NewJoinSecret makes a secret with which a PoP may join.
+func NewJoinSecret() string { return newSecret("wdgjoin_") }
+
+// NewMember decides that a PoP may join, once, with a secret, which is not kept.
+func (s *State) NewMember(name, secret string) (ev Event, err error) {
 	p := wedge.PoP{Name: name}
 	if err := p.Check(); err != nil {
-		return "", ev, err
+		return ev, err
 	}
 	if s.Members[name] != nil {
-		return "", ev, &wedge.Error{Op: "add PoP", What: name, Kind: wedge.Exist, Err: errors.New("there is one with this name"), Hint: "Remove it first with: wedge pops remove " + name}
+		return ev, &wedge.Error{Op: "add PoP", What: name, Kind: wedge.Exist, Err: errors.New("there is one with this name"), Hint: "Remove it first with: wedge pops remove " + name}
 	}
-	secret = newSecret("wdgjoin_")
-	return secret, Event{Kind: EventPoP, PoP: name, Hash: hashOf(secret)}, nil
+	return Event{Kind: EventPoP, PoP: name, Hash: hashOf(secret)}, nil
 }
 
 // Join decides that a PoP that has its secret is a member, with this public key. One that is already, with the

@@ -276,7 +276,11 @@ func (s *State) Names() []string { return slices.Sorted(maps.Keys(s.Services)) }
 
 var serviceName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 
-// NewVersion decides on a new version of a service.
+// ErrSame is how a version is not made that would be the same as the newest.
+var ErrSame = errors.New("it is the same as the newest version")
+
+// NewVersion decides on a new version of a service. If the newest one is the same, that is the event's, with ErrSame: whoever deploys
+// again because the first time failed halfway goes on from there.
 func (s *State) NewVersion(service, comment string, a *Artifact) (Event, error) {
 	if !serviceName.MatchString(service) {
 		return Event{}, &wedge.Error{Op: "make version", What: service, Kind: wedge.Invalid, Err: errors.New("not a name for a service"), Hint: "Use up to 63 lower-case letters, digits and dashes."}
@@ -287,6 +291,9 @@ func (s *State) NewVersion(service, comment string, a *Artifact) (Event, error) 
 	n := 1
 	if svc := s.Services[service]; svc != nil {
 		n = len(svc.Versions) + 1
+		if newest := svc.Version(n - 1); newest != nil && newest.Digest == a.Digest() {
+			return Event{Kind: EventVersion, Service: service, Version: newest.Number}, ErrSame
+		}
 	}
 	return Event{Kind: EventVersion, Service: service, Version: n, Artifact: a, Comment: comment}, nil
 }

@@ -23,6 +23,17 @@ type NodeFile struct {
 		Listen string // host:port for PoPs
 		Public string // host:port where they reach it, if that is another
 		API    string // host:port of the control API
+
+		Name    string   // of several servers of a core: each has its own
+		Cluster string   // host:port for the others
+		Peers   []string // host:port of all of them
+
+		NATS struct { // one that is run apart from Wedge
+			URLs            []string
+			ForPoPs         []string `toml:"for_pops"` // other URLs for PoPs
+			Copies          int
+			Account, Issuer string // file with a seed; public key
+		}
 	}
 	Join struct { // with the role pop, where the core is elsewhere
 		Invitation string // what wedge pops add has printed
@@ -69,7 +80,7 @@ func LoadNode(file string) (*NodeFile, error) {
 	}
 	n.check(bad)
 	dir := filepath.Dir(file)
-	for _, path := range []*string{&n.Data, &n.Join.File, &n.HTTPS.Cert, &n.HTTPS.Key} {
+	for _, path := range []*string{&n.Data, &n.Join.File, &n.HTTPS.Cert, &n.HTTPS.Key, &n.Core.NATS.Account} {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(dir, *path)
 		}
@@ -82,6 +93,26 @@ func LoadNode(file string) (*NodeFile, error) {
 		n.Join.Invitation = strings.TrimSpace(string(line))
 	}
 	return &n, errors.Join(faults...)
+}
+
+func (n *NodeFile) checkCore(bad func(why, hint string)) {
+	c := &n.Core
+	switch alone := c.Cluster == ""; {
+	case c.API == "":
+		bad("a core without an API decides nothing", `Write [core] with api = "127.0.0.1:7670".`)
+	case len(c.NATS.URLs) > 0 && (c.Listen != "" || !alone):
+		bad("[core.nats] has the servers, and [core] another", "Leave out listen and cluster, or [core.nats].")
+	case alone != (len(c.Peers) == 0):
+		bad("[core] cluster and peers go together", "")
+	case !alone && (c.Name == "" || c.Listen == ""):
+		bad("one of a core's servers needs a name of its own, and listen", "")
+	case !alone && len(c.Peers) != 3 && len(c.Peers) != 5:
+		bad(fmt.Sprintf("[core] peers names %d servers", len(c.Peers)), "A core has one server, three or five: more than half must be there. All of them name all, themselves too.")
+	case c.NATS.Copies < 0 || c.NATS.Copies > 5:
+		bad("[core.nats] copies is from 1 to 5", "")
+	case c.NATS.Issuer != "" && c.NATS.Account == "":
+		bad("[core.nats] issuer is of no use without account", "")
+	}
 }
 
 func (n *NodeFile) check(bad func(why, hint string)) {
@@ -107,8 +138,8 @@ func (n *NodeFile) check(bad func(why, hint string)) {
 			bad("[join] has both an invitation and a file", "One will do.")
 		}
 	}
-	if n.Has(RoleCore) && n.Core.API == "" {
-		bad("a core without an API decides nothing", `Write [core] with api = "127.0.0.1:7670".`)
+	if n.Has(RoleCore) {
+		n.checkCore(bad)
 	}
 	if len(n.HTTPS.Listen) > 0 && (n.HTTPS.Cert == "" || n.HTTPS.Key == "") {
 		bad("[https] needs cert and key", "They are PEM files.")

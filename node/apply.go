@@ -192,30 +192,23 @@ func (a *applier) fetch(ctx context.Context, art *control.Artifact) (err error) 
 	var w sync.WaitGroup
 	var mu sync.Mutex
 	slots := make(chan struct{}, chunkFetches)
-	asked := map[control.Digest]bool{}
-	for _, p := range art.Parts {
-		for _, c := range p.Chunks {
-			if asked[c.Digest] || a.chunks.Has(c.Digest) {
-				continue
-			}
-			asked[c.Digest] = true
-			slots <- struct{}{}
-			w.Go(func() {
-				defer func() { <-slots }()
-				b, e := a.link.Ask(ctx, chunkSubject, []byte(c.Digest))
-				if e == nil && len(b) == 0 {
-					e = &wedge.Error{Op: "fetch chunk", What: string(c.Digest), Kind: wedge.NotExist, Err: errors.New("the core does not have it")}
-				}
-				if e == nil {
-					e = a.chunks.KeepPacked(c.Digest, b)
-				}
-				if e != nil {
-					mu.Lock()
-					defer mu.Unlock()
-					err = e // one is enough
-				}
-			})
+	for _, d := range art.Digests() {
+		if a.chunks.Has(d) {
+			continue
 		}
+		slots <- struct{}{}
+		w.Go(func() {
+			defer func() { <-slots }()
+			b, e := a.link.Get(ctx, chunkShelf, string(d))
+			if e == nil {
+				e = a.chunks.KeepPacked(d, b)
+			}
+			if e != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				err = e // one is enough
+			}
+		})
 	}
 	w.Wait()
 	return err

@@ -30,6 +30,22 @@ type CoreConfig struct {
 	Listen string // host:port for PoPs; "": those in the process only
 	Public string // host:port where PoPs reach Listen; "": Listen
 	Log    *slog.Logger
+
+	// A core of several servers: each has its own Name, and all have each other's addresses and the same keys.
+	Name    string   // "": core
+	Cluster string   // host:port for the others; "": there are none
+	Peers   []string // host:port of all of them
+
+	NATS *NATSConfig // one that is run apart from Wedge, instead of a server here
+}
+
+// NATSConfig says how a core reaches a NATS that is run apart from Wedge.
+type NATSConfig struct {
+	URLs    []string
+	ForPoPs []string // URLs that PoPs get when they join; none: URLs
+	Copies  int      // of logs, up to the number of its servers; 0: 1
+	Account string   // file with the seed of its account, or of a signing key of that; "": it lets in who has the URLs
+	Issuer  string   // the account's public key, if Account has a signing key
 }
 
 // Core keeps a fleet's logs, decides what it should be, and takes releases to its PoPs. PoPs go on without it.
@@ -57,13 +73,26 @@ const catalogWriter = "control"
 
 type catalog struct{ link *bus.Link }
 
+// chunkShelf has what versions are made of.
+var chunkShelf = &bus.Shelf{Name: "CHUNKS"}
+
+// depot implements control.Depot.
+type depot struct{ link *bus.Link }
+
+func (d depot) Has(ctx context.Context, c control.Digest) (bool, error) {
+	return d.link.Has(ctx, chunkShelf, string(c))
+}
+
+func (d depot) Put(ctx context.Context, c control.Digest, packed []byte) error {
+	return d.link.Put(ctx, chunkShelf, string(c), packed)
+}
+
 // Append implements control.Log.
 func (c catalog) Append(ctx context.Context, last uint64, item []byte) (uint64, error) {
 	return c.link.Append(ctx, catalogLog, catalogWriter, last, item)
 }
 
 const (
-	chunkSubject = "chunk"
 	runsSubject  = "runs.*" // what PoPs run
 	rolloutPause = 100 * time.Millisecond
 )
@@ -74,23 +103,16 @@ func OpenCore(ctx context.Context, cfg CoreConfig) (c *Core, err error) {
 		cfg.Log = slog.Default()
 	}
 	c = &Core{cfg: cfg, pops: popMap{seen: map[string]wedge.PoP{}}, reports: map[string]map[string]rollout.Report{}}
-	keys := filepath.Join(cfg.Dir, "keys")
-	if c.keys, err = bus.OpenKeys(keys); err != nil {
-		return nil, err
-	}
-	server := bus.CoreConfig{Dir: filepath.Join(cfg.Dir, "log"), Listen: cfg.Listen, Keys: c.keys}
-	if cfg.Listen != "" {
-		if c.cert, err = openCertificate(keys); err != nil {
-			return nil, err
-		}
-		server.TLS = c.TLS()
-	}
-	if c.server, err = bus.OpenCore(server); err != nil {
-		return nil, err
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, &wedge.Error{Op: "open core", What: cfg.Dir, Kind: wedge.Unavailable, Err: err}
 	}
 	background, stop := context.WithCancel(context.Background())
 	c.stop = stop
-	if err = c.connect(filepath.Join(keys, memberKeyFile)); err == nil {
+	keys := filepath.Join(cfg.Dir, "keys")
+	if err = c.openServer(keys); err == nil {
+		err = c.connect(keys)
+	}
+	if err == nil {
 		err = c.open(ctx, background)
 	}
 	if err != nil {
@@ -100,19 +122,72 @@ func OpenCore(ctx context.Context, cfg CoreConfig) (c *Core, err error) {
 	return c, nil
 }
 
-// connect makes the core's own link.
-func (c *Core) connect(file string) error {
-	own, err := bus.OpenMember(file)
-	if err != nil {
+// openServer starts the server, if it is not run apart from Wedge.
+func (c *Core) openServer(keys string) (err error) {
+	if n := c.cfg.NATS; n != nil {
+		if n.Account != "" {
+			c.keys, err = bus.AccountKeys(n.Account, n.Issuer)
+		}
+		if err == nil && c.cfg.Public != "" { // of the API
+			c.cert, err = openCertificate(keys)
+		}
 		return err
 	}
-	pass, err := c.keys.CorePass(own.Public())
-	if err != nil {
+	if c.keys, err = bus.OpenKeys(keys); err != nil {
 		return err
 	}
-	own.Carry(pass)
-	c.link, err = bus.Connect(bus.LinkConfig{Name: "core", Dial: c.server.Dial, Member: own, Log: c.cfg.Log})
+	server := bus.CoreConfig{Name: c.cfg.Name, Dir: filepath.Join(c.cfg.Dir, "log"), Listen: c.cfg.Listen, Public: c.cfg.Public, Cluster: c.cfg.Cluster, Peers: c.cfg.Peers, Keys: c.keys}
+	if c.cfg.Listen != "" {
+		if c.cert, err = openCertificate(keys); err != nil {
+			return err
+		}
+		server.TLS = c.TLS()
+	}
+	if c.cfg.Cluster != "" {
+		server.PeersTLS = c.peersTLS()
+	}
+	c.server, err = bus.OpenCore(server)
 	return err
+}
+
+// connect makes the core's own link.
+func (c *Core) connect(keys string) error {
+	link := bus.LinkConfig{Name: cmp.Or(c.cfg.Name, "core"), Log: c.cfg.Log}
+	if c.server != nil {
+		link.Dial = c.server.Dial
+	} else {
+		link.URLs = c.cfg.NATS.URLs
+	}
+	if c.keys != nil {
+		own, err := bus.OpenMember(filepath.Join(keys, memberKeyFile))
+		if err != nil {
+			return err
+		}
+		pass, err := c.keys.CorePass(own.Public())
+		if err != nil {
+			return err
+		}
+		own.Carry(pass)
+		link.Member = own
+	}
+	var err error
+	c.link, err = bus.Connect(link)
+	return err
+}
+
+// peersTLS is how the core's servers know each other: by the certificate that they share.
+func (c *Core) peersTLS() *tls.Config {
+	t := Pinned(c.Print())
+	t.Certificates, t.ClientAuth = []tls.Certificate{c.cert}, tls.RequireAnyClientCert
+	return t
+}
+
+// copies is how many of the core's servers keep each log.
+func (c *Core) copies() int {
+	if c.cfg.NATS != nil {
+		return max(1, c.cfg.NATS.Copies)
+	}
+	return max(1, min(3, len(c.cfg.Peers)))
 }
 
 // TLS is how the core shows who it is, to PoPs and at its API.
@@ -130,12 +205,19 @@ func (c *Core) Print() string {
 
 // Pass signs a pass for a PoP.
 func (c *Core) Pass(pop, public string) (string, error) {
-	return c.keys.Pass(pop, public, purgeLog, catalogLog)
+	if c.keys == nil {
+		return "", nil
+	}
+	return c.keys.Pass(pop, public, []*bus.Log{purgeLog, catalogLog}, []*bus.Shelf{chunkShelf})
 }
 
-// sign answers a PoP that joins.
+// sign answers a PoP that joins. Of a core's servers one address will do: the link learns the others.
 func (c *Core) sign(pop, public string) (j api.Joined, err error) {
-	j.Core = cmp.Or(c.cfg.Public, c.server.Addr())
+	if n := c.cfg.NATS; n == nil {
+		j.URLs, j.Print = []string{"nats://" + cmp.Or(c.cfg.Public, c.server.Addr())}, c.Print()
+	} else if j.URLs = n.ForPoPs; len(j.URLs) == 0 {
+		j.URLs = n.URLs
+	}
 	j.Pass, err = c.Pass(pop, public)
 	return j, err
 }
@@ -148,7 +230,11 @@ func (c *Core) take(e wedge.Entry) error {
 		return err
 	}
 	c.control.See(func(s *control.State) { after = slices.Clone(s.Expelled) })
-	if len(after) > before {
+	switch {
+	case len(after) == before:
+	case c.server == nil:
+		c.cfg.Log.Warn("a PoP is a member no more; have the NATS that is run apart revoke its key, too", "keys", after[before:])
+	default:
 		if err := c.server.Expel(after); err != nil {
 			c.cfg.Log.Error("expel", "err", err)
 		}
@@ -158,25 +244,20 @@ func (c *Core) take(e wedge.Entry) error {
 
 func (c *Core) open(ctx, background context.Context) error {
 	logs := []*bus.Log{purgeLog, catalogLog}
-	for _, g := range logs {
-		if err := c.link.Keep(ctx, g, 1); err != nil {
-			return err
-		}
+	if err := c.keep(ctx, logs); err != nil {
+		return err
 	}
-	c.control = control.New(catalog{c.link}, control.OpenChunks(filepath.Join(c.cfg.Dir, "chunks")))
+	c.control = control.New(catalog{c.link}, depot{c.link})
 	c.control.Said = c.cfg.Log
 	c.api = api.NewServer(c.control, c.pops.here)
 	c.api.Log = c.cfg.Log
-	if c.cfg.Listen != "" {
+	if c.cfg.Listen != "" || c.cfg.NATS != nil {
 		c.api.Sign = c.sign
 	}
 	for subject, hear := range map[string]func(string, []byte){"pop.*": c.pops.heard, runsSubject: c.runs} {
 		if _, err := c.link.Hear(subject, hear); err != nil { // until the link is closed
 			return err
 		}
-	}
-	if _, err := c.link.Answer(chunkSubject, c.chunk); err != nil {
-		return err
 	}
 	caught := make(chan struct{})
 	c.work.Go(func() { _ = c.link.Herald(background, logs...) })
@@ -193,6 +274,30 @@ func (c *Core) open(ctx, background context.Context) error {
 	}
 	c.work.Go(func() { c.roll(background) })
 	return nil
+}
+
+// keep has the servers keep what a fleet needs. One that is alone of three waits until another is there.
+func (c *Core) keep(ctx context.Context, logs []*bus.Log) error {
+	for said := time.Now(); ; {
+		err := c.link.KeepShelf(ctx, chunkShelf, c.copies())
+		for _, g := range logs {
+			if err == nil {
+				err = c.link.Keep(ctx, g, c.copies())
+			}
+		}
+		if err == nil || ctx.Err() != nil || c.copies() == 1 && c.server != nil {
+			return err
+		}
+		if time.Since(said) > 5*time.Second {
+			said = time.Now()
+			c.cfg.Log.Warn("waiting for enough of the core's servers", "copies", c.copies(), "err", err)
+		}
+		select {
+		case <-time.After(rolloutPause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 const adminFile = "admin-token"
@@ -212,7 +317,15 @@ func (c *Core) firstToken(ctx context.Context) error {
 	if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
 		return &wedge.Error{Op: "write token", What: file, Kind: wedge.Unavailable, Err: err}
 	}
-	_, err = c.control.Decide(ctx, "core", "", func(*control.State) (control.Event, error) { return ev, nil })
+	_, err = c.control.Decide(ctx, "core", "", func(s *control.State) (control.Event, error) {
+		if len(s.Tokens) > 0 {
+			return ev, errDecided
+		}
+		return ev, nil
+	})
+	if err == errDecided { // another of the core's servers has
+		return os.Remove(file)
+	}
 	return err
 }
 
@@ -231,7 +344,17 @@ func (c *Core) AdminToken() string {
 // ServeHTTP answers the control API.
 func (c *Core) ServeHTTP(w http.ResponseWriter, r *http.Request) { c.api.ServeHTTP(w, r) }
 
-// Dial connects a PoP of this process.
+// Join makes a PoP of this process a member.
+func (c *Core) Join(f *FleetConfig) {
+	f.Pass = func(public string) (string, error) { return c.Pass(f.PoP.Name, public) }
+	if c.server != nil {
+		f.Dial = c.server.Dial
+	} else {
+		f.URLs = c.cfg.NATS.URLs
+	}
+}
+
+// Dial connects a PoP of this process, if the core's server is there, too.
 func (c *Core) Dial(ctx context.Context) (net.Conn, error) { return c.server.Dial(ctx) }
 
 // Link returns the core's own link.
@@ -244,16 +367,9 @@ func (c *Core) Close() {
 	if c.link != nil {
 		c.link.Close()
 	}
-	c.server.Close()
-}
-
-// chunk answers a PoP that wants one.
-func (c *Core) chunk(question []byte) []byte {
-	b, err := c.control.Chunks.Packed(control.Digest(question))
-	if err != nil {
-		c.cfg.Log.Debug("chunk", "err", err)
+	if c.server != nil {
+		c.server.Close()
 	}
-	return b // nothing: it is not here
 }
 
 // runs hears what a PoP runs.

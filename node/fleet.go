@@ -19,7 +19,8 @@ import (
 // FleetConfig makes a node a part of a fleet.
 type FleetConfig struct {
 	PoP  wedge.PoP
-	Dial func(context.Context) (net.Conn, error) // to the core; nil: where the core said when this PoP joined
+	Dial func(context.Context) (net.Conn, error) // to the core; nil: see URLs
+	URLs []string                                // of the core's servers; none: where the core said when this PoP joined
 	Pass func(public string) (string, error)     // signs a pass, in a core's own process; nil: see Invitation
 
 	Invitation string // what wedge pops add has printed; of no use once the PoP has joined
@@ -70,7 +71,10 @@ func (n *Node) openFleet(ctx context.Context, cfg FleetConfig) (*fleet, error) {
 		return nil, err
 	}
 	if cfg.Dial == nil {
-		link.URLs = []string{"nats://" + kept.Core}
+		link.URLs, link.Learned = kept.URLs, kept.learned(n.cfg.DataDir)
+		if len(cfg.URLs) > 0 {
+			link.URLs, link.Learned = cfg.URLs, nil
+		}
 		if kept.Print != "" {
 			link.TLS = Pinned(kept.Print)
 		}

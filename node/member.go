@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,10 +66,41 @@ func ParseInvitation(line string) (i Invitation, err error) {
 
 // membership is what a member keeps, besides its key.
 type membership struct {
-	Pass  string `json:"pass"`
-	Core  string `json:"core"`
-	Print string `json:"print"`
+	Pass  string   `json:"pass,omitempty"` // "": the core lets in who has its URLs
+	URLs  []string `json:"urls"`
+	Print string   `json:"print,omitempty"` // of the certificate of the core's servers; "": they are known as others are
 }
+
+// write keeps it.
+func (m *membership) write(dir string) error {
+	file := filepath.Join(dir, membershipFile)
+	b, err := json.Marshal(m)
+	if err == nil {
+		err = os.WriteFile(file+".new", b, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(file+".new", file)
+	}
+	if err != nil {
+		return &wedge.Error{Op: "keep membership", What: file, Kind: wedge.Unavailable, Err: err}
+	}
+	return nil
+}
+
+// learned returns what keeps in mind which servers the core has, so that a PoP finds it if those that it joined by are gone.
+func (m membership) learned(dir string) func(urls []string) {
+	return func(urls []string) {
+		slices.Sort(urls)
+		if len(urls) > maxServers || slices.Equal(urls, m.URLs) {
+			return
+		}
+		m.URLs = urls
+		_ = m.write(dir) // it is learned again
+	}
+}
+
+// maxServers bounds how many of the core's servers are kept in mind.
+const maxServers = 100
 
 const (
 	memberKeyFile  = "member.nk"
@@ -82,26 +114,24 @@ func (f *FleetConfig) openMember(ctx context.Context, dir string) (m *bus.Member
 	}
 	if f.Pass != nil {
 		pass, err := f.Pass(m.Public())
-		m.Carry(pass)
-		return m, kept, err
+		return carrying(m, pass), kept, err
 	}
-	file := filepath.Join(dir, membershipFile)
-	if b, err := os.ReadFile(file); err == nil && json.Unmarshal(b, &kept) == nil && kept.Pass != "" {
-		m.Carry(kept.Pass)
-		return m, kept, nil
+	if b, err := os.ReadFile(filepath.Join(dir, membershipFile)); err == nil && json.Unmarshal(b, &kept) == nil && len(kept.URLs) > 0 {
+		return carrying(m, kept.Pass), kept, nil
 	}
-	if kept, err = f.join(ctx, m.Public()); err != nil {
-		return nil, kept, err
+	if kept, err = f.join(ctx, m.Public()); err == nil {
+		err = kept.write(dir)
 	}
-	b, err := json.Marshal(kept)
-	if err == nil {
-		err = os.WriteFile(file, b, 0o600)
+	return carrying(m, kept.Pass), kept, err
+}
+
+// carrying gives a member its pass; one that needs none is nobody in particular.
+func carrying(m *bus.Member, pass string) *bus.Member {
+	if pass == "" {
+		return nil
 	}
-	if err != nil {
-		return nil, kept, &wedge.Error{Op: "keep membership", What: file, Kind: wedge.Unavailable, Err: err}
-	}
-	m.Carry(kept.Pass)
-	return m, kept, nil
+	m.Carry(pass)
+	return m
 }
 
 // join asks the core for a pass.
@@ -122,7 +152,7 @@ func (f *FleetConfig) join(ctx context.Context, public string) (membership, erro
 		client.HTTP.Transport = &http.Transport{TLSClientConfig: Pinned(i.Print)}
 	}
 	j, err := client.Join(ctx, api.Join{Name: i.Name, Secret: i.Secret, Public: public})
-	return membership{Pass: j.Pass, Core: j.Core, Print: i.Print}, err
+	return membership{Pass: j.Pass, URLs: j.URLs, Print: j.Print}, err
 }
 
 // Pinned trusts the certificate with that print, and no other.

@@ -20,6 +20,10 @@ var world struct {
 }
 
 func TestMain(m *testing.M) {
+	if spec := os.Getenv(natsVariable); spec != "" {
+		runNATS(spec)
+		return
+	}
 	dir, err := os.MkdirTemp("", "wedgetest")
 	if err != nil {
 		panic(err)

@@ -33,7 +33,7 @@ func runNode(ctx context.Context, std stdio, args []string) error {
 	}
 	var core *node.Core
 	if n.Has(manifest.RoleCore) {
-		if core, err = node.OpenCore(ctx, node.CoreConfig{Dir: filepath.Join(n.Data, "core"), Listen: n.Core.Listen, Public: n.Core.Public}); err != nil {
+		if core, err = node.OpenCore(ctx, coreConfig(n)); err != nil {
 			return err
 		}
 		defer core.Close()
@@ -56,9 +56,19 @@ func runNode(ctx context.Context, std stdio, args []string) error {
 		cfg.Certificates = []front.CertificateFiles{{Cert: n.HTTPS.Cert, Key: n.HTTPS.Key}}
 	}
 	if core != nil {
-		cfg.Fleet.Dial, cfg.Fleet.Pass = core.Dial, func(public string) (string, error) { return core.Pass(n.Place.Name, public) }
+		core.Join(cfg.Fleet)
 	}
 	return node.Run(ctx, cfg)
+}
+
+// coreConfig is what the node file says of the core.
+func coreConfig(n *manifest.NodeFile) node.CoreConfig {
+	c := &n.Core
+	cfg := node.CoreConfig{Dir: filepath.Join(n.Data, "core"), Listen: c.Listen, Public: c.Public, Name: c.Name, Cluster: c.Cluster, Peers: c.Peers}
+	if len(c.NATS.URLs) > 0 {
+		cfg.NATS = &node.NATSConfig{URLs: c.NATS.URLs, ForPoPs: c.NATS.ForPoPs, Copies: c.NATS.Copies, Account: c.NATS.Account, Issuer: c.NATS.Issuer}
+	}
+	return cfg
 }
 
 // serveAPI serves the control API: with TLS, unless it is for this machine alone.

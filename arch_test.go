@@ -51,6 +51,8 @@ var gates = map[string][]string{
 	"github.com/ua-parser/":         {"compute/hostcall"},
 	"github.com/fxamacker/":         {"control"},
 	"github.com/restic/":            {"control"},
+	"github.com/miekg/dns":          {"dns"},
+	"github.com/oschwald/":          {"dns"},
 }
 
 // bench and wedgetest assemble what they measure or drive, as tests do.

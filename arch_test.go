@@ -27,6 +27,7 @@ var arrows = map[string]map[string]string{
 		"control":  "packs what is deployed",
 		"compute":  "a guest's exit code is wedge run --once's own",
 		"front":    "wedge run names the certificates",
+		"dns":      "wedge node says what is answered",
 		"wasm":     "wedge inspect reads a module's sections",
 		"world":    "wedge world",
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/dns"
 	"github.com/wedge-cloud/wedge/front"
 	"github.com/wedge-cloud/wedge/manifest"
 	"github.com/wedge-cloud/wedge/node"
@@ -44,6 +45,9 @@ func runNode(ctx context.Context, std stdio, args []string) error {
 		defer stop()
 	}
 	if !n.Has(manifest.RolePoP) {
+		if n.Has(manifest.RoleDNS) {
+			return node.RunDNS(ctx, dnsOf(n, core))
+		}
 		<-ctx.Done()
 		return nil
 	}
@@ -58,7 +62,24 @@ func runNode(ctx context.Context, std stdio, args []string) error {
 	if core != nil {
 		cfg.Fleet.Dial, cfg.Fleet.Pass = core.Dial, func(public string) (string, error) { return core.Pass(n.Place.Name, public) }
 	}
+	if n.Has(manifest.RoleDNS) {
+		d := dnsOf(n, core)
+		cfg.DNS = &d
+	}
 	return node.Run(ctx, cfg)
+}
+
+// dnsOf is what a node file says of DNS. Without a PoP or a core beside it, the node is a member on its own account.
+func dnsOf(n *manifest.NodeFile, core *node.Core) node.DNSConfig {
+	cfg := node.DNSConfig{
+		Names:  dns.Config{Zones: n.DNS.Zones, NameServers: n.DNS.NameServers, TTL: n.DNS.TTLTime, PoPs: n.DNS.PoPs, Database: n.DNS.Database},
+		Listen: n.DNS.Listen, Dir: filepath.Join(n.Data, "dns"), Ops: n.Ops.Listen,
+		Core: core, Fleet: &node.FleetConfig{PoP: n.Place, Invitation: n.Join.Invitation},
+	}
+	for i, s := range n.DNS.Subnet {
+		cfg.Names.Subnets = append(cfg.Names.Subnets, dns.Subnet{Net: n.DNS.Nets[i], Lat: s.Lat, Lon: s.Lon})
+	}
+	return cfg
 }
 
 // serveAPI serves the control API: with TLS, unless it is for this machine alone.

@@ -27,6 +27,7 @@ var arrows = map[string]map[string]string{
 		"control":  "packs what is deployed",
 		"compute":  "a guest's exit code is wedge run --once's own",
 		"front":    "wedge run names the certificates",
+		"dns":      "wedge node says what is answered",
 		"wasm":     "wedge inspect reads a module's sections",
 		"world":    "wedge world",
 
@@ -51,6 +52,8 @@ var gates = map[string][]string{
 	"github.com/ua-parser/":         {"compute/hostcall"},
 	"github.com/fxamacker/":         {"control"},
 	"github.com/restic/":            {"control"},
+	"github.com/miekg/dns":          {"dns"},
+	"github.com/oschwald/":          {"dns"},
 }
 
 // bench and wedgetest assemble what they measure or drive, as tests do.

@@ -2,7 +2,9 @@ package wedge
 
 import (
 	"errors"
+	"fmt"
 	"math"
+	"net/netip"
 	"regexp"
 	"time"
 )
@@ -16,8 +18,13 @@ type PoP struct {
 	Tier          Tier      `json:"tier,omitempty"`
 	Provider      string    `json:"provider,omitempty"`
 	Jurisdictions []string  `json:"jurisdictions,omitempty"`
-	Seen          time.Time `json:"seen,omitzero"` // when it was last heard of
+	Addresses     []string  `json:"addresses,omitempty"` // IP addresses where clients reach it, for DNS
+	Ready         bool      `json:"ready,omitempty"`     // it serves, and is not about to stop; it says so itself
+	Seen          time.Time `json:"seen,omitzero"`       // when it was last heard of
 }
+
+// MaxPoPAddresses bounds a PoP's Addresses.
+const MaxPoPAddresses = 8
 
 // Tier says where in the pipeline a PoP is: core, metro or far.
 type Tier string
@@ -45,6 +52,14 @@ func (p *PoP) Check() error {
 		return bad("its longitude is not from -180 to 180", "")
 	case p.Tier != "" && p.Tier != TierCore && p.Tier != TierMetro && p.Tier != TierFar:
 		return bad("no such tier: "+string(p.Tier), "Use core, metro or far.")
+	case len(p.Addresses) > MaxPoPAddresses:
+		return bad("it has more than eight addresses", "")
+	}
+	for _, text := range p.Addresses {
+		a, err := netip.ParseAddr(text)
+		if err != nil || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast() || a.Is4In6() {
+			return bad(fmt.Sprintf("%.60q is no address of a PoP", text), "Write an IP address where clients reach it, such as 192.0.2.1 or 2001:db8::1.")
+		}
 	}
 	return nil
 }

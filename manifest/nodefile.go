@@ -3,9 +3,11 @@ package manifest
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/BurntSushi/toml"
 
@@ -14,10 +16,10 @@ import (
 
 // NodeFile is what wedge node reads: what a node needs that only a restart can change.
 type NodeFile struct {
-	Roles []string // core, pop
+	Roles []string // core, pop, dns
 	Data  string   // directory of everything that is kept
 
-	Place wedge.PoP // with the role pop
+	Place wedge.PoP // with the role pop; of a node with the role dns alone its name
 
 	Core struct { // with the role core
 		Listen string // host:port for PoPs
@@ -35,7 +37,7 @@ type NodeFile struct {
 			Account, Issuer string // file with a seed; public key
 		}
 	}
-	Join struct { // with the role pop, where the core is elsewhere
+	Join struct { // with the roles pop and dns, where the core is elsewhere
 		Invitation string // what wedge pops add has printed
 		File       string // a file with that
 	}
@@ -44,16 +46,35 @@ type NodeFile struct {
 		Listen    []string
 		Cert, Key string // PEM files
 	}
+	DNS   NodeDNS                 // with the role dns
 	Ops   struct{ Listen string } // host:port
 	Cache struct{ Memory, Disk string }
 
 	CacheMemory, CacheDisk int64 `toml:"-"` // of Cache, in bytes; 0: the default
 }
 
+// NodeDNS says what a node with the role dns answers.
+type NodeDNS struct {
+	Listen      []string            // host:port, for UDP and TCP
+	Zones       []string            // names that the fleet has authority for
+	NameServers map[string][]string // names, and the addresses of those in a zone
+	TTL         string              // such as 30s; "": the default
+	PoPs        int                 // in one answer; 0: the default
+	Database    string              // file in MaxMind's format
+	Subnet      []struct {          // where clients are, before the database is asked
+		Net      string // such as 192.0.2.0/24
+		Lat, Lon float64
+	}
+
+	TTLTime time.Duration  `toml:"-"` // of TTL
+	Nets    []netip.Prefix `toml:"-"` // of Subnet
+}
+
 // Roles of nodes.
 const (
 	RoleCore = "core"
 	RolePoP  = "pop"
+	RoleDNS  = "dns"
 )
 
 // Has reports whether the node has a role.
@@ -80,7 +101,7 @@ func LoadNode(file string) (*NodeFile, error) {
 	}
 	n.check(bad)
 	dir := filepath.Dir(file)
-	for _, path := range []*string{&n.Data, &n.Join.File, &n.HTTPS.Cert, &n.HTTPS.Key, &n.Core.NATS.Account} {
+	for _, path := range []*string{&n.Data, &n.Join.File, &n.HTTPS.Cert, &n.HTTPS.Key, &n.Core.NATS.Account, &n.DNS.Database} {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(dir, *path)
 		}
@@ -117,13 +138,13 @@ func (n *NodeFile) checkCore(bad func(why, hint string)) {
 
 func (n *NodeFile) check(bad func(why, hint string)) {
 	for _, r := range n.Roles {
-		if r != RoleCore && r != RolePoP {
-			bad(fmt.Sprintf("no such role: %q", r), `There are "core" and "pop".`)
+		if r != RoleCore && r != RolePoP && r != RoleDNS {
+			bad(fmt.Sprintf("no such role: %q", r), `There are "core", "pop" and "dns".`)
 		}
 	}
 	switch {
 	case len(n.Roles) == 0:
-		bad("no roles", `Write roles = ["core"], ["pop"], or both.`)
+		bad("no roles", `Write roles = ["core"], ["pop"], ["dns"], or several of them.`)
 	case n.Data == "":
 		bad("no data", "Name the directory where the node keeps everything.")
 	}
@@ -134,9 +155,12 @@ func (n *NodeFile) check(bad func(why, hint string)) {
 		if len(n.HTTP.Listen)+len(n.HTTPS.Listen) == 0 {
 			bad("a PoP listens nowhere", `Write [http] with listen = ["0.0.0.0:80"].`)
 		}
-		if n.Join.Invitation != "" && n.Join.File != "" {
-			bad("[join] has both an invitation and a file", "One will do.")
-		}
+	}
+	if n.Join.Invitation != "" && n.Join.File != "" {
+		bad("[join] has both an invitation and a file", "One will do.")
+	}
+	if n.Has(RoleDNS) {
+		n.checkDNS(bad)
 	}
 	if n.Has(RoleCore) {
 		n.checkCore(bad)
@@ -156,5 +180,32 @@ func (n *NodeFile) check(bad func(why, hint string)) {
 			bad("[cache]: "+err.Error(), "Write a size such as 512MiB.")
 		}
 		*s.into = size
+	}
+}
+
+// checkDNS reads what is text in [dns]; what is a name, and how many there may be, is for package dns to say.
+func (n *NodeFile) checkDNS(bad func(why, hint string)) {
+	if !n.Has(RoleCore) && !n.Has(RolePoP) {
+		name := wedge.PoP{Name: n.Place.Name}
+		if err := name.Check(); err != nil {
+			bad("[place]: "+err.Error(), "A node that answers DNS alone is a member by that name: wedge pops add NAME makes its invitation.")
+		}
+	}
+	d := &n.DNS
+	if len(d.Listen) == 0 {
+		bad("DNS listens nowhere", `Write [dns] with listen = ["0.0.0.0:53"].`)
+	}
+	var err error
+	if d.TTL != "" {
+		if d.TTLTime, err = time.ParseDuration(d.TTL); err != nil || d.TTLTime < time.Second {
+			bad(fmt.Sprintf("[dns]: ttl: %q is no time of a second or more", d.TTL), "Write one such as 30s.")
+		}
+	}
+	for _, s := range d.Subnet {
+		net, err := netip.ParsePrefix(s.Net)
+		if err != nil {
+			bad(fmt.Sprintf("[[dns.subnet]]: %q is no network", s.Net), "Write one such as 192.0.2.0/24.")
+		}
+		d.Nets = append(d.Nets, net)
 	}
 }

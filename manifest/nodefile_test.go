@@ -5,17 +5,30 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/wedge-cloud/wedge"
 )
 
 // TestNodeSample: the file with comments is one that a node takes.
 func TestNodeSample(t *testing.T) {
-	n, err := LoadNode(filepath.Join("..", "deploy", "wedge-node.toml"))
+	text, err := os.ReadFile(filepath.Join("..", "deploy", "wedge-node.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "wedge-node.toml")
+	if err := os.WriteFile(file, []byte(strings.Replace(string(text), `roles = ["core", "pop"] `, `roles = ["core", "pop", "dns"] `, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n, err := LoadNode(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !n.Has(RoleCore) || !n.Has(RolePoP) || n.Place.Name != "fra1" || n.Place.Jurisdictions[0] != "eu" || n.Core.Public != "core.example:7671" || n.CacheDisk != 20<<30 || n.Ops.Listen == "" {
+		t.Errorf("%+v", n)
+	}
+	d := &n.DNS
+	if !n.Has(RoleDNS) || len(n.Place.Addresses) != 2 || d.TTLTime != 30*time.Second || d.PoPs != 2 || len(d.NameServers["ns2.edge.example"]) != 2 || d.Nets[0].Bits() != 24 || d.Subnet[0].Lat != 48.9 {
 		t.Errorf("%+v", n)
 	}
 }
@@ -23,6 +36,7 @@ func TestNodeSample(t *testing.T) {
 func TestNodeFaults(t *testing.T) {
 	dir := t.TempDir()
 	pop := "roles = [\"pop\"]\ndata = \"d\"\n[http]\nlisten = [\"127.0.0.1:0\"]\n[place]\nname = \"fra1\"\nlat = 1\nlon = 1\n"
+	dns := "roles = [\"dns\"]\ndata = \"d\"\n[place]\nname = \"ns1\"\n[dns]\nlisten = [\"127.0.0.1:0\"]\n"
 	for text, want := range map[string]string{
 		"":                                 "no roles",
 		"roles = [\"pop\"":                 "read node file",
@@ -37,6 +51,11 @@ func TestNodeFaults(t *testing.T) {
 		pop + "[https]\nlisten = [\"a\"]\n":                                     "needs cert and key",
 		pop + "[join]\ninvitation = \"x\"\nfile = \"y\"\n":                      "both an invitation and a file",
 		pop + "[join]\nfile = \"none\"\n":                                       "none",
+		strings.Replace(pop, "lat = 1", "addresses = [\"here\"]", 1):            "no address of a PoP",
+		strings.Replace(dns, "ns1", "", 1):                                      "not a name for a PoP",
+		strings.Replace(dns, "\"127.0.0.1:0\"", "", 1):                          "DNS listens nowhere",
+		dns + "ttl = \"soon\"\n":                                                "ttl",
+		dns + "[[dns.subnet]]\nnet = \"10.0.0.1\"\n":                            "no network",
 	} {
 		file := filepath.Join(dir, "node.toml")
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

@@ -25,6 +25,8 @@ type Config struct {
 
 	Fleet *FleetConfig // nil: the node is alone
 
+	DNS *DNSConfig // answers DNS, too; only with a Fleet
+
 	// LocalNames gives each service of the catalog the host NAME.localhost besides its own: for worlds.
 	LocalNames bool
 

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/wedge-cloud/wedge"
@@ -40,6 +41,9 @@ type fleet struct {
 
 	applier *applier
 
+	unready func() string // why this PoP does not serve, "" if it does
+	leaving atomic.Bool
+
 	pops   popMap    // those heard of
 	recent recentIDs // purges that were done
 }
@@ -56,7 +60,7 @@ func (n *Node) openFleet(ctx context.Context, cfg FleetConfig) (*fleet, error) {
 	if err := cfg.PoP.Check(); err != nil {
 		return nil, err
 	}
-	f := &fleet{cfg: cfg, log: n.cfg.Log, kv: n.kv, here: n.cache.Purge, shown: n.console.purgedToo, pops: popMap{seen: map[string]wedge.PoP{}}}
+	f := &fleet{cfg: cfg, log: n.cfg.Log, kv: n.kv, here: n.cache.Purge, shown: n.console.purgedToo, unready: n.unready, pops: popMap{seen: map[string]wedge.PoP{}}}
 	incarnation, err := n.kv.Incarnation()
 	if err != nil {
 		return nil, err
@@ -65,13 +69,25 @@ func (n *Node) openFleet(ctx context.Context, cfg FleetConfig) (*fleet, error) {
 	if f.box, err = n.kv.Outbox("purge"); err != nil {
 		return nil, err
 	}
-	link := bus.LinkConfig{Name: f.writer, PoP: cfg.PoP.Name, Dial: cfg.Dial, Log: n.cfg.Log}
+	if f.link, err = cfg.connect(ctx, f.writer, n.cfg.DataDir, n.cfg.Log); err != nil {
+		return nil, err
+	}
+	if f.applier, err = n.openApplier(f); err != nil {
+		f.link.Close()
+	}
+	return f, err
+}
+
+// connect makes a link of its own, named for the core's operator, with the key and the pass in a directory.
+func (cfg *FleetConfig) connect(ctx context.Context, name, dir string, log *slog.Logger) (*bus.Link, error) {
+	link := bus.LinkConfig{Name: name, PoP: cfg.PoP.Name, Dial: cfg.Dial, Log: log}
 	var kept membership
-	if link.Member, kept, err = cfg.openMember(ctx, n.cfg.DataDir); err != nil {
+	var err error
+	if link.Member, kept, err = cfg.openMember(ctx, dir); err != nil {
 		return nil, err
 	}
 	if cfg.Dial == nil {
-		link.URLs, link.Learned = kept.URLs, kept.learned(n.cfg.DataDir)
+		link.URLs, link.Learned = kept.URLs, kept.learned(dir)
 		if len(cfg.URLs) > 0 {
 			link.URLs, link.Learned = cfg.URLs, nil
 		}
@@ -79,13 +95,7 @@ func (n *Node) openFleet(ctx context.Context, cfg FleetConfig) (*fleet, error) {
 			link.TLS = Pinned(kept.Print)
 		}
 	}
-	if f.link, err = bus.Connect(link); err != nil {
-		return nil, err
-	}
-	if f.applier, err = n.openApplier(f); err != nil {
-		f.link.Close()
-	}
-	return f, err
+	return bus.Connect(link)
 }
 
 // run takes part until ctx ends.
@@ -287,19 +297,34 @@ func (f *fleet) lost(next uint64) error {
 	return f.kv.SetCursor(purgeLog.Name, next-1)
 }
 
-// beat says every second that this PoP is there.
+// beat says every second that this PoP is there, and whether it is ready. One that is not ready goes on saying so, rather than
+// nothing: rollouts go to all that are there, and it is by a rollout that a new PoP becomes ready.
 func (f *fleet) beat(ctx context.Context) error {
 	t := time.NewTicker(beatInterval)
 	defer t.Stop()
 	for {
-		if b, err := json.Marshal(f.cfg.PoP); err == nil {
-			_ = f.link.Say("pop."+f.cfg.PoP.Name, b) // the next one comes soon
-		}
+		f.say()
 		select {
 		case <-t.C:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
+	}
+}
+
+func (f *fleet) say() {
+	p := f.cfg.PoP
+	p.Ready = !f.leaving.Load() && f.unready() == ""
+	if b, err := json.Marshal(p); err == nil {
+		_ = f.link.Say("pop."+p.Name, b) // the next one comes soon
+	}
+}
+
+// leave says at once that this PoP is about to stop, unless it is killed.
+func (f *fleet) leave(why error) {
+	if why != ErrKilled {
+		f.leaving.Store(true)
+		f.say()
 	}
 }
 

@@ -29,12 +29,13 @@ type reading struct {
 	backend backend.Stats
 	compute *compute.Stats
 	cache   *cache.Stats
+	dns     *dnsAnswers // nil: the node answers none
 
 	cacheBytes, cacheObjects, diskBytes, diskObjects int64
 }
 
 func (n *Node) read() *reading {
-	r := &reading{front: n.front.Stats(), backend: n.fetch.Stats(), compute: n.engine.Stats(), cache: n.cache.Stats()}
+	r := &reading{front: n.front.Stats(), backend: n.fetch.Stats(), compute: n.engine.Stats(), cache: n.cache.Stats(), dns: n.dns}
 	bytes, objects := n.cache.Used()
 	r.cacheBytes, r.cacheObjects = bytes, int64(objects)
 	bytes, objects = n.cache.DiskUsed()
@@ -44,14 +45,7 @@ func (n *Node) read() *reading {
 
 // metrics names everything that is read.
 func (r *reading) metrics() []metric {
-	c := func(name, help string, value int64) metric {
-		return metric{name: "wedge_" + name, help: help, value: float64(value)}
-	}
-	g := func(name, help string, value int64) metric {
-		m := c(name, help, value)
-		m.gauge = true
-		return m
-	}
+	c, g := counter, gauge
 	f, b, w, h := &r.front, &r.backend, r.compute, r.cache
 	all := []metric{
 		c("front_connections_total", "Connections accepted.", f.Accepted),
@@ -122,15 +116,31 @@ func (r *reading) metrics() []metric {
 		m.label, m.labelValue = "error", why
 		all = append(all, m)
 	}
+	if r.dns != nil {
+		all = append(all, r.dns.metrics()...)
+	}
 	return all
 }
 
+func counter(name, help string, value int64) metric {
+	return metric{name: "wedge_" + name, help: help, value: float64(value)}
+}
+
+func gauge(name, help string, value int64) metric {
+	m := counter(name, help, value)
+	m.gauge = true
+	return m
+}
+
+// collector reads metrics for Prometheus.
+type collector func() []metric
+
 // Describe implements prometheus.Collector.
-func (n *Node) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(n, ch) }
+func (c collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
 
 // Collect implements prometheus.Collector.
-func (n *Node) Collect(ch chan<- prometheus.Metric) {
-	for _, m := range n.read().metrics() {
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	for _, m := range c() {
 		kind := prometheus.CounterValue
 		if m.gauge {
 			kind = prometheus.GaugeValue
@@ -143,9 +153,9 @@ func (n *Node) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// registry has the node's metrics, and the process's own.
-func (n *Node) registry() *prometheus.Registry {
+// registry has these metrics, and the process's own.
+func (c collector) registry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
-	r.MustRegister(n, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(c, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
 }

@@ -32,8 +32,9 @@ type Node struct {
 	cache   *cache.Cache // around fetch
 	kv      *state.KV
 	front   *front.Front
-	ops     *ops   // nil: none
-	fleet   *fleet // nil: the node is alone
+	ops     *ops        // nil: none
+	fleet   *fleet      // nil: the node is alone
+	dns     *dnsAnswers // nil: none
 
 	printing bool // what a plain WASI program prints is output, not a response
 
@@ -63,6 +64,10 @@ func Run(ctx context.Context, cfg Config) error {
 	runs := []func(context.Context) error{n.fetch.Run, n.kv.Run, pace}
 	if n.fleet != nil {
 		runs = append(runs, n.fleet.run)
+		defer context.AfterFunc(ctx, func() { n.fleet.leave(context.Cause(ctx)) })()
+		if n.dns != nil {
+			runs = append(runs, func(ctx context.Context) error { return n.dns.run(ctx, n.fleet.link) })
+		}
 	}
 	if n.ops != nil {
 		runs = append(runs, n.ops.run)
@@ -144,8 +149,14 @@ func open(ctx context.Context, cfg Config) (*Node, error) {
 			return nil, err
 		}
 	}
+	if cfg.DNS != nil {
+		if n.dns, err = openDNS(*cfg.DNS); err != nil {
+			n.close()
+			return nil, err
+		}
+	}
 	if cfg.Ops != "" {
-		if n.ops, err = n.listenOps(); err != nil {
+		if n.ops, err = listenOps(cfg.Ops, func() []metric { return n.read().metrics() }, n.unready); err != nil {
 			n.close()
 			return nil, err
 		}
@@ -188,6 +199,9 @@ func kindOfListen(err error) wedge.Kind {
 func (n *Node) close() {
 	if n.ops != nil {
 		n.ops.listener.Close()
+	}
+	if n.dns != nil {
+		n.dns.server.Close()
 	}
 	n.engine.Close()
 	n.fetch.Close()

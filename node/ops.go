@@ -22,15 +22,22 @@ type ops struct {
 	server   http.Server
 }
 
-func (n *Node) listenOps() (*ops, error) {
-	l, err := net.Listen("tcp", n.cfg.Ops)
+// listenOps takes an address. unready says why the process is not ready, "" if it is.
+func listenOps(addr string, read collector, unready func() string) (*ops, error) {
+	l, err := net.Listen("tcp", addr)
 	if err != nil {
-		return nil, &wedge.Error{Op: "listen", What: n.cfg.Ops, Kind: wedge.Unavailable, Err: err, Hint: "Is something else listening there? Choose another --ops-addr."}
+		return nil, &wedge.Error{Op: "listen", What: addr, Kind: wedge.Unavailable, Err: err, Hint: "Is something else listening there? Choose another --ops-addr."}
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(n.registry(), promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(read.registry(), promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
-	mux.HandleFunc("GET /readyz", n.readyz)
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if why := unready(); why != "" {
+			http.Error(w, why, http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = io.WriteString(w, "ready\n")
+	})
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
@@ -38,21 +45,17 @@ func (n *Node) listenOps() (*ops, error) {
 	return &ops{listener: l, server: http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}}, nil
 }
 
-func (n *Node) readyz(w http.ResponseWriter, _ *http.Request) {
-	why := "no service is deployed yet"
+// unready says why the node does not serve, "" if it does. The fleet is told the same.
+func (n *Node) unready() string {
 	n.mu.Lock()
-	if n.deployed != nil {
-		why = ""
+	defer n.mu.Unlock()
+	switch {
+	case n.front.Draining():
+		return "about to stop"
+	case n.deployed == nil:
+		return "no service is deployed yet"
 	}
-	n.mu.Unlock()
-	if n.front.Draining() {
-		why = "about to stop"
-	}
-	if why != "" {
-		http.Error(w, why, http.StatusServiceUnavailable)
-		return
-	}
-	_, _ = io.WriteString(w, "ready\n")
+	return ""
 }
 
 // run serves until ctx ends.

@@ -49,7 +49,8 @@ func TestOps(t *testing.T) {
 
 // TestMetricsAreDocumented holds docs/metrics.md to what there is.
 func TestMetricsAreDocumented(t *testing.T) {
-	n, err := open(t.Context(), Config{Ephemeral: true, HTTP: []string{"127.0.0.1:0"}})
+	names := dnsConfig(t.TempDir())
+	n, err := open(t.Context(), Config{Ephemeral: true, HTTP: []string{"127.0.0.1:0"}, DNS: &names})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -375,9 +375,13 @@ func runPops(ctx context.Context, std stdio, args []string) error {
 		return err
 	}
 	return r.show(std.out, all, func(w io.Writer) {
-		fmt.Fprintln(w, "POP\tCITY\tTIER\tPROVIDER\tJURISDICTIONS")
+		fmt.Fprintln(w, "POP\tREADY\tCITY\tTIER\tPROVIDER\tJURISDICTIONS\tADDRESSES")
 		for _, p := range all {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", p.Name, p.City, p.Tier, p.Provider, strings.Join(p.Jurisdictions, " "))
+			ready := "no"
+			if p.Ready {
+				ready = "yes"
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", p.Name, ready, p.City, p.Tier, p.Provider, strings.Join(p.Jurisdictions, " "), strings.Join(p.Addresses, " "))
 		}
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/dns"
 	"github.com/wedge-cloud/wedge/front"
 	"github.com/wedge-cloud/wedge/manifest"
 	"github.com/wedge-cloud/wedge/node"
@@ -44,6 +45,9 @@ func runNode(ctx context.Context, std stdio, args []string) error {
 		defer stop()
 	}
 	if !n.Has(manifest.RolePoP) {
+		if n.Has(manifest.RoleDNS) {
+			return node.RunDNS(ctx, dnsOf(n, core))
+		}
 		<-ctx.Done()
 		return nil
 	}
@@ -58,6 +62,10 @@ func runNode(ctx context.Context, std stdio, args []string) error {
 	if core != nil {
 		core.Join(cfg.Fleet)
 	}
+	if n.Has(manifest.RoleDNS) {
+		d := dnsOf(n, core)
+		cfg.DNS = &d
+	}
 	return node.Run(ctx, cfg)
 }
 
@@ -67,6 +75,19 @@ func coreConfig(n *manifest.NodeFile) node.CoreConfig {
 	cfg := node.CoreConfig{Dir: filepath.Join(n.Data, "core"), Listen: c.Listen, Public: c.Public, Name: c.Name, Cluster: c.Cluster, Peers: c.Peers}
 	if len(c.NATS.URLs) > 0 {
 		cfg.NATS = &node.NATSConfig{URLs: c.NATS.URLs, ForPoPs: c.NATS.ForPoPs, Copies: c.NATS.Copies, Account: c.NATS.Account, Issuer: c.NATS.Issuer}
+	}
+	return cfg
+}
+
+// dnsOf is what a node file says of DNS. Without a PoP or a core beside it, the node is a member on its own account.
+func dnsOf(n *manifest.NodeFile, core *node.Core) node.DNSConfig {
+	cfg := node.DNSConfig{
+		Names:  dns.Config{Zones: n.DNS.Zones, NameServers: n.DNS.NameServers, TTL: n.DNS.TTLTime, PoPs: n.DNS.PoPs, Database: n.DNS.Database},
+		Listen: n.DNS.Listen, Dir: filepath.Join(n.Data, "dns"), Ops: n.Ops.Listen,
+		Core: core, Fleet: &node.FleetConfig{PoP: n.Place, Invitation: n.Join.Invitation},
+	}
+	for i, s := range n.DNS.Subnet {
+		cfg.Names.Subnets = append(cfg.Names.Subnets, dns.Subnet{Net: n.DNS.Nets[i], Lat: s.Lat, Lon: s.Lon})
 	}
 	return cfg
 }

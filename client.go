@@ -19,6 +19,7 @@ type Client struct {
 	VisitsService  int        // how often CDN-Loop says this service saw the request before
 	BytesIn        func() int64
 	ConnRequestNum int // 1 for the first request on its connection
+	Version        int // of the service that answers; 0: the route's. Whoever chooses another sets it
 }
 
 // ClientTLS is what the handshake told.

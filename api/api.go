@@ -14,7 +14,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/control"
@@ -57,6 +56,7 @@ func (s *Server) routes() map[string]handler {
 		"GET /v1/services/{name}/versions":  {control.ScopeRead, s.versions, "its versions", nil, []control.Version{}},
 		"POST /v1/services/{name}/releases": {control.ScopeDeploy, s.release, "begin a rollout", Pick{}, control.Release{}},
 		"GET /v1/services/{name}/releases":  {control.ScopeRead, s.releases, "its releases", nil, []control.Release{}},
+		"POST /v1/services/{name}/promote":  {control.ScopeDeploy, s.promote, "let a release that holds go on to all PoPs", nil, control.Release{}},
 		"POST /v1/services/{name}/rollback": {control.ScopeDeploy, s.rollback, "make all PoPs run a version at once", Pick{}, control.Release{}},
 		"GET /v1/pops":                      {control.ScopeRead, s.pops, "the PoPs that are there", nil, []wedge.PoP{}},
 		"POST /v1/pops":                     {control.ScopeAdmin, s.addPoP, "let a PoP join", NewPoP{}, Secret{}},
@@ -296,16 +296,20 @@ func (s *Server) releases(c *call) (any, error) {
 	})
 }
 
-// Pick names a version; for a rollback 0 is the one before.
+// Pick names a version, and for a release the plan; for a rollback 0 is the version before.
 type Pick struct {
-	Version int   `json:"version"`
-	HoldMS  int64 `json:"hold_ms,omitempty"` // how long each stage of a release is watched
+	Version int `json:"version"`
+	control.Plan
 }
 
 func (s *Server) release(c *call) (any, error) {
 	return s.pick(c, func(st *control.State, p Pick) (control.Event, error) {
-		return st.NewRelease(c.PathValue("name"), p.Version, time.Duration(p.HoldMS)*time.Millisecond)
+		return st.NewRelease(c.PathValue("name"), p.Version, p.Plan)
 	})
+}
+
+func (s *Server) promote(c *call) (any, error) {
+	return s.decided(c, func(st *control.State) (control.Event, error) { return st.NewPromotion(c.PathValue("name")) })
 }
 
 func (s *Server) rollback(c *call) (any, error) {
@@ -320,9 +324,12 @@ func (s *Server) pick(c *call, decide func(*control.State, Pick) (control.Event,
 	if err := c.read(&p); err != nil {
 		return nil, err
 	}
-	ev, err := s.Control.Decide(c.Context(), c.by, c.key, func(st *control.State) (control.Event, error) {
-		return decide(st, p)
-	})
+	return s.decided(c, func(st *control.State) (control.Event, error) { return decide(st, p) })
+}
+
+// decided decides about a release, and answers with it.
+func (s *Server) decided(c *call, decide func(*control.State) (control.Event, error)) (any, error) {
+	ev, err := s.Control.Decide(c.Context(), c.by, c.key, decide)
 	if err != nil {
 		return nil, err
 	}

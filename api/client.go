@@ -114,6 +114,11 @@ func (c *Client) Release(ctx context.Context, name, key string, p Pick) (r contr
 	return r, c.post(ctx, service(name, "/releases"), key, p, &r)
 }
 
+// Promote lets a release that holds go on to all PoPs.
+func (c *Client) Promote(ctx context.Context, name, key string) (r control.Release, err error) {
+	return r, c.post(ctx, service(name, "/promote"), key, nil, &r)
+}
+
 // Rollback makes all PoPs run a version at once; 0: the one before.
 func (c *Client) Rollback(ctx context.Context, name, key string, version int) (r control.Release, err error) {
 	return r, c.post(ctx, service(name, "/rollback"), key, Pick{Version: version}, &r)

@@ -26,9 +26,10 @@ type Event struct {
 	Comment  string    `json:"comment,omitempty"`
 
 	Release int      `json:"release,omitempty"`
-	HoldMS  int64    `json:"hold_ms,omitempty"` // release: how long each stage is watched
-	PoPs    []string `json:"pops,omitempty"`    // stage: those that join
-	Why     string   `json:"why,omitempty"`     // stage, abort: in a sentence
+	Plan    *Plan    `json:"plan,omitempty"`  // release
+	PoPs    []string `json:"pops,omitempty"`  // stage: those that join
+	Share   float64  `json:"share,omitempty"` // stage: of requests, in percent, if that changes
+	Why     string   `json:"why,omitempty"`   // stage, abort, hold: in a sentence
 
 	PoP    string `json:"pop,omitempty"`    // pop, join, expel
 	Public string `json:"public,omitempty"` // join: its public key
@@ -43,6 +44,8 @@ const (
 	EventVersion = "version" // a version was made
 	EventRelease = "release" // it is to be live; a rollout begins
 	EventStage   = "stage"   // more PoPs run it
+	EventHold    = "hold"    // it has got as far as its plan says, and waits to be promoted
+	EventPromote = "promote" // it is to go on, to all
 	EventDone    = "done"    // all run it
 	EventAbort   = "abort"   // the rollout has ended: all run what they ran before
 	EventSwitch  = "switch"  // all run a version at once, as in a rollback
@@ -66,18 +69,19 @@ type Version struct {
 
 // Release is the decision that a version should be live, and what has become of it.
 type Release struct {
-	ID       int       `json:"id"` // in its service
-	Version  int       `json:"version"`
-	Previous int       `json:"previous"` // 0: none
-	State    string    `json:"state"`    // running, done, aborted
-	Stages   int       `json:"stages"`   // begun
-	HoldMS   int64     `json:"hold_ms"`  // how long each is watched
-	PoPs     []string  `json:"pops,omitempty"`
-	Why      string    `json:"why,omitempty"`
-	By       string    `json:"by"`
-	At       time.Time `json:"at"`
-	StageAt  time.Time `json:"stage_at,omitzero"`
-	Ended    time.Time `json:"ended,omitzero"`
+	ID       int     `json:"id"` // in its service
+	Version  int     `json:"version"`
+	Previous int     `json:"previous"` // 0: none
+	State    string  `json:"state"`    // running, holding, done, aborted
+	Stages   int     `json:"stages"`   // begun
+	Share    float64 `json:"share"`    // of requests at PoPs that run it, in percent
+	Plan
+	PoPs    []string  `json:"pops,omitempty"`
+	Why     string    `json:"why,omitempty"`
+	By      string    `json:"by"`
+	At      time.Time `json:"at"`
+	StageAt time.Time `json:"stage_at,omitzero"`
+	Ended   time.Time `json:"ended,omitzero"`
 
 	reached map[string]bool
 }
@@ -85,6 +89,7 @@ type Release struct {
 // States of a release.
 const (
 	Running = "running"
+	Holding = "holding" // until it is promoted, or rolled back
 	Done    = "done"
 	Aborted = "aborted"
 )
@@ -105,20 +110,26 @@ func (s *Service) Version(n int) *Version {
 	return s.Versions[n-1]
 }
 
-// Rolling returns the release whose rollout is under way, or nil.
+// Rolling returns the release whose rollout is under way, or holds, or nil.
 func (s *Service) Rolling() *Release {
-	if n := len(s.Releases); n > 0 && s.Releases[n-1].State == Running {
+	if n := len(s.Releases); n > 0 && (s.Releases[n-1].State == Running || s.Releases[n-1].State == Holding) {
 		return s.Releases[n-1]
 	}
 	return nil
 }
 
-// At returns the version that a PoP is to run, nil for none.
-func (s *Service) At(pop string) *Version {
-	if r := s.Rolling(); r != nil && r.reached[pop] {
-		return s.Version(r.Version)
+// At returns the version that a PoP is to run, nil for none, and beside it a candidate for some requests, with the release
+// that says for which, or nil.
+func (s *Service) At(pop string) (v, candidate *Version, r *Release) {
+	v = s.Version(s.Live)
+	switch r := s.Rolling(); {
+	case r == nil || !r.reached[pop]:
+	case r.Share == 100:
+		return s.Version(r.Version), nil, nil
+	default:
+		return v, s.Version(r.Version), r
 	}
-	return s.Version(s.Live)
+	return v, nil, nil
 }
 
 // Token lets its holder use the control API.
@@ -210,7 +221,13 @@ func (s *State) apply(e Event) error {
 		if r != nil {
 			r.State, r.Why, r.Ended = Aborted, e.Why, e.At
 		}
-		next := &Release{ID: len(svc.Releases) + 1, Version: e.Version, Previous: svc.Live, State: Running, By: e.By, At: e.At, Why: e.Why, HoldMS: e.HoldMS, reached: map[string]bool{}}
+		next := &Release{ID: len(svc.Releases) + 1, Version: e.Version, Previous: svc.Live, State: Running, By: e.By, At: e.At, Why: e.Why, Share: 100, reached: map[string]bool{}}
+		if e.Plan != nil {
+			next.Plan = *e.Plan
+		}
+		if next.splits() {
+			next.Share = 0
+		}
 		svc.Releases = append(svc.Releases, next)
 		if e.Kind == EventSwitch {
 			next.State, next.Ended, svc.Live = Done, e.At, e.Version
@@ -224,12 +241,23 @@ func (s *State) apply(e Event) error {
 	case EventStage:
 		r.Stages++
 		r.StageAt, r.Why = e.At, e.Why
+		if e.Share > 0 && e.Share <= 100 {
+			r.Share = e.Share
+		}
 		for _, p := range e.PoPs {
 			if !r.reached[p] {
 				r.reached[p] = true
 				r.PoPs = append(r.PoPs, p)
 			}
 		}
+	case EventHold:
+		r.State, r.Why = Holding, e.Why
+	case EventPromote:
+		if r.State != Holding {
+			return errOutOfOrder
+		}
+		r.State, r.Why, r.Share, r.StageAt = Running, e.Why, 100, e.At
+		r.Where, r.Shares, r.Match = nil, nil, ""
 	case EventDone:
 		r.State, r.Ended, r.Why, svc.Live = Done, e.At, e.Why, r.Version
 	case EventAbort:
@@ -309,25 +337,39 @@ func (s *State) find(op, service string, version int) (*Service, error) {
 	return svc, nil
 }
 
-const maxHold = 24 * time.Hour
-
 // NewRelease decides that a version is to be live, by a rollout.
-func (s *State) NewRelease(service string, version int, hold time.Duration) (Event, error) {
+func (s *State) NewRelease(service string, version int, plan Plan) (Event, error) {
 	svc, err := s.find("release", service, version)
 	if err != nil {
 		return Event{}, err
 	}
 	if r := svc.Rolling(); r != nil {
 		return Event{}, &wedge.Error{Op: "release", What: service, Kind: wedge.Conflict, Err: fmt.Errorf("version %d is being rolled out", r.Version),
-			Hint: "Wait for it, or end it with: wedge rollback " + service}
+			Hint: "Wait for it, promote it if it holds, or end it with: wedge rollback " + service}
 	}
 	if svc.Live == version {
 		return Event{}, &wedge.Error{Op: "release", What: service, Kind: wedge.Exist, Err: fmt.Errorf("version %d is live", version)}
 	}
-	if hold < 0 || hold > maxHold {
-		return Event{}, &wedge.Error{Op: "release", What: service, Kind: wedge.Invalid, Err: fmt.Errorf("a stage cannot be watched for %v", hold), Hint: "Choose a time up to a day."}
+	if err := plan.check(service); err != nil {
+		return Event{}, err
 	}
-	return Event{Kind: EventRelease, Service: service, Version: version, HoldMS: hold.Milliseconds()}, nil
+	if plan.splits() && svc.Live == 0 {
+		return Event{}, &wedge.Error{Op: "release", What: service, Kind: wedge.Conflict, Err: errors.New("no version is live that could answer the other requests"), Hint: "Release one to all first."}
+	}
+	return Event{Kind: EventRelease, Service: service, Version: version, Plan: &plan}, nil
+}
+
+// NewPromotion decides that a release that holds is to go on to all.
+func (s *State) NewPromotion(service string) (Event, error) {
+	svc, err := s.find("promote", service, 0)
+	if err != nil {
+		return Event{}, err
+	}
+	r := svc.Rolling()
+	if r == nil || r.State != Holding {
+		return Event{}, &wedge.Error{Op: "promote", What: service, Kind: wedge.Conflict, Err: errors.New("no release of it is holding"), Hint: "See them with: wedge releases " + service}
+	}
+	return Event{Kind: EventPromote, Service: service, Version: r.Version, Release: r.ID, Why: "it was promoted"}, nil
 }
 
 // NewRollback decides that all run another version at once: one that is given, or else what they ran before the last

@@ -1,6 +1,7 @@
 package front
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
@@ -252,7 +253,7 @@ func (x *exchange) report(hijacked bool) {
 		Status: status, Bytes: x.out.bytes, Start: x.start, Duration: time.Since(x.start), Hijacked: hijacked,
 	}
 	if x.route != nil {
-		a.Service, a.Version = x.route.Service, x.route.Version
+		a.Service, a.Version = x.route.Service, cmp.Or(x.client.Version, x.route.Version)
 	}
 	x.front.cfg.Done(a)
 }

@@ -32,16 +32,23 @@ type applier struct {
 	dir     string // of the artifacts' files
 
 	mu      sync.Mutex
-	running map[string]*control.Version // by service
-	failed  map[string]failure          // why what is wanted is not run
+	running map[string]planned // by service
+	failed  map[string]failure // why what is wanted is not run
 	figures map[string]map[int]*rollout.Figures
 }
 
-// failure is a version that cannot be run here. It is tried again after a while.
+// planned is what is to be run of a service, or is run.
+type planned struct {
+	live   int // the version; 0: none
+	beside int // the version that gets some requests; 0: none
+	split  split
+}
+
+// failure is something wanted that cannot be run here. It is tried again after a while.
 type failure struct {
-	version int
-	err     error
-	again   time.Time
+	of    planned
+	err   error
+	again time.Time
 }
 
 const (
@@ -52,7 +59,7 @@ const (
 
 func (n *Node) openApplier(f *fleet) (a *applier, err error) {
 	a = &applier{n: n, link: f.link, pop: f.cfg.PoP.Name, catalog: control.New(nil, nil), chunks: control.OpenChunks(filepath.Join(n.cfg.DataDir, "chunks")),
-		dir: filepath.Join(n.cfg.DataDir, "artifacts"), running: map[string]*control.Version{}, failed: map[string]failure{}, figures: map[string]map[int]*rollout.Figures{}}
+		dir: filepath.Join(n.cfg.DataDir, "artifacts"), running: map[string]planned{}, failed: map[string]failure{}, figures: map[string]map[int]*rollout.Figures{}}
 	a.catalog.Said = n.cfg.Log
 	if a.kept, err = n.kv.Outbox("catalog"); err != nil {
 		return nil, err
@@ -114,77 +121,142 @@ func (a *applier) run(ctx context.Context) error {
 	}
 }
 
+// wantedAt returns what a PoP is to run of a service.
+func wantedAt(svc *control.Service, pop string) (w planned, live, beside *control.Version) {
+	live, beside, r := svc.At(pop)
+	if live != nil {
+		w.live = live.Number
+	}
+	if beside != nil {
+		w.beside = beside.Number
+		w.split = split{share: r.Share, salt: fmt.Sprint(svc.Name, r.ID)}
+		w.split.match, _ = control.ParseMatch(r.Match) // it was checked when it was decided on
+	}
+	return w, live, beside
+}
+
 // apply makes the difference between what runs and what should; the channel is closed when that changes.
 func (a *applier) apply(ctx context.Context) (changed <-chan struct{}) {
-	wanted := map[string]*control.Version{}
+	type pair struct{ live, beside *control.Version }
+	all, versions := map[string]planned{}, map[string]pair{}
 	changed = a.catalog.See(func(s *control.State) {
 		for name, svc := range s.Services {
-			if v := svc.At(a.pop); v != nil {
-				wanted[name] = v
+			if w, live, beside := wantedAt(svc, a.pop); live != nil || beside != nil {
+				all[name], versions[name] = w, pair{live, beside}
 			}
 		}
 	})
-	for name, v := range wanted {
+	for name, w := range all {
 		a.mu.Lock()
 		have, failed := a.running[name], a.failed[name]
 		a.mu.Unlock()
-		if have != nil && have.Number == v.Number || failed.version == v.Number && time.Now().Before(failed.again) {
+		if have == w || failed.err != nil && failed.of == w && time.Now().Before(failed.again) {
 			continue
 		}
-		err := a.run1(ctx, name, v)
+		err := a.run1(ctx, name, w, versions[name].live, versions[name].beside)
 		if ctx.Err() != nil {
 			return changed
 		}
 		a.mu.Lock()
 		delete(a.failed, name)
 		if err != nil {
-			a.failed[name] = failure{v.Number, err, time.Now().Add(retryPause)}
+			a.failed[name] = failure{w, err, time.Now().Add(retryPause)}
 		} else {
-			a.running[name] = v
+			a.running[name] = w
 		}
 		a.mu.Unlock()
 		if err != nil {
-			a.n.console.failure(fmt.Sprintf("version %d of %s does not run", v.Number, name), err)
+			a.n.console.failure(fmt.Sprintf("version %d of %s does not run", max(w.live, w.beside), name), err)
 		} else {
-			a.n.console.say(fmt.Sprintf("%s: version %d is live", name, v.Number))
+			a.n.console.say(fmt.Sprintf("%s: %s", name, w))
 		}
 		a.say(name)
 	}
 	return changed
 }
 
-// run1 makes one version ready and swaps it in.
-func (a *applier) run1(ctx context.Context, name string, v *control.Version) error {
-	if err := a.fetch(ctx, v.Artifact); err != nil {
-		return err
+// String says it to the operator.
+func (w planned) String() string {
+	if w.beside == 0 {
+		return fmt.Sprintf("version %d is live", w.live)
 	}
-	made, err := v.Artifact.Unpack(filepath.Join(a.dir, string(v.Digest)), a.chunks.Get)
-	if err != nil {
-		return err
-	}
-	if made.Service != name {
-		return &wedge.Error{Op: "run version", What: name, Kind: wedge.Invalid, Err: fmt.Errorf("it was made for %s", made.Service)}
-	}
-	made.Number = v.Number
-	if a.n.cfg.LocalNames {
-		made.Hosts = append(made.Hosts, name+".localhost")
-	}
-	d, err := a.n.prepare(ctx, &manifest.App{Version: *made})
-	if err != nil {
-		return err
-	}
+	return fmt.Sprintf("version %d is live, version %d gets %s", w.live, w.beside, w.split)
+}
+
+// run1 makes what is wanted of a service ready and swaps it in.
+func (a *applier) run1(ctx context.Context, name string, w planned, live, beside *control.Version) error {
 	a.n.mu.Lock()
-	fresh := maps.Clone(a.n.deployed)
+	fresh, splits := maps.Clone(a.n.deployed), maps.Clone(a.n.splits)
 	a.n.mu.Unlock()
 	if fresh == nil {
 		fresh = map[string]*deployment{}
 	}
-	fresh[name] = d
-	if err := a.n.swap(fresh); err != nil {
-		d.discard()
+	if splits == nil {
+		splits = map[string]split{}
+	}
+	splits[name] = w.split
+	var made []*deployment
+	discard := func() {
+		for _, d := range made {
+			d.discard()
+		}
+	}
+	for _, one := range []struct {
+		key string
+		v   *control.Version
+	}{{name, live}, {besideOf(name), beside}} {
+		have := fresh[one.key]
+		if one.v == nil {
+			delete(fresh, one.key)
+			continue
+		}
+		if have != nil && have.version.Number == one.v.Number {
+			continue
+		}
+		if was := fresh[besideOf(name)]; one.key == name && was != nil && was.version.Number == one.v.Number && was.version.CacheSpace == "" {
+			fresh[name] = was // it ran beside until now
+			delete(fresh, besideOf(name))
+			continue
+		}
+		var live *deployment
+		if one.key != name {
+			live = fresh[name]
+		}
+		d, err := a.make(ctx, name, one.v, live)
+		if err != nil {
+			discard()
+			return err
+		}
+		made = append(made, d)
+		fresh[one.key] = d
+	}
+	if err := a.n.swap(fresh, splits); err != nil {
+		discard()
 		return err
 	}
 	return nil
+}
+
+// make makes a version ready. If it is to run beside another, responses of other backends than that has are kept apart.
+func (a *applier) make(ctx context.Context, name string, v *control.Version, live *deployment) (*deployment, error) {
+	if err := a.fetch(ctx, v.Artifact); err != nil {
+		return nil, err
+	}
+	made, err := v.Artifact.Unpack(filepath.Join(a.dir, string(v.Digest)), a.chunks.Get)
+	if err != nil {
+		return nil, err
+	}
+	if made.Service != name {
+		return nil, &wedge.Error{Op: "run version", What: name, Kind: wedge.Invalid, Err: fmt.Errorf("it was made for %s", made.Service)}
+	}
+	made.Number, made.CacheSpace = v.Number, ""
+	if live != nil && origins(made) != origins(live.version) {
+		made.CacheSpace = fmt.Sprint("version ", v.Number)
+	}
+	if a.n.cfg.LocalNames {
+		made.Hosts = append(made.Hosts, name+".localhost")
+	}
+	return a.n.prepare(ctx, &manifest.App{Version: *made})
 }
 
 // fetch gets the chunks that are not here.
@@ -221,19 +293,38 @@ func (a *applier) count(r front.Access) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	f := a.figures[r.Service][r.Version]
-	if f == nil {
-		if a.figures[r.Service] == nil {
-			a.figures[r.Service] = map[int]*rollout.Figures{}
-		}
-		f = new(rollout.Figures)
-		a.figures[r.Service][r.Version] = f
-		delete(a.figures[r.Service], r.Version-maxFigures)
-	}
+	f := a.of(r.Service, r.Version)
 	f.Requests++
 	if r.Status >= 500 || r.Status == 0 {
 		f.Errors++
 	}
+	f.Latency.Add(r.Duration)
+}
+
+// ran counts a run of a version's guest. ended: the guest did not come to its end by itself.
+func (a *applier) ran(v *wedge.Version, cpu time.Duration, ended bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	f := a.of(v.Service, v.Number)
+	f.Runs++
+	if ended {
+		f.Traps++
+	}
+	f.CPU.Add(cpu)
+}
+
+// of returns the figures of a version; a.mu is held.
+func (a *applier) of(service string, version int) *rollout.Figures {
+	f := a.figures[service][version]
+	if f == nil {
+		if a.figures[service] == nil {
+			a.figures[service] = map[int]*rollout.Figures{}
+		}
+		f = new(rollout.Figures)
+		a.figures[service][version] = f
+		delete(a.figures[service], version-maxFigures)
+	}
+	return f
 }
 
 // maxFigures is of how many versions of a service figures are kept.
@@ -276,17 +367,17 @@ func (a *applier) say(names ...string) {
 		defer a.mu.Unlock()
 		for _, name := range names {
 			r := rollout.Report{PoP: a.pop, Service: name, Figures: map[int]rollout.Figures{}}
-			if v := a.running[name]; v != nil {
-				r.Version = v.Number
+			have := a.running[name]
+			r.Version, r.Beside, r.Share = have.live, have.beside, have.split.share
+			w, _, _ := wantedAt(s.Services[name], a.pop)
+			if r.Wanted = w.live; w.beside != 0 {
+				r.Wanted = w.beside
 			}
-			if v := s.Services[name].At(a.pop); v != nil {
-				r.Wanted = v.Number
-				if f := a.failed[name]; f.version == v.Number {
-					r.Failed = f.err.Error()
-				}
+			if f := a.failed[name]; f.err != nil && f.of == w {
+				r.Failed = f.err.Error()
 			}
 			for v, f := range a.figures[name] {
-				r.Figures[v] = *f
+				r.Figures[v] = f.Clone()
 			}
 			list = append(list, r)
 		}

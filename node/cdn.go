@@ -40,7 +40,7 @@ func newCDN(v *wedge.Version, cache *cache.Cache, b *balancer, log *slog.Logger)
 
 // cachingOf says how fetches of a version are cached.
 func cachingOf(v *wedge.Version) *wedge.Caching {
-	return &wedge.Caching{Service: v.Service, Profile: v.CacheProfile, Compress: v.Compress}
+	return &wedge.Caching{Service: v.Service, Profile: v.CacheProfile, Compress: v.Compress, Space: v.CacheSpace}
 }
 
 type planKey struct{}
@@ -133,7 +133,7 @@ func (c *cdn) rewrite(p *httputil.ProxyRequest) {
 	host, _, _ := net.SplitHostPort(p.In.RemoteAddr)
 	backend, split := c.balance.choose(c.version, plan.shares, host)
 	if split { // they do not say the same
-		plan.caching.Space = backend.Name
+		plan.caching.Space += backend.Name
 	}
 	ctx := wedge.WithCaching(wedge.WithBackend(p.Out.Context(), backend), &plan.caching)
 	*p.Out = *p.Out.WithContext(ctx)

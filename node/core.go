@@ -420,27 +420,25 @@ func (c *Core) roll(ctx context.Context) {
 
 // step decides what becomes of a rollout, and writes it down.
 func (c *Core) step(ctx context.Context, service string, r control.Release) error {
-	var present []string
-	for _, p := range c.pops.here() {
-		present = append(present, p.Name)
-	}
 	c.mu.Lock()
 	reports := maps.Clone(c.reports[service])
 	c.mu.Unlock()
-	d := rollout.Next(&r, rollout.Order(present, service+string(rune(r.ID))), reports, time.Now())
-	ev := control.Event{Service: service, Release: r.ID, PoPs: d.Join, Why: d.Why}
+	d := rollout.Next(&r, rollout.Order(c.pops.here(), service+string(rune(r.ID))), reports, time.Now())
+	ev := control.Event{Service: service, Release: r.ID, PoPs: d.Join, Share: d.Share, Why: d.Why}
 	switch {
 	case d.Abort:
 		ev.Kind = control.EventAbort
 	case d.Done:
 		ev.Kind = control.EventDone
-	case len(d.Join) > 0:
+	case d.Hold:
+		ev.Kind = control.EventHold
+	case len(d.Join) > 0 || d.Share > 0:
 		ev.Kind = control.EventStage
 	default:
 		return nil
 	}
 	_, err := c.control.Decide(ctx, "rollout", "", func(s *control.State) (control.Event, error) {
-		if now := s.Services[service].Rolling(); now == nil || now.ID != r.ID || now.Stages != r.Stages {
+		if now := s.Services[service].Rolling(); now == nil || now.ID != r.ID || now.Stages != r.Stages || now.State != r.State {
 			return ev, errDecided
 		}
 		return ev, nil

@@ -5,8 +5,10 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,7 +40,7 @@ type deployment struct {
 // go on until their last request has ended. On an error they simply go on.
 func (n *Node) deploy(ctx context.Context) error {
 	if n.cfg.Load == nil {
-		return n.swap(map[string]*deployment{})
+		return n.swap(map[string]*deployment{}, nil)
 	}
 	apps, err := n.cfg.Load(ctx)
 	if err != nil {
@@ -63,21 +65,23 @@ func (n *Node) deploy(ctx context.Context) error {
 		}
 		fresh[app.Version.Service] = d
 	}
-	if err := n.swap(fresh); err != nil {
+	if err := n.swap(fresh, nil); err != nil {
 		discard()
 		return err
 	}
 	return nil
 }
 
-// swap makes what serves what is given, all at once.
-func (n *Node) swap(fresh map[string]*deployment) error {
+// swap makes what serves what is given, all at once. What has a key made by besideOf gets the requests that the split of its
+// service says.
+func (n *Node) swap(fresh map[string]*deployment, splits map[string]split) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var backends []wedge.Backend
 	var moved []string // services with other backends than before
-	for name, d := range fresh {
-		if n.deployed[name] == d {
+	for key, d := range fresh {
+		name, beside := serviceOf(key)
+		if beside || n.deployed[name] == d {
 			backends = append(backends, d.version.Backends...)
 			continue
 		}
@@ -90,7 +94,7 @@ func (n *Node) swap(fresh map[string]*deployment) error {
 		}
 		backends = append(backends, d.version.Backends...)
 	}
-	routes, err := n.routes(fresh)
+	routes, err := n.routes(fresh, splits)
 	if err != nil {
 		return err
 	}
@@ -101,7 +105,7 @@ func (n *Node) swap(fresh map[string]*deployment) error {
 	n.number++
 	n.fetch.Watch(backends)
 	old := n.deployed
-	n.deployed = fresh
+	n.deployed, n.splits = fresh, splits
 	ended := n.front.Swap(table)
 	forget := func() {
 		for _, name := range moved {
@@ -116,8 +120,8 @@ func (n *Node) swap(fresh map[string]*deployment) error {
 		forget()
 		ctx, cancel := context.WithTimeout(context.Background(), n.cfg.DrainTimeout)
 		defer cancel()
-		for name, d := range old {
-			if fresh[name] != d {
+		for _, d := range old {
+			if !slices.Contains(slices.Collect(maps.Values(fresh)), d) {
 				d.retire(ctx)
 			}
 		}
@@ -126,15 +130,16 @@ func (n *Node) swap(fresh map[string]*deployment) error {
 }
 
 // routes sends each version's hosts to it. One with none given has every host that no other has.
-func (n *Node) routes(all map[string]*deployment) (map[string]front.Route, error) {
+func (n *Node) routes(all map[string]*deployment, splits map[string]split) (map[string]front.Route, error) {
 	table := map[string]front.Route{}
-	for _, d := range all {
-		r := front.Route{Service: d.version.Service, Version: d.version.Number,
-			Handler: &purger{Handler: d.handler, version: d.version, purge: n.Purge, log: n.console.purged}}
-		if n.fleet != nil {
-			r.Handler.(*purger).fleet = n
+	for key, d := range all {
+		if _, beside := serviceOf(key); beside {
+			continue
 		}
-		if c, ok := d.handler.(*cdn); ok && plainHits(d.version) {
+		r := front.Route{Service: d.version.Service, Version: d.version.Number, Handler: n.purging(d)}
+		if b := all[besideOf(key)]; b != nil {
+			r.Handler = &splitter{split: splits[key], live: r.Handler, beside: n.purging(b), number: b.version.Number}
+		} else if c, ok := d.handler.(*cdn); ok && plainHits(d.version) {
 			r.Hit = c.hit
 		}
 		hosts := d.version.Hosts
@@ -150,6 +155,15 @@ func (n *Node) routes(all map[string]*deployment) (map[string]front.Route, error
 		}
 	}
 	return table, nil
+}
+
+// purging is a deployment's handler, with purges by request before it.
+func (n *Node) purging(d *deployment) http.Handler {
+	p := &purger{Handler: d.handler, version: d.version, purge: n.Purge, log: n.console.purged}
+	if n.fleet != nil {
+		p.fleet = n
+	}
+	return p
 }
 
 // prepare makes an app ready to serve.
@@ -201,6 +215,9 @@ func (n *Node) prepareGuest(ctx context.Context, app *manifest.App) (*deployment
 // runGuest is what a handler runs a sandbox with.
 func (n *Node) runGuest(ctx context.Context, d *deployment, sb *compute.Sandbox) error {
 	err := d.module.Run(ctx, sb)
+	if n.fleet != nil {
+		n.fleet.applier.ran(d.version, sb.CPU(), err != nil && ctx.Err() == nil)
+	}
 	if t, ok := sb.Observer.(compute.Tracer); ok {
 		outcome := "ok"
 		if err != nil {

@@ -39,7 +39,8 @@ type Node struct {
 	printing bool // what a plain WASI program prints is output, not a response
 
 	mu       sync.Mutex
-	deployed map[string]*deployment // by service
+	deployed map[string]*deployment // by service, and by besideOf it
+	splits   map[string]split       // by service
 	origins  map[string]string      // of the services deployed, see forgetOrigins
 	number   int                    // of the newest table; only deploy uses it, and it runs once at a time
 	retired  sync.WaitGroup         // deployments on their way out
@@ -233,7 +234,13 @@ func (n *Node) called(service string) (h http.Handler, done func()) {
 func (n *Node) Services() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return len(n.deployed)
+	count := 0
+	for key := range n.deployed {
+		if _, beside := serviceOf(key); !beside {
+			count++
+		}
+	}
+	return count
 }
 
 // Running returns the number of the version of a service that is deployed, 0 if none is.

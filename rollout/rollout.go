@@ -6,11 +6,11 @@ package rollout
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/control"
 )
 
@@ -19,22 +19,20 @@ type Report struct {
 	PoP     string          `json:"pop"`
 	Service string          `json:"service"`
 	Version int             `json:"version"`           // that it runs; 0: none
-	Wanted  int             `json:"wanted"`            // that it is to run
+	Beside  int             `json:"beside,omitempty"`  // that it runs for some requests only; 0: none
+	Share   float64         `json:"share,omitempty"`   // of requests, in percent
+	Wanted  int             `json:"wanted"`            // that it is to run, or to run beside
 	Failed  string          `json:"failed,omitempty"`  // why it does not run that
 	Figures map[int]Figures `json:"figures,omitempty"` // by version
 	At      time.Time       `json:"-"`                 // when it came
 }
 
-// Figures are what a version's requests came to at a PoP, since the node's start.
-type Figures struct {
-	Requests uint64 `json:"requests"`
-	Errors   uint64 `json:"errors"` // answered 5xx, or cut
-}
-
 // Decision is what to do about a rollout; nothing: wait.
 type Decision struct {
 	Join  []string // PoPs that run it from now on
-	Done  bool     // all do
+	Share float64  // of requests that go to it, in percent; 0: as before
+	Hold  bool     // the plan has nothing more
+	Done  bool     // all run it
 	Abort bool     // none does any more
 	Why   string   // in a sentence
 }
@@ -43,9 +41,9 @@ type Decision struct {
 // without any PoP a rollout waits.
 const Patience = 30 * time.Second
 
-// Next decides about a rollout that is running. present are the PoPs that can be reached, in the order in which they
+// Next decides about a rollout that is under way or holds. present are the PoPs that can be reached, in the order in which they
 // join; reports are the latest of each about the service.
-func Next(r *control.Release, present []string, reports map[string]Report, now time.Time) Decision {
+func Next(r *control.Release, present []wedge.PoP, reports map[string]Report, now time.Time) Decision {
 	for _, pop := range r.PoPs {
 		if p := reports[pop]; p.Wanted == r.Version && p.Failed != "" {
 			return Decision{Abort: true, Why: fmt.Sprintf("%s cannot run version %d: %s", pop, r.Version, p.Failed)}
@@ -54,99 +52,87 @@ func Next(r *control.Release, present []string, reports map[string]Report, now t
 	if why := worse(r, reports); why != "" {
 		return Decision{Abort: true, Why: why}
 	}
-	since := now.Sub(r.StageAt)
-	var waiting []string
-	for _, pop := range r.PoPs {
-		if slices.Contains(present, pop) && reports[pop].Version != r.Version {
-			waiting = append(waiting, pop)
+	where, _ := control.ParseWhere(r.Where) // it was checked when it was decided on
+	var waiting, rest []string
+	for i := range present {
+		p := &present[i]
+		switch {
+		case slices.Contains(r.PoPs, p.Name):
+			if !runs(reports[p.Name], r) {
+				waiting = append(waiting, p.Name)
+			}
+		case where.Fits(p, present):
+			rest = append(rest, p.Name)
 		}
 	}
-	if len(waiting) > 0 && since < Patience || r.Stages > 0 && since < time.Duration(r.HoldMS)*time.Millisecond {
+	since := now.Sub(r.StageAt)
+	holding := r.State == control.Holding
+	if !holding && (len(waiting) > 0 && since < Patience || r.Stages > 0 && since < time.Duration(r.HoldMS)*time.Millisecond) {
 		return Decision{}
 	}
-	var rest []string
-	for _, pop := range present {
-		if !slices.Contains(r.PoPs, pop) {
-			rest = append(rest, pop)
-		}
+	switch {
+	case len(rest) > 0:
+		return join(r, rest)
+	case r.Stages == 0 || holding:
+		return Decision{} // nobody is there, or it waits to be promoted
+	case r.Share < 100 && len(r.Shares) > 0:
+		return more(r)
+	case len(r.Where) > 0 || r.Share < 100:
+		return Decision{Hold: true, Why: fmt.Sprintf("%s it as planned; promote it, or roll it back", count(len(r.PoPs), "runs", "run"))}
 	}
-	if len(rest) == 0 {
-		if r.Stages == 0 {
-			return Decision{} // nobody is there
-		}
-		return Decision{Done: true, Why: fmt.Sprintf("%s ran it in %d stages", count(len(r.PoPs)), r.Stages)}
+	return Decision{Done: true, Why: fmt.Sprintf("%s it in %d stages", count(len(r.PoPs), "ran", "ran"), r.Stages)}
+}
+
+// runs reports whether a PoP does what the release says.
+func runs(p Report, r *control.Release) bool {
+	if r.Share == 100 {
+		return p.Version == r.Version && p.Beside == 0
 	}
+	return p.Beside == r.Version && p.Share == r.Share
+}
+
+// join lets more PoPs run the version: all of them if it gets but a share of requests, else about as many as do already.
+func join(r *control.Release, rest []string) Decision {
 	n := max(1, len(r.PoPs))
 	if r.Stages > 0 {
 		n = max(2, len(r.PoPs))
 	}
-	if r.HoldMS == 0 && r.Stages > 0 {
+	d := Decision{}
+	if r.HoldMS == 0 && r.Stages > 0 || len(r.Shares) > 0 || r.Match != "" || r.State == control.Holding {
 		n = len(rest) // there is nothing to wait for
 	}
-	join := rest[:min(n, len(rest))]
-	return Decision{Join: join, Why: fmt.Sprintf("stage %d: %s", r.Stages+1, strings.Join(join, ", "))}
+	d.Join = rest[:min(n, len(rest))]
+	d.Why = fmt.Sprintf("stage %d: %s", r.Stages+1, strings.Join(d.Join, ", "))
+	if r.Stages == 0 && len(r.Shares) > 0 {
+		d.Share = r.Shares[0]
+		d.Why = fmt.Sprintf("stage 1: %v %% of requests at %s", d.Share, strings.Join(d.Join, ", "))
+	}
+	return d
 }
 
-func count(n int) string {
+// more lets the version have the next share of requests.
+func more(r *control.Release) Decision {
+	share := 100.0
+	for _, s := range slices.Backward(r.Shares) {
+		if s > r.Share {
+			share = s
+		}
+	}
+	return Decision{Share: share, Why: fmt.Sprintf("stage %d: %v %% of requests", r.Stages+1, share)}
+}
+
+func count(n int, one, many string) string {
 	if n == 1 {
-		return "1 PoP"
+		return "1 PoP " + one
 	}
-	return fmt.Sprintf("%d PoPs", n)
-}
-
-// A version is stopped if its requests fail more often than those of the version before at the same PoPs. That is a
-// one-sided test of two proportions, at a level which, though it is asked every second for as long as a rollout takes, a
-// version that is no worse passes nearly always.
-const (
-	minRequests = 30
-	minExcess   = 0.01 // that much more often, or it is not worth a rollback
-	level       = 4.0  // standard deviations
-)
-
-// worse says why the version is worse than the one before, "" if it is not, or that cannot be told.
-func worse(r *control.Release, reports map[string]Report) string {
-	var fresh, old Figures
-	for _, pop := range r.PoPs {
-		f := reports[pop].Figures
-		fresh.add(f[r.Version])
-		old.add(f[r.Previous])
-	}
-	if fresh.Requests < minRequests {
-		return ""
-	}
-	before := old
-	if r.Previous == 0 || old.Requests < minRequests { // nothing to compare with: it is to answer at all
-		before = Figures{Requests: fresh.Requests, Errors: fresh.Requests / 10}
-	}
-	if excess := fresh.share() - before.share(); excess < minExcess || deviations(fresh, before) < level {
-		return ""
-	}
-	text := fmt.Sprintf("%.1f %% of %d requests failed", 100*fresh.share(), fresh.Requests)
-	if r.Previous != 0 && old.Requests >= minRequests {
-		text += fmt.Sprintf(", of version %d there it was %.1f %% of %d", r.Previous, 100*old.share(), old.Requests)
-	}
-	return text
-}
-
-func (f *Figures) add(g Figures) {
-	f.Requests += g.Requests
-	f.Errors += min(g.Errors, g.Requests)
-}
-
-func (f Figures) share() float64 { return float64(f.Errors) / float64(max(f.Requests, 1)) }
-
-// deviations returns by how many standard deviations a's share is above b's.
-func deviations(a, b Figures) float64 {
-	n, m := float64(a.Requests), float64(b.Requests)
-	p := (float64(a.Errors) + float64(b.Errors) + 1) / (n + m + 2) // pooled, and never 0 or 1
-	return (a.share() - b.share()) / math.Sqrt(p*(1-p)*(1/n+1/m))
+	return fmt.Sprintf("%d PoPs %s", n, many)
 }
 
 // Order sorts PoPs as they join a rollout: by chance, the same for each who asks, so that it is not always the same who go first.
-func Order(pops []string, seed string) []string {
+func Order(pops []wedge.PoP, seed string) []wedge.PoP {
 	pops = slices.Clone(pops)
-	slices.SortFunc(pops, func(a, b string) int {
-		return cmp.Compare(control.DigestOf([]byte(seed+a)), control.DigestOf([]byte(seed+b)))
+	slices.SortFunc(pops, func(a, b wedge.PoP) int {
+		return cmp.Compare(control.DigestOf([]byte(seed+a.Name)), control.DigestOf([]byte(seed+b.Name)))
 	})
 	return pops
 }

@@ -64,7 +64,12 @@ func (l *fleetLab) version(v *wedge.Version) control.Version {
 // release begins a rollout, and waits for its end.
 func (l *fleetLab) release(version int, hold time.Duration) control.Release {
 	l.t.Helper()
-	r, err := l.client.Release(l.t.Context(), "shop", "", api.Pick{Version: version, HoldMS: hold.Milliseconds()})
+	return l.releaseAs(version, control.Plan{HoldMS: hold.Milliseconds()})
+}
+
+func (l *fleetLab) releaseAs(version int, plan control.Plan) control.Release {
+	l.t.Helper()
+	r, err := l.client.Release(l.t.Context(), "shop", "", api.Pick{Version: version, Plan: plan})
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -223,7 +228,7 @@ func TestControlRefuses(t *testing.T) {
 		"no such service": {errOf(l.client.Release(ctx, "none", "", pick)), wedge.NotExist},
 		"no such version": {errOf(l.client.Release(ctx, "shop", "", api.Pick{Version: 9})), wedge.NotExist},
 		"nothing before":  {errOf(l.client.Rollback(ctx, "shop", "", 0)), wedge.Conflict},
-		"hold":            {errOf(l.client.Release(ctx, "shop", "", api.Pick{Version: 1, HoldMS: -1})), wedge.Invalid},
+		"hold":            {errOf(l.client.Release(ctx, "shop", "", api.Pick{Version: 1, Plan: control.Plan{HoldMS: -1}})), wedge.Invalid},
 		"bad name":        {errOf(l.client.NewToken(ctx, api.NewToken{Name: "A B", Scopes: []string{"read"}})), wedge.Invalid},
 		"bad scope":       {errOf(l.client.NewToken(ctx, api.NewToken{Name: "a", Scopes: []string{"root"}})), wedge.Invalid},
 		"token twice":     {errOf(l.client.NewToken(ctx, api.NewToken{Name: "read", Scopes: []string{"read"}})), wedge.Exist},
@@ -273,3 +278,63 @@ func TestControlRefuses(t *testing.T) {
 }
 
 func errOf[T any](_ T, err error) error { return err }
+
+// TestShares: a version gets a share of clients, who stay with it, and requests that match; it waits where its plan ends, and what it
+// does worse is counted against it alone.
+func TestShares(t *testing.T) {
+	l := newFleetLab(t)
+	l.becomes("all are there", 5*time.Second, func() bool {
+		pops, err := l.client.PoPs(t.Context())
+		return err == nil && len(pops) == 3
+	})
+	l.version(l.site("one"))
+	l.release(1, 0)
+	l.version(l.site("two"))
+	ask := func(pop string, header ...string) string {
+		body, _ := l.do("GET", pop, "/", header...)
+		return body
+	}
+	held := l.releaseAs(2, control.Plan{Match: "cookie:beta=yes"})
+	if held.State != control.Holding || len(held.PoPs) != 3 {
+		t.Fatalf("%+v", held)
+	}
+	for _, pop := range []string{"lhr", "nyc", "nrt"} {
+		for range 3 { // from the cache, too, which has both
+			if got := ask(pop) + " " + ask(pop, "Cookie: a=b; beta=yes") + " " + ask(pop, "Cookie: beta=no"); got != "one two one" {
+				t.Fatalf("%s answers %s", pop, got)
+			}
+		}
+	}
+	if _, err := l.client.Release(t.Context(), "shop", "", api.Pick{Version: 2}); wedge.KindOf(err) != wedge.Conflict {
+		t.Errorf("a second release: %v", err)
+	}
+	if _, err := l.client.Promote(t.Context(), "shop", ""); err != nil {
+		t.Fatal(err)
+	}
+	l.becomes("promoted", 10*time.Second, l.all("two", "lhr", "nyc", "nrt"))
+	l.becomes("done", 10*time.Second, func() bool {
+		all, err := l.client.Releases(t.Context(), "shop")
+		return err == nil && all[held.ID-1].State == control.Done
+	})
+
+	l.version(l.site("three"))
+	if r := l.releaseAs(3, control.Plan{Shares: []float64{50}, Where: []string{"pop=nyc", "pop=nrt"}}); r.State != control.Holding || r.Stages != 2 || r.Share != 100 {
+		t.Fatalf("%+v", r)
+	}
+	if got := ask("lhr") + ask("nyc") + ask("nrt"); got != "twothreethree" {
+		t.Errorf("they answer %s", got)
+	}
+	if _, err := l.client.Rollback(t.Context(), "shop", "", 0); err != nil {
+		t.Fatal(err)
+	}
+	l.becomes("rolled back", 10*time.Second, l.all("two", "lhr", "nyc", "nrt"))
+	for what, plan := range map[string]control.Plan{
+		"falling shares": {Shares: []float64{50, 10}}, "all": {Shares: []float64{100}}, "none": {Shares: []float64{0}},
+		"no such PoPs": {Where: []string{"planet=mars"}}, "no such match": {Match: "body:x"}, "no such gate": {Ungated: []string{"luck"}},
+		"never": {HoldMS: -1},
+	} {
+		if _, err := l.client.Release(t.Context(), "shop", "", api.Pick{Version: 3, Plan: plan}); wedge.KindOf(err) != wedge.Invalid || wedge.HintOf(err) == "" {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}

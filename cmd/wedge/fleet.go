@@ -26,7 +26,7 @@ const (
 	deployUsage   = "[FLAGS] [DIR]"
 	servicesUsage = "[--json]"
 	versionsUsage = "[--json] SERVICE"
-	releasesUsage = "[--json] [watch] SERVICE"
+	releasesUsage = "[--json] [watch | promote] SERVICE"
 	rollbackUsage = "[--json] SERVICE [VERSION]"
 	popsUsage     = "[--json] | add NAME | remove NAME"
 	auditUsage    = "[--json] [--last N]"
@@ -143,10 +143,30 @@ func runDeploy(ctx context.Context, std stdio, args []string) error {
 	comment := fs.String("comment", "", "`TEXT` to be kept with the version")
 	stay := fs.Bool("no-release", false, "make the version, and let nobody run it yet")
 	detach := fs.Bool("detach", false, "do not wait for the rollout")
+	var plan control.Plan
+	fs.Func("where", "`CONDITION` on PoPs that get it until it is promoted: pop=, tier=, jurisdiction=, provider=, near=POP:KM; may be repeated", func(s string) error {
+		plan.Where = append(plan.Where, s)
+		_, err := control.ParseWhere(plan.Where)
+		return err
+	})
+	fs.Func("shares", "`PERCENTAGES` of clients that get it, stage by stage, such as 1,10,50", func(s string) (err error) {
+		plan.Shares, err = readShares(s)
+		return err
+	})
+	fs.Func("match", "`REQUESTS` that get it at once: header:NAME[=VALUE] or cookie:NAME[=VALUE]", func(s string) error {
+		plan.Match = s
+		_, err := control.ParseMatch(s)
+		return err
+	})
+	fs.Func("ungated", "`GATES` that do not count: "+strings.Join(control.Gates, ","), func(s string) error {
+		plan.Ungated = strings.Split(s, ",")
+		return nil
+	})
 	rest, err := parse(fs, args, 1)
 	if err != nil {
 		return err
 	}
+	plan.HoldMS = hold.Milliseconds()
 	o := runOptions{Path: first(rest, ".")}
 	app, err := o.prepare(ctx, std.err)
 	if err != nil {
@@ -178,7 +198,7 @@ func runDeploy(ctx context.Context, std stdio, args []string) error {
 	if *stay {
 		return r.answer(std, v)
 	}
-	release, err := r.Release(ctx, app.Version.Service, newKey(), api.Pick{Version: v.Number, HoldMS: hold.Milliseconds()})
+	release, err := r.Release(ctx, app.Version.Service, newKey(), api.Pick{Version: v.Number, Plan: plan})
 	if err != nil {
 		return err
 	}
@@ -194,6 +214,18 @@ func runDeploy(ctx context.Context, std stdio, args []string) error {
 		return &wedge.Error{Op: "deploy", What: app.Version.Service, Kind: wedge.Conflict, Err: errors.New(release.Why), Hint: fmt.Sprintf("All PoPs run version %d again.", release.Previous)}
 	}
 	return nil
+}
+
+// readShares reads percentages with commas between.
+func readShares(text string) (list []float64, err error) {
+	for _, s := range strings.Split(text, ",") {
+		p, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(s), "%"), 64)
+		if err != nil {
+			return nil, fmt.Errorf("%q is no percentage", s)
+		}
+		list = append(list, p)
+	}
+	return list, nil
 }
 
 func (r *remote) answer(std stdio, v any) error {
@@ -248,7 +280,11 @@ func picture(r *control.Release, pops []wedge.PoP) string {
 		}
 		b.WriteString(mark)
 	}
-	return fmt.Sprintf("version %-4d %s  %s  %s", r.Version, b.String(), r.State, r.Why)
+	share := ""
+	if r.Share < 100 && r.State != control.Aborted {
+		share = fmt.Sprintf("  %v %%", r.Share)
+	}
+	return fmt.Sprintf("version %-4d %s%s  %s  %s", r.Version, b.String(), share, r.State, r.Why)
 }
 
 func runServices(ctx context.Context, std stdio, args []string) error {
@@ -302,19 +338,29 @@ func runReleases(ctx context.Context, std stdio, args []string) error {
 	var r remote
 	fs := newFlags("releases")
 	r.flags(fs)
-	watch := len(args) > 0 && args[0] == "watch"
-	if watch {
+	verb := first(args, "")
+	if verb == "watch" || verb == "promote" {
 		args = args[1:]
 	}
 	name, err := oneName(fs, args)
 	if err != nil {
 		return err
 	}
+	if verb == "promote" {
+		rel, err := r.Promote(ctx, name, newKey())
+		if err == nil {
+			rel, err = r.watch(ctx, std.err, name, rel.ID)
+		}
+		if err != nil {
+			return err
+		}
+		return r.answer(std, rel)
+	}
 	all, err := r.Releases(ctx, name)
 	if err != nil {
 		return err
 	}
-	if watch {
+	if verb == "watch" {
 		rel, err := r.watch(ctx, std.err, name, len(all))
 		if err != nil {
 			return err

@@ -55,7 +55,7 @@ func commands() []command {
 		{"deploy", deployUsage, "make a version of an app, and release it to a fleet", runDeploy},
 		{"services", servicesUsage, "list a fleet's services", runServices},
 		{"versions", versionsUsage, "list a service's versions", runVersions},
-		{"releases", releasesUsage, "list a service's releases, or watch one", runReleases},
+		{"releases", releasesUsage, "list a service's releases, watch one, or promote one", runReleases},
 		{"rollback", rollbackUsage, "make all PoPs run another version at once", runRollback},
 		{"pops", popsUsage, "list the PoPs that are there", runPops},
 		{"tokens", tokensUsage, "list, make and revoke tokens of the control API", runTokens},

@@ -27,6 +27,7 @@ var arrows = map[string]map[string]string{
 		"control":  "packs what is deployed",
 		"compute":  "a guest's exit code is wedge run --once's own",
 		"front":    "wedge run names the certificates",
+		"handover": "wedge run and wedge node have successors",
 		"wasm":     "wedge inspect reads a module's sections",
 		"world":    "wedge world",
 
@@ -51,6 +52,7 @@ var gates = map[string][]string{
 	"github.com/ua-parser/":         {"compute/hostcall"},
 	"github.com/fxamacker/":         {"control"},
 	"github.com/restic/":            {"control"},
+	"github.com/coreos/":            {"handover"},
 }
 
 // bench and wedgetest assemble what they measure or drive, as tests do.

@@ -23,7 +23,7 @@ type ops struct {
 }
 
 func (n *Node) listenOps() (*ops, error) {
-	l, err := net.Listen("tcp", n.cfg.Ops)
+	l, err := n.cfg.Term.Listen("ops", n.cfg.Ops)
 	if err != nil {
 		return nil, &wedge.Error{Op: "listen", What: n.cfg.Ops, Kind: wedge.Unavailable, Err: err, Hint: "Is something else listening there? Choose another --ops-addr."}
 	}
@@ -53,6 +53,13 @@ func (n *Node) readyz(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	_, _ = io.WriteString(w, "ready\n")
+}
+
+// succeeded leaves new connections to a successor.
+func (o *ops) succeeded() {
+	ctx, stop := context.WithTimeout(context.Background(), time.Second)
+	defer stop()
+	_ = o.server.Shutdown(ctx)
 }
 
 // run serves until ctx ends.

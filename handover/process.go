@@ -40,6 +40,7 @@ type Term struct {
 	given     map[socket]int
 	serving   bool
 	successor *peer
+	handed    bool      // the successor has been given everything, or has failed
 	since     time.Time // nobody accepts, or soon
 	letGo     []func()
 }
@@ -56,6 +57,7 @@ func (p *Process) Serve(ctx context.Context, upgrade <-chan os.Signal, run func(
 		t, done := p.term(ctx, run)
 		err, again := t.serve(ctx, upgrade, done)
 		if !again {
+			t.abandon()
 			return err
 		}
 		earlier.Go(func() { <-done }) // it finishes its requests
@@ -122,6 +124,15 @@ func (t *Term) start(ctx context.Context) {
 	t.successor, t.since = s, time.Now()
 	t.mu.Unlock()
 	t.end(ErrSucceeded)
+}
+
+// abandon ends a successor that has not been given anything: this process was told to end just then.
+func (t *Term) abandon() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.successor != nil && !t.handed {
+		t.successor.kill()
+	}
 }
 
 // Listen binds an address, or returns the socket that is bound to it already. A nil Term just binds.
@@ -231,6 +242,7 @@ func (t *Term) OnLetGo(f func()) {
 func (t *Term) LetGo() {
 	t.mu.Lock()
 	s, letGo, since := t.successor, t.letGo, t.since
+	t.handed = true
 	t.mu.Unlock()
 	for i := len(letGo) - 1; i >= 0; i-- {
 		letGo[i]()

@@ -33,10 +33,7 @@ type process struct {
 	pid    int // of the one that serves
 }
 
-var (
-	started = regexp.MustCompile(`upgrade: process (\d+) is started`)
-	serves  = regexp.MustCompile(`upgrade: process (\d+) serves`)
-)
+var serves = regexp.MustCompile(`upgrade: process (\d+) serves`)
 
 // startProcess runs wedge with a binary of its own. What it leaves running is ended with the test.
 func startProcess(t *testing.T, env []string, args ...string) *process {
@@ -73,7 +70,9 @@ func startProcess(t *testing.T, env []string, args ...string) *process {
 			t.Log(p.out)
 		}
 	})
-	Eventually(t, "wedge serves", func() bool { return serving.MatchString(p.out.String()) })
+	Eventually(t, "wedge serves", func() bool {
+		return regexp.MustCompile("(?s)serving .*metrics at .*/metrics").MatchString(p.out.String())
+	})
 	p.url = serving.FindStringSubmatch(p.out.String())[1]
 	return p
 }
@@ -189,7 +188,8 @@ func TestUpgrade(t *testing.T) {
 	guest := file(t, "guest.wasm", GoGuest(t, Guest("go")))
 	toml := file(t, "wedge.toml", []byte("name = \"test\"\nguest = "+strconv.Quote(guest)+bindings()))
 	said, addr := notifications(t)
-	p := startProcess(t, []string{"NOTIFY_SOCKET=" + addr}, "run", "--addr", "127.0.0.1:0", "--data", t.TempDir(), "-C", toml, guest)
+	p := startProcess(t, []string{"NOTIFY_SOCKET=" + addr}, "run", "--addr", "127.0.0.1:0", "--ops-addr", "127.0.0.1:0", "--data", t.TempDir(), "-C", toml, guest)
+	ops := regexp.MustCompile(`metrics at (http://\S+)/metrics`).FindStringSubmatch(p.out.String())[1]
 	writing, stopWriting := context.WithCancel(t.Context())
 	var written int // acknowledged
 	wrote := make(chan error, 1)
@@ -219,6 +219,31 @@ func TestUpgrade(t *testing.T) {
 	}
 	t.Logf("%d writes", written)
 	t.Log(regexp.MustCompile("new connections waited .*").FindAllString(p.out.String(), -1))
+	// What takes longer than a successor waits for is finished by the predecessor.
+	slow := make(chan error, 1)
+	go func() {
+		text, err := fetch(p.url + "/sleep?for=5s")
+		if err == nil && text != "rested\n" {
+			err = fmt.Errorf("%q", text)
+		}
+		slow <- err
+	}()
+	Eventually(t, "the slow request runs", func() bool {
+		text, _ := fetch(ops + "/metrics")
+		return strings.Contains(text, "front_requests_in_flight 1\n")
+	})
+	p.upgrade()
+	select {
+	case err := <-slow:
+		t.Errorf("the successor waited for the slow request, %v", err)
+	default:
+	}
+	if text, err := fetch(p.url + "/hello"); err != nil {
+		t.Error(text, err)
+	}
+	if err := Soon(t, "the slow answer", slow); err != nil {
+		t.Errorf("the slow request: %v", err)
+	}
 	for _, word := range []string{"READY=1", "RELOADING=1", fmt.Sprintf("MAINPID=%d", p.pid)} {
 		Eventually(t, "systemd is told "+word, func() bool { return said.Has(word) })
 	}

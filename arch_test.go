@@ -28,6 +28,7 @@ var arrows = map[string]map[string]string{
 		"compute":  "a guest's exit code is wedge run --once's own",
 		"front":    "wedge run names the certificates",
 		"dns":      "wedge node says what is answered",
+		"handover": "wedge run and wedge node have successors",
 		"wasm":     "wedge inspect reads a module's sections",
 		"world":    "wedge world",
 
@@ -54,6 +55,7 @@ var gates = map[string][]string{
 	"github.com/restic/":            {"control"},
 	"github.com/miekg/dns":          {"dns"},
 	"github.com/oschwald/":          {"dns"},
+	"github.com/coreos/":            {"handover"},
 }
 
 // bench and wedgetest assemble what they measure or drive, as tests do.

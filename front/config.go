@@ -15,6 +15,9 @@ type Config struct {
 	HTTPS          []string       // addresses for TLS, with HTTP/1.1 and HTTP/2 by ALPN
 	HTTPSListeners []net.Listener // listeners for the same, already bound and without TLS
 
+	// Listen binds an address of HTTP or HTTPS, which the name says; nil: net.Listen.
+	Listen func(name, addr string) (net.Listener, error)
+
 	Certificates []CertificateFiles // needed for TLS; the first answers clients that name no known host
 	ClientCert   ClientCert         // whether clients are asked for a certificate
 	ClientCAs    *x509.CertPool     // who may have signed client certificates; nil: the system's roots
@@ -69,6 +72,9 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.IdleTimeout, 75*time.Second)
 	orDefault(&c.StallTimeout, 60*time.Second)
 	orDefault(&c.DrainTimeout, 30*time.Second)
+	if c.Listen == nil {
+		c.Listen = func(_, addr string) (net.Listener, error) { return net.Listen("tcp", addr) }
+	}
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}

@@ -116,6 +116,9 @@ func (c *h1Conn) fill(p []byte) (int, error) {
 	if c.later != nil {
 		return 0, c.later
 	}
+	if !c.opaque && c.frame.atStart() && len(p) > 1 {
+		return c.await(p[:min(len(p), 64<<10)])
+	}
 	return c.Conn.Read(c.within(p))
 }
 
@@ -208,7 +211,7 @@ func (c *h1Conn) peek() (h2 bool, err error) {
 	const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 	c.buf = bufs.Get().(*[bufSize]byte)
 	for n := 0; ; {
-		m, err := c.Conn.Read(c.buf[n:])
+		m, err := c.await(c.buf[n:])
 		n += m
 		c.held = c.buf[:n]
 		got := string(c.held[:min(n, len(preface))])

@@ -16,7 +16,6 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/wedge-cloud/wedge"
 )
@@ -34,11 +33,13 @@ type Front struct {
 	stats    counters
 	started  atomic.Bool
 	draining atomic.Bool
-	// unparking is set once connections that wait between hits are to be closed.
-	unparking atomic.Bool
+	// ending is set once no connection is to wait for its next request any more.
+	ending    atomic.Bool
 	turns     turnstile
 	ready     chan struct{}
-	over      chan struct{} // closed when no more connections are handed to the servers
+	calm      chan struct{}  // see Calm
+	over      chan struct{}  // closed when no more connections are handed to the servers
+	accepting sync.WaitGroup // goroutines that accept
 
 	mu            sync.Mutex
 	plain, secure []net.Listener
@@ -49,7 +50,7 @@ var errDrained = errors.New("the front's drain timeout ended")
 
 // New returns a front that is not running yet.
 func New(cfg Config) *Front {
-	f := &Front{cfg: cfg.withDefaults(), ready: make(chan struct{}), over: make(chan struct{}), conns: map[*rawConn]struct{}{}}
+	f := &Front{cfg: cfg.withDefaults(), ready: make(chan struct{}), calm: make(chan struct{}), over: make(chan struct{}), conns: map[*rawConn]struct{}{}}
 	f.tls = f.tlsConfig()
 	f.h1conns = handedOver{make(chan net.Conn), f.over}
 	f.h2conns = handedOver{make(chan net.Conn), f.over}
@@ -58,6 +59,10 @@ func New(cfg Config) *Front {
 
 // Ready is closed once the front listens.
 func (f *Front) Ready() <-chan struct{} { return f.ready }
+
+// Calm is closed while the front drains, once no request is in flight but those of connections that handlers took over, or
+// after two seconds. From then on hardly any new request comes, so that what they need can be let go.
+func (f *Front) Calm() <-chan struct{} { return f.calm }
 
 // Run listens and serves until ctx ends, then drains: it stops accepting, lets the requests in
 // flight finish for up to DrainTimeout, cuts what is left and returns nil. An error, of kind
@@ -135,66 +140,12 @@ func infoOf(c net.Conn) *connInfo {
 func (f *Front) acceptAll() <-chan error {
 	failed := make(chan error, len(f.plain)+len(f.secure))
 	for _, l := range f.plain {
-		go func() { failed <- f.accept(l, false) }()
+		f.accepting.Go(func() { failed <- f.accept(l, false) })
 	}
 	for _, l := range f.secure {
-		go func() { failed <- f.accept(l, true) }()
+		f.accepting.Go(func() { failed <- f.accept(l, true) })
 	}
 	return failed
-}
-
-// freshGrace is how long a drain waits for the first request of connections that were just
-// accepted: their clients could not know.
-const freshGrace = time.Second
-
-// cutGrace is how long handlers get to return once their connections are cut.
-const cutGrace = time.Second
-
-// ErrKilled is the cause of a context that ends Run without a drain: connections are cut.
-var ErrKilled = errors.New("killed")
-
-func (f *Front) drain(cancel context.CancelCauseFunc, patience time.Duration) {
-	ctx, stop := context.WithTimeout(context.Background(), patience)
-	defer stop()
-	f.draining.Store(true)
-	f.closeListeners()
-	f.cfg.Log.Info("draining", "requests", f.stats.inFlight.Load())
-	until(ctx, freshGrace, func() bool { return !f.anyFresh() })
-	f.closeConns((*rawConn).isFresh)
-	close(f.over)
-
-	h2done := make(chan struct{})
-	go func() {
-		f.h2.Shutdown(ctx)
-		close(h2done)
-	}()
-	until(ctx, patience, func() bool { return f.stats.inFlight.Load() == 0 })
-	f.unparking.Store(true)
-	f.closeConns((*rawConn).isParked) // Shutdown may take them for new ones and wait
-	f.h1.Shutdown(ctx)
-	<-h2done
-	if n := f.stats.inFlight.Load(); n > 0 {
-		f.cfg.Log.Warn("drain timeout ended, cutting requests", "requests", n)
-	}
-	cancel(errDrained)
-	f.h1.Close()
-	f.h2.Close()
-	f.closeConns(func(*rawConn) bool { return true })
-	until(context.Background(), cutGrace, func() bool { return f.stats.inFlight.Load() == 0 })
-	f.turns.close()
-}
-
-// until looks at cond, less and less often, until it holds, ctx ends or limit has passed.
-func until(ctx context.Context, limit time.Duration, cond func() bool) {
-	ctx, stop := context.WithTimeout(ctx, limit)
-	defer stop()
-	for wait := time.Millisecond; !cond(); wait = min(2*wait, 50*time.Millisecond) {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(wait):
-		}
-	}
 }
 
 // remember notes an open connection, unless there are too many.
@@ -212,33 +163,4 @@ func (f *Front) forget(c *rawConn) {
 	f.mu.Lock()
 	delete(f.conns, c)
 	f.mu.Unlock()
-}
-
-func (c *rawConn) isFresh() bool { return c.info.requests.Load() == 0 }
-
-func (c *rawConn) isParked() bool { return c.info.parked.Load() }
-
-func (f *Front) anyFresh() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for c := range f.conns {
-		if c.isFresh() {
-			return true
-		}
-	}
-	return false
-}
-
-func (f *Front) closeConns(which func(*rawConn) bool) {
-	f.mu.Lock()
-	var close []*rawConn
-	for c := range f.conns {
-		if which(c) {
-			close = append(close, c)
-		}
-	}
-	f.mu.Unlock()
-	for _, c := range close {
-		c.Close()
-	}
 }

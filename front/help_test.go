@@ -35,7 +35,7 @@ func run(t testing.TB, cfg Config, routes map[string]Route) *running {
 	if cfg.HTTP == nil && cfg.HTTPListeners == nil {
 		cfg.HTTP = []string{"127.0.0.1:0"}
 	}
-	if cfg.Certificates != nil {
+	if cfg.Certificates != nil && cfg.HTTPSListeners == nil {
 		cfg.HTTPS = []string{"127.0.0.1:0"}
 	}
 	if cfg.Log == nil {

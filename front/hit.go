@@ -32,7 +32,6 @@ func (c *h1Conn) readHits(p []byte) (n int, err error) {
 		if n, err = c.fill(p); n == 0 || err != nil {
 			return n, err
 		}
-		c.info.parked.Store(false)
 		used, now, err := c.answerHits(p[:n])
 		if err != nil {
 			return 0, io.EOF // the client is gone: net/http need not say anything more to it
@@ -46,9 +45,6 @@ func (c *h1Conn) readHits(p []byte) (n int, err error) {
 		if slack := min(time.Second, f.cfg.IdleTimeout/8); now.Sub(idleSet) > slack {
 			idleSet = now
 			c.Conn.SetReadDeadline(now.Add(f.cfg.IdleTimeout + slack)) // dear enough to be rare
-		}
-		if c.info.parked.Store(true); f.unparking.Load() {
-			return 0, io.EOF
 		}
 		if f.turns.others(c, now) {
 			if turn == nil {

@@ -41,9 +41,9 @@ func (l *handedOver) hand(c net.Conn) {
 func (f *Front) listen() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	plain, err := bind(f.cfg.HTTP, f.cfg.HTTPListeners)
+	plain, err := f.bind("http", f.cfg.HTTP, f.cfg.HTTPListeners)
 	if err == nil {
-		f.secure, err = bind(f.cfg.HTTPS, f.cfg.HTTPSListeners)
+		f.secure, err = f.bind("https", f.cfg.HTTPS, f.cfg.HTTPSListeners)
 	}
 	f.plain = plain
 	if err == nil && len(f.plain)+len(f.secure) == 0 {
@@ -53,10 +53,10 @@ func (f *Front) listen() error {
 }
 
 // bind returns what it bound also when it fails, to be closed.
-func bind(addrs []string, given []net.Listener) (all []net.Listener, err error) {
+func (f *Front) bind(name string, addrs []string, given []net.Listener) (all []net.Listener, err error) {
 	all = append(all, given...)
 	for _, addr := range addrs {
-		l, err := net.Listen("tcp", addr)
+		l, err := f.cfg.Listen(name, addr)
 		if err != nil {
 			return all, &wedge.Error{Op: "listen", What: addr, Kind: wedge.Unavailable, Err: err,
 				Hint: "Check that the address is this machine's, that no other process uses the port, and that this one may bind it."}
@@ -117,7 +117,7 @@ func isPassing(err error) bool {
 
 // take registers a connection and has it admitted.
 func (f *Front) take(c net.Conn, secure bool) {
-	raw := &rawConn{Conn: c, front: f}
+	raw := &rawConn{Conn: c, front: f, accepted: time.Now()}
 	raw.info.raw = raw
 	raw.info.remote, raw.info.local = addrPort(c.RemoteAddr()), addrPort(c.LocalAddr())
 	f.stats.accepted.Add(1)

@@ -17,7 +17,6 @@ type connInfo struct {
 	remote, local netip.AddrPort
 	tls           *wedge.ClientTLS
 	requests      atomic.Int64
-	parked        atomic.Bool // the last request was answered by readHits, the next one is waited for
 	raw           *rawConn
 	h1            *h1Conn // nil on HTTP/2
 }
@@ -26,20 +25,28 @@ type connInfo struct {
 // until the ClientHello is there, and cuts a client that leaves a write untaken.
 type rawConn struct {
 	net.Conn
-	front *Front
-	info  connInfo
-	sniff *sniffer // nil on a plain connection
+	front    *Front
+	info     connInfo
+	accepted time.Time
+	sniff    *sniffer // nil on a plain connection
 
 	deadlined atomic.Bool  // somebody set a write deadline: the stall timeout keeps out
 	extended  atomic.Int64 // when the stall deadline was last set, Unix seconds
 
+	between atomic.Bool // the next bytes are the first ones of an HTTP/1.1 message
+
 	mu      sync.Mutex
+	waiting bool // for these; see wake
 	closed  bool
 	onClose func()
 }
 
 func (c *rawConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
+	read := c.Conn.Read
+	if c.between.Load() {
+		read = c.readBetween
+	}
+	n, err := read(p)
 	if s := c.sniff; s != nil && !s.done {
 		s.feed(p[:n])
 	}

@@ -60,9 +60,6 @@ func (x *exchange) admit(inFlight int64) *refusal {
 	if no := check(x.req, &x.front.cfg); no != nil {
 		return no
 	}
-	if x.out.h1 && x.client.ConnRequestNum > 1 && x.front.draining.Load() {
-		return refuse(http.StatusServiceUnavailable, "this node is about to stop")
-	}
 	if inFlight > int64(x.front.cfg.MaxRequests) {
 		x.front.stats.overload.Add(1)
 		return refuse(http.StatusServiceUnavailable, "too many requests at once")
@@ -215,13 +212,20 @@ func mustClose(status int) bool {
 // as a connection taken over from it is open.
 func (x *exchange) end() {
 	hijacked := x.hijacked()
+	if !hijacked && x.out.status == 0 {
+		x.out.begin(http.StatusOK) // a handler that writes nothing answers 200
+	}
 	x.report(hijacked)
 	if !hijacked {
 		x.release()
 		return
 	}
 	x.front.stats.hijacked.Add(1)
-	x.conn.raw.whenClosed(x.release)
+	x.front.stats.taken.Add(1)
+	x.conn.raw.whenClosed(func() {
+		x.release()
+		x.front.stats.taken.Add(-1)
+	})
 }
 
 func (x *exchange) release() {
@@ -236,8 +240,6 @@ func (x *exchange) report(hijacked bool) {
 	switch {
 	case status == 0 && hijacked:
 		status = http.StatusSwitchingProtocols
-	case status == 0:
-		status = http.StatusOK // a handler that writes nothing answers 200
 	case status < 0:
 		status = 0
 	}

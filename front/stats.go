@@ -22,8 +22,8 @@ type Stats struct {
 }
 
 type counters struct {
-	accepted, refusedConns, handshakes, requests, hits, inFlight, refused, overload, panics, hijacked atomic.Int64
-	status                                                                                            [6]atomic.Int64
+	accepted, refusedConns, handshakes, requests, hits, inFlight, refused, overload, panics, hijacked, taken atomic.Int64
+	status                                                                                                   [6]atomic.Int64
 }
 
 // Stats returns the current counts. They are read one by one, so they may be a request apart.

@@ -23,10 +23,9 @@ type certificates struct {
 func (f *Front) ReloadCertificates() error {
 	set := &certificates{byName: map[string][]*tls.Certificate{}}
 	for _, files := range f.cfg.Certificates {
-		cert, err := tls.LoadX509KeyPair(files.Cert, files.Key)
+		cert, err := files.load()
 		if err != nil {
-			return &wedge.Error{Op: "load certificate", What: files.Cert, Kind: wedge.Invalid, Err: err,
-				Hint: "Check that both files are PEM, readable by this process, and belong together."}
+			return err
 		}
 		set.add(&cert)
 	}
@@ -36,6 +35,21 @@ func (f *Front) ReloadCertificates() error {
 	}
 	f.certs.Store(set)
 	return nil
+}
+
+func (files CertificateFiles) load() (tls.Certificate, error) {
+	cert, err := tls.LoadX509KeyPair(files.Cert, files.Key)
+	if err != nil {
+		return cert, &wedge.Error{Op: "load certificate", What: files.Cert, Kind: wedge.Invalid, Err: err,
+			Hint: "Check that both files are PEM, readable by this process, and belong together."}
+	}
+	return cert, nil
+}
+
+// Check reads the files. The error is of kind Invalid.
+func (files CertificateFiles) Check() error {
+	_, err := files.load()
+	return err
 }
 
 func (s *certificates) add(cert *tls.Certificate) {

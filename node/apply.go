@@ -31,6 +31,8 @@ type applier struct {
 	chunks  *control.Chunks
 	dir     string // of the artifacts' files
 
+	applying sync.Mutex // for one at a time: each swaps a table that it has made of the one before
+
 	mu      sync.Mutex
 	running map[string]planned // by service
 	failed  map[string]failure // why what is wanted is not run
@@ -137,6 +139,8 @@ func wantedAt(svc *control.Service, pop string) (w planned, live, beside *contro
 
 // apply makes the difference between what runs and what should; the channel is closed when that changes.
 func (a *applier) apply(ctx context.Context) (changed <-chan struct{}) {
+	a.applying.Lock()
+	defer a.applying.Unlock()
 	type pair struct{ live, beside *control.Version }
 	all, versions := map[string]planned{}, map[string]pair{}
 	changed = a.catalog.See(func(s *control.State) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/wedge-cloud/wedge/front"
+	"github.com/wedge-cloud/wedge/handover"
 	"github.com/wedge-cloud/wedge/manifest"
 )
 
@@ -51,6 +52,9 @@ type Config struct {
 	Stdout io.Writer // what guests print
 	Stderr io.Writer // everything Wedge has to say
 	Log    *slog.Logger
+
+	// Term has the sockets that outlive the process, and its successor; nil: there is none.
+	Term *handover.Term
 
 	Started func(*Node) // called when the node serves; for tests
 }

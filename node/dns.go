@@ -14,6 +14,7 @@ import (
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/bus"
 	"github.com/wedge-cloud/wedge/dns"
+	"github.com/wedge-cloud/wedge/handover"
 )
 
 // DNSConfig has a process answer DNS with the PoPs of its fleet.
@@ -86,7 +87,7 @@ func RunDNS(ctx context.Context, cfg DNSConfig) error {
 	group, stop := context.WithCancel(ctx)
 	defer stop()
 	if cfg.Ops != "" {
-		o, err := listenOps(cfg.Ops, d.metrics, d.unready)
+		o, err := listenOps((*handover.Term)(nil).Listen, cfg.Ops, d.metrics, d.unready)
 		if err != nil {
 			return err
 		}

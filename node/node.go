@@ -49,12 +49,15 @@ type Node struct {
 // Run builds a node, serves until ctx ends, drains and returns nil. An error means that it
 // could not start, or that it could not go on.
 func Run(ctx context.Context, cfg Config) error {
+	began := time.Now()
+	if err := cfg.ready(ctx); err != nil {
+		return err
+	}
 	n, err := open(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	defer n.close()
-	began := time.Now()
 	if err := n.deploy(ctx); err != nil {
 		return err
 	}
@@ -72,9 +75,17 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	if n.ops != nil {
 		runs = append(runs, n.ops.run)
+		defer context.AfterFunc(ctx, func() {
+			if succeeded(ctx) {
+				n.ops.succeeded()
+			}
+		})()
 	}
 	for _, run := range runs {
 		background.Go(func() { _ = run(group) })
+	}
+	if n.fleet != nil {
+		n.fleet.applier.applyKept(ctx)
 	}
 	served := make(chan error, 1)
 	go func() { served <- n.front.Run(ctx) }()
@@ -84,6 +95,7 @@ func Run(ctx context.Context, cfg Config) error {
 	case <-n.front.Ready():
 	}
 	n.announce()
+	cfg.Term.Serving()
 	if n.cfg.Started != nil {
 		n.cfg.Started(n)
 	}
@@ -93,9 +105,21 @@ func Run(ctx context.Context, cfg Config) error {
 	if cfg.Watch {
 		watcher.Go(func() { n.watch(watching, began) })
 	}
-	err = <-served
+	over := make(chan error, 1)
+	go func() { over <- <-served }()
+	select {
+	case err = <-over:
+		over <- err
+	case <-n.front.Calm():
+	}
 	unwatch()
 	watcher.Wait() // nothing is deployed any more
+	if succeeded(ctx) {
+		stop()
+		background.Wait()
+		n.letGo()
+	}
+	err = <-over
 	return n.stop(context.Cause(ctx), err)
 }
 
@@ -142,7 +166,7 @@ func open(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n.front = front.New(front.Config{
 		HTTP: cfg.HTTP, HTTPS: cfg.HTTPS, Certificates: cfg.Certificates,
-		MaxRequests: cfg.MaxSandboxes, MaxHeaderBytes: maxHeaderBytes, DrainTimeout: cfg.DrainTimeout, Log: cfg.Log, Done: done, NoHits: cfg.NoHits,
+		MaxRequests: cfg.MaxSandboxes, MaxHeaderBytes: maxHeaderBytes, DrainTimeout: cfg.DrainTimeout, Listen: cfg.Term.Listen, Log: cfg.Log, Done: done, NoHits: cfg.NoHits,
 	})
 	if cfg.Fleet != nil {
 		if n.fleet, err = n.openFleet(ctx, *cfg.Fleet); err != nil {
@@ -157,7 +181,7 @@ func open(ctx context.Context, cfg Config) (*Node, error) {
 		}
 	}
 	if cfg.Ops != "" {
-		if n.ops, err = listenOps(cfg.Ops, func() []metric { return n.read().metrics() }, n.unready); err != nil {
+		if n.ops, err = listenOps(cfg.Term.Listen, cfg.Ops, func() []metric { return n.read().metrics() }, n.unready); err != nil {
 			n.close()
 			return nil, err
 		}
@@ -206,12 +230,7 @@ func (n *Node) close() {
 	}
 	n.engine.Close()
 	n.fetch.Close()
-	if err := n.cache.Close(); err != nil {
-		n.cfg.Log.Error("close cache", "err", err)
-	}
-	if err := n.kv.Close(); err != nil {
-		n.cfg.Log.Error("close stores", "err", err)
-	}
+	n.closeStores()
 }
 
 // Addrs returns the addresses the node listens at.

@@ -23,8 +23,8 @@ type ops struct {
 }
 
 // listenOps takes an address. unready says why the process is not ready, "" if it is.
-func listenOps(addr string, read collector, unready func() string) (*ops, error) {
-	l, err := net.Listen("tcp", addr)
+func listenOps(listen func(name, addr string) (net.Listener, error), addr string, read collector, unready func() string) (*ops, error) {
+	l, err := listen("ops", addr)
 	if err != nil {
 		return nil, &wedge.Error{Op: "listen", What: addr, Kind: wedge.Unavailable, Err: err, Hint: "Is something else listening there? Choose another --ops-addr."}
 	}
@@ -56,6 +56,13 @@ func (n *Node) unready() string {
 		return "no service is deployed yet"
 	}
 	return ""
+}
+
+// succeeded leaves new connections to a successor.
+func (o *ops) succeeded() {
+	ctx, stop := context.WithTimeout(context.Background(), time.Second)
+	defer stop()
+	_ = o.server.Shutdown(ctx)
 }
 
 // run serves until ctx ends.

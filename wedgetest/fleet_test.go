@@ -21,15 +21,15 @@ import (
 
 // A fleet of processes, as an operator has it: what is done to it is done with the command line.
 
-// process is one that the test has started.
-type process struct {
+// child is a process that the test has started.
+type child struct {
 	cmd *exec.Cmd
 	out *Buffer
 }
 
-func begin(t *testing.T, cmd *exec.Cmd) *process {
+func begin(t *testing.T, cmd *exec.Cmd) *child {
 	t.Helper()
-	p := &process{cmd: cmd, out: &Buffer{Max: 256 << 10}}
+	p := &child{cmd: cmd, out: &Buffer{Max: 256 << 10}}
 	cmd.Stdout, cmd.Stderr = p.out, p.out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -39,7 +39,7 @@ func begin(t *testing.T, cmd *exec.Cmd) *process {
 }
 
 // kill ends it at once, whatever it does.
-func (p *process) kill() {
+func (p *child) kill() {
 	if p.cmd.ProcessState == nil {
 		_ = p.cmd.Process.Kill()
 		_ = p.cmd.Wait()
@@ -126,7 +126,7 @@ func (o *operator) deploy(text string) {
 
 // pop is a PoP's process and what clients see of it.
 type pop struct {
-	*process
+	*child
 	addr   string
 	served atomic.Int64
 	failed atomic.Pointer[string]
@@ -141,7 +141,7 @@ func (o *operator) begin(name, addr string) *pop {
 	}
 	line = line[strings.LastIndexByte(line, '\n')+1:]
 	conf := fmt.Sprintf("roles = [\"pop\"]\ndata = \"data\"\n[place]\nname = %q\n[join]\ninvitation = %q\n[http]\nlisten = [%q]\n", name, line, addr)
-	p := &pop{process: begin(o.t, exec.Command(o.bin, "node", "--config", file(o.t, "node.toml", []byte(conf)))), addr: addr}
+	p := &pop{child: begin(o.t, exec.Command(o.bin, "node", "--config", file(o.t, "node.toml", []byte(conf)))), addr: addr}
 	return p
 }
 
@@ -229,7 +229,7 @@ func TestCoreOfThree(t *testing.T) {
 	listen, cluster, apis := freePorts(t, 3), freePorts(t, 3), freePorts(t, 3)
 	peers, _ := json.Marshal(cluster)
 	data := func(i int) string { return filepath.Join(dir, fmt.Sprint("core", i)) }
-	var cores [3]*process
+	var cores [3]*child
 	start := func(i int) {
 		conf := fmt.Sprintf("roles = [\"core\"]\ndata = %q\n[core]\nname = \"core%d\"\nlisten = %q\npublic = %[3]q\ncluster = %[4]q\npeers = %[5]s\napi = %[6]q\n",
 			data(i), i, listen[i], cluster[i], peers, apis[i])
@@ -316,7 +316,7 @@ func TestForeignNATS(t *testing.T) {
 		t.Fatal(err)
 	}
 	addrs, cluster, apis := freePorts(t, 3), freePorts(t, 3), freePorts(t, 1)
-	var servers [3]*process
+	var servers [3]*child
 	start := func(i int) {
 		port := func(addr string) string { _, p, _ := net.SplitHostPort(addr); return p }
 		spec, _ := json.Marshal(natsSpec{Name: fmt.Sprint("nats", i), Dir: filepath.Join(dir, fmt.Sprint("nats", i)), Port: port(addrs[i]), Cluster: port(cluster[i]), Routes: cluster})

@@ -5,15 +5,16 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/dns"
 	"github.com/wedge-cloud/wedge/front"
+	"github.com/wedge-cloud/wedge/handover"
 	"github.com/wedge-cloud/wedge/manifest"
 	"github.com/wedge-cloud/wedge/node"
 )
@@ -32,30 +33,56 @@ func runNode(ctx context.Context, std stdio, args []string) error {
 	if err != nil {
 		return err
 	}
+	return inTerms(ctx, std, func(ctx context.Context, term *handover.Term) error {
+		return serveNode(ctx, std, n, node.Config{JSON: *asJSON, Quiet: *quiet, Term: term})
+	})
+}
+
+// serveNode serves what the node file says, until ctx ends.
+func serveNode(ctx context.Context, std stdio, n *manifest.NodeFile, cfg node.Config) error {
+	if len(n.HTTPS.Listen) > 0 { // what can be found wrong is, while a predecessor serves
+		if err := (front.CertificateFiles{Cert: n.HTTPS.Cert, Key: n.HTTPS.Key}).Check(); err != nil {
+			return err
+		}
+	}
+	if err := cfg.Term.Prepared(ctx); err != nil {
+		return err
+	}
 	var core *node.Core
 	if n.Has(manifest.RoleCore) {
+		var err error
 		if core, err = node.OpenCore(ctx, coreConfig(n)); err != nil {
 			return err
 		}
-		defer core.Close()
-		stop, err := serveAPI(std, core, n.Core.API)
+		end := sync.OnceFunc(core.Close)
+		defer end()
+		cfg.Term.OnLetGo(end)
+		stop, err := serveAPI(ctx, std, core, cfg.Term, n.Core.API)
 		if err != nil {
 			return err
 		}
 		defer stop()
+		cfg.Term.OnLetGo(stop)
 	}
 	if !n.Has(manifest.RolePoP) {
 		if n.Has(manifest.RoleDNS) {
-			return node.RunDNS(ctx, dnsOf(n, core))
+			cfg.Term.Serving()
+			err := node.RunDNS(ctx, dnsOf(n, core))
+			if context.Cause(ctx) == handover.ErrSucceeded {
+				cfg.Term.LetGo()
+			}
+			return err
 		}
+		cfg.Term.Serving()
 		<-ctx.Done()
+		if context.Cause(ctx) == handover.ErrSucceeded {
+			cfg.Term.LetGo()
+		}
 		return nil
 	}
-	cfg := node.Config{
-		HTTP: n.HTTP.Listen, HTTPS: n.HTTPS.Listen, DataDir: filepath.Join(n.Data, "pop"), Ops: n.Ops.Listen, CacheMemory: n.CacheMemory, CacheDisk: n.CacheDisk,
-		JSON: *asJSON, Quiet: *quiet, Stdout: std.out, Stderr: std.err,
-		Fleet: &node.FleetConfig{PoP: n.Place, Invitation: n.Join.Invitation},
-	}
+	cfg.HTTP, cfg.HTTPS, cfg.Ops, cfg.DataDir = n.HTTP.Listen, n.HTTPS.Listen, n.Ops.Listen, filepath.Join(n.Data, "pop")
+	cfg.CacheMemory, cfg.CacheDisk, cfg.Stdout, cfg.Stderr = n.CacheMemory, n.CacheDisk, std.out, std.err
+	cfg.Fleet = &node.FleetConfig{PoP: n.Place, Invitation: n.Join.Invitation}
 	if len(n.HTTPS.Listen) > 0 {
 		cfg.Certificates = []front.CertificateFiles{{Cert: n.HTTPS.Cert, Key: n.HTTPS.Key}}
 	}
@@ -93,11 +120,11 @@ func dnsOf(n *manifest.NodeFile, core *node.Core) node.DNSConfig {
 }
 
 // serveAPI serves the control API: with TLS, unless it is for this machine alone.
-func serveAPI(std stdio, core *node.Core, addr string) (stop func(), err error) {
+func serveAPI(ctx context.Context, std stdio, core *node.Core, term *handover.Term, addr string) (stop func(), err error) {
 	fail := func(err error, hint string) (func(), error) {
 		return nil, &wedge.Error{Op: "listen", What: addr, Kind: wedge.Unavailable, Err: err, Hint: hint}
 	}
-	l, err := net.Listen("tcp", addr)
+	l, err := term.Listen("api", addr)
 	if err != nil {
 		return fail(err, "Is something else listening there?")
 	}
@@ -115,5 +142,12 @@ func serveAPI(std stdio, core *node.Core, addr string) (stop func(), err error) 
 	if scheme == "https" {
 		fmt.Fprintf(std.err, "who speaks with it from elsewhere: WEDGE_CORE_PRINT=%s\n", core.Print())
 	}
-	return func() { _ = server.Close() }, nil
+	stop = sync.OnceFunc(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = server.Shutdown(ctx)
+		_ = server.Close()
+	})
+	context.AfterFunc(ctx, stop)
+	return stop, nil
 }

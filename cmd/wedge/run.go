@@ -12,6 +12,7 @@ import (
 
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/front"
+	"github.com/wedge-cloud/wedge/handover"
 	"github.com/wedge-cloud/wedge/manifest"
 	"github.com/wedge-cloud/wedge/node"
 )
@@ -220,7 +221,10 @@ func runRun(ctx context.Context, std stdio, args []string) error {
 	if o.Once {
 		return node.Once(ctx, cfg)
 	}
-	return node.Run(ctx, cfg)
+	return inTerms(ctx, std, func(ctx context.Context, term *handover.Term) error {
+		cfg.Term = term
+		return node.Run(ctx, cfg)
+	})
 }
 
 // dataDir is where the app's stores lie unless told otherwise.

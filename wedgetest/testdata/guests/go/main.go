@@ -38,6 +38,7 @@ var routes = map[string]http.HandlerFunc{
 	"/trailers":   trailers,
 	"/after-exit": afterExit,
 	"/kv":         kv,
+	"/keep":       keep,
 	"/stores":     stores,
 	"/dynamic":    dynamic,
 	"/logs":       logs,
@@ -230,6 +231,21 @@ func afterExit(w http.ResponseWriter, r *http.Request) {
 	b, err := v.Bytes()
 	check(err)
 	w.Write(b)
+}
+
+// keep writes a value that the URL has, or shows what was written.
+func keep(w http.ResponseWriter, r *http.Request) {
+	store, err := edge.OpenKV("visits")
+	check(err)
+	if key := r.FormValue("key"); r.FormValue("value") != "" {
+		check(store.Put(r.Context(), key, []byte(r.FormValue("value")), nil))
+	} else {
+		v, err := store.Get(r.Context(), key)
+		check(err)
+		b, err := v.Bytes()
+		check(err)
+		w.Write(b)
+	}
 }
 
 func kv(w http.ResponseWriter, r *http.Request) {

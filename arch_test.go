@@ -51,6 +51,7 @@ var gates = map[string][]string{
 	"github.com/ua-parser/":         {"compute/hostcall"},
 	"github.com/fxamacker/":         {"control"},
 	"github.com/restic/":            {"control"},
+	"pgregory.net/":                 {}, // tests only
 }
 
 // bench and wedgetest assemble what they measure or drive, as tests do.

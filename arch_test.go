@@ -56,6 +56,7 @@ var gates = map[string][]string{
 	"github.com/miekg/dns":          {"dns"},
 	"github.com/oschwald/":          {"dns"},
 	"github.com/coreos/":            {"handover"},
+	"pgregory.net/":                 {}, // tests only
 }
 
 // bench and wedgetest assemble what they measure or drive, as tests do.

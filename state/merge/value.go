@@ -1,0 +1,278 @@
+package merge
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/wedge-cloud/wedge"
+)
+
+// Kind is what a value is. The numbers are on disk and on the wire: add new kinds at the end.
+type Kind uint8
+
+// The kinds.
+const (
+	Grow       Kind = iota + 1 // a counter that only grows
+	Counter                    // a counter that goes up and down
+	Stock                      // a counter of something scarce, which never goes below zero
+	Register                   // one JSON value: of writes that knew nothing of each other the latest is shown
+	Multi                      // one JSON value, or several: of such writes all are shown
+	AddWins                    // a set of JSON values: of an addition and a removal at the same time the addition holds
+	RemoveWins                 // a set where the removal does
+	Map                        // values of these kinds, but Stock, under names
+	List                       // JSON values in an order
+	endKinds
+)
+
+var kindNames = [endKinds]string{"", "grow", "counter", "stock", "register", "multi", "add-wins", "remove-wins", "map", "list"}
+
+// String returns the kind's name.
+func (k Kind) String() string {
+	if k >= endKinds {
+		return ""
+	}
+	return kindNames[k]
+}
+
+// MarshalText implements [encoding.TextMarshaler].
+func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (k *Kind) UnmarshalText(b []byte) error {
+	i := slices.Index(kindNames[:], string(b))
+	if i < 1 {
+		return refuse(wedge.Invalid, fmt.Errorf("%q is no kind of value", b),
+			"Use grow, counter, stock, register, multi, add-wins, remove-wins, map or list.")
+	}
+	*k = Kind(i)
+	return nil
+}
+
+// Limits of what [Value.Apply] makes. What joins make of such values may be larger.
+const (
+	MaxSize  = 1 << 20  // bytes of an encoded value
+	MaxValue = 32 << 10 // bytes of one JSON value in it
+	MaxName  = 1 << 10  // bytes of a name in a map, and of Op.Who
+	MaxRows  = 16 << 10 // fields of a map, elements of a set, shares of a stock; items of a list with those removed and not collected
+	MaxDepth = 8        // maps in maps
+)
+
+// Value is a mergeable value, or a delta: what one change made of one, itself a value, to be joined with others'. It is
+// never changed: Apply, Join and Collect make new ones. It may be used by many goroutines.
+type Value struct {
+	body body
+	seen seen
+
+	encoded []byte // nil if it was not made yet
+}
+
+// body is what a value holds, without what it has seen: in a map the fields share that.
+type body interface {
+	kind() Kind
+	empty() bool
+	// join joins with another of the same kind.
+	join(o body, j *joining) body
+	// apply returns the delta of an operation, nil if it changes nothing.
+	apply(op *Op, c *change) (body, error)
+	// dots names all that is there; mentions names the writers of whatever else there is.
+	dots(f func(dot))
+	mentions(f func(Writer))
+	newest() Instant
+	// collect says in c which dots are kept only for those who had not seen removals from before then.
+	collect(before Instant, c *change)
+	write(e *encoder)
+	render() any
+}
+
+// blank returns an empty body of the kind.
+func (k Kind) blank() body {
+	switch k {
+	case Grow, Counter:
+		return counter{grow: k == Grow}
+	case Stock:
+		return stock{}
+	case Register, Multi:
+		return register{multi: k == Multi}
+	case AddWins, RemoveWins:
+		return set{strict: k == RemoveWins}
+	case Map:
+		return fields{}
+	case List:
+		return list{}
+	}
+	return nil
+}
+
+// New returns an empty value of a kind, which must be one of the constants.
+func New(k Kind) *Value {
+	b := k.blank()
+	if b == nil {
+		panic("merge: no such kind")
+	}
+	return &Value{body: b}
+}
+
+// Kind returns what the value is.
+func (v *Value) Kind() Kind { return v.body.kind() }
+
+// change is one operation while it is applied.
+type change struct {
+	by      Writer
+	at      Instant
+	seq     uint64 // of the last dot given out
+	covered []dot  // what the delta has seen: the new dots, and those that go
+	depth   int
+	margin  time.Duration // of shares: ClockError
+}
+
+// dot gives out a new dot.
+func (c *change) dot() dot {
+	c.seq++
+	d := dot{c.by, c.seq}
+	c.covers(d)
+	return d
+}
+
+func (c *change) covers(d dot) { c.covered = append(c.covered, d) }
+
+// after makes the change later than what it replaces, whatever the clock said.
+func (c *change) after(i Instant) {
+	if c.at.compare(i) <= 0 {
+		c.at = i.next()
+	}
+}
+
+func (c *change) seen() (s seen) {
+	slices.SortFunc(c.covered, dot.compare)
+	for _, d := range c.covered {
+		if n := len(s); n == 0 || s[n-1].writer != d.writer {
+			s = append(s, track{writer: d.writer})
+		}
+		t := &s[len(s)-1]
+		if n := len(t.spans); n > 0 && d.seq <= t.spans[n-1].to+1 {
+			t.spans[n-1].to = d.seq
+		} else {
+			t.spans = append(t.spans, span{d.seq, d.seq})
+		}
+	}
+	return s
+}
+
+// Apply carries out an operation at the writer of the stamp. It returns what the value is then, and the delta for
+// the others; the delta is nil where nothing changes. A writer takes a stamp, applies the operation and keeps the outcome before
+// it takes the next stamp for that value, or tells others what the value is: else it would give a dot twice, or spend of a share after it
+// had told the granter what it spent. Errors are of kind Invalid, NotExist, Conflict (the field is of another kind) or Exhausted.
+func (v *Value) Apply(op Op, at Stamp) (next, delta *Value, err error) {
+	return v.apply(op, at, ClockError)
+}
+
+func (v *Value) apply(op Op, at Stamp, margin time.Duration) (next, delta *Value, err error) {
+	if !at.Writer.valid() || at.Wall < 0 {
+		return v, nil, refuse(wedge.Invalid, fmt.Errorf("a stamp %v of writer %q", at.Instant, at.Writer), "")
+	}
+	c := &change{by: at.Writer, at: at.Instant, seq: v.seen.last(at.Writer), margin: margin}
+	b, err := v.body.apply(&op, c)
+	if err != nil || b == nil {
+		return v, nil, err
+	}
+	if c.seq > maxSeq || c.at.Wall > maxWall {
+		return v, nil, full("changes")
+	}
+	delta = &Value{body: b, seen: c.seen()}
+	if k := v.Kind(); k == Register || k == Multi {
+		delta.seen = delta.seen.union(v.seen) // it replaces also what came and was replaced, or is still to come, of what this writer saw
+	}
+	if next, _, err = Join(v, delta); err != nil {
+		return v, nil, err
+	}
+	next.encoded = next.Encode()
+	if n := len(next.encoded); n > MaxSize && n > len(v.Encode()) {
+		return v, nil, full("bytes")
+	}
+	return next, delta, nil
+}
+
+func full(of string) error {
+	return refuse(wedge.Exhausted, errors.New("the value holds as many "+of+" as it may"), "Spread what it holds over several values.")
+}
+
+// joining is one join while it is under way.
+type joining struct {
+	mine, theirs seen
+	path         []string
+	out          []Apology
+}
+
+// Join returns what two values, or deltas, come to together: whatever the order, and however often one of them is joined, it
+// is the same. It also returns what became known thereby that cannot be kept. Values of different kinds give an
+// error of kind Conflict.
+//
+// Writers that are gone leave nothing behind in a once nothing is left of what they wrote. For that a must have all
+// that they ever wrote: what b says of them and a does not have was removed.
+func Join(a, b *Value, gone ...Writer) (*Value, []Apology, error) {
+	if a.Kind() != b.Kind() {
+		return nil, nil, &wedge.Error{Op: "join values", Kind: wedge.Conflict, Err: fmt.Errorf("a %v and a %v", a.Kind(), b.Kind()),
+			Hint: "Use another key: this one holds a value of another kind."}
+	}
+	j := &joining{mine: a.seen, theirs: b.seen}
+	for _, w := range gone {
+		j.mine = j.mine.union(seen{{w, []span{{1, maxSeq}}}})
+	}
+	v := &Value{body: a.body.join(b.body, j), seen: j.mine.union(j.theirs)}
+	for _, w := range gone {
+		if !v.mentions(w) {
+			v.seen = v.seen.without(w)
+		}
+	}
+	return v, j.out, nil
+}
+
+func (v *Value) mentions(w Writer) (found bool) {
+	v.body.dots(func(d dot) { found = found || d.writer == w })
+	v.body.mentions(func(o Writer) { found = found || o == w })
+	return found
+}
+
+// Collect removes what was kept only for those who had not yet seen a removal: all that was removed before that instant.
+// It returns what the value is then, and the delta for the others, which is nil if there is nothing to collect. Any
+// writer may do this, at any time. It has to know that all writers that are not gone have seen whatever was written before that
+// instant, and that they and it have whatever any of them wrote until it had seen that. (If that is not so, values are still
+// the same everywhere; but an element that was removed may be there again, or an item be at the end of its list.)
+func (v *Value) Collect(before Instant) (next, delta *Value) {
+	c := &change{}
+	if v.body.collect(before, c); len(c.covered) == 0 {
+		return v, nil
+	}
+	delta = &Value{body: v.Kind().blank(), seen: c.seen()}
+	next, _, _ = Join(v, delta) // of one kind
+	return next, delta
+}
+
+// Newest returns the latest instant in the value, for the caller's clock to see.
+func (v *Value) Newest() Instant { return v.body.newest() }
+
+// Check finds what a delta from a writer may not have: changes by others, which only their writers may send; instants later
+// than a limit; and changes by others which it claims to have seen, and known, the value that it is to be joined with, has not (nil:
+// not checked). For whoever knows what is still to be written can keep it from ever being. Whoever takes
+// deltas from a log takes the limit from when the log stored them, so that all who follow it decide alike; and has known all
+// that stands before in the log. The error is of kind Denied or Invalid.
+func (v *Value) Check(from Writer, limit time.Time, known *Value, gone ...Writer) (err error) {
+	if at := v.Newest(); at.Wall > limit.UnixMilli() {
+		return tooLate(at, limit)
+	}
+	denied := func(why error) {
+		err = &wedge.Error{Op: "check delta", What: from.String(), Kind: wedge.Denied, Err: why,
+			Hint: "Find out what that PoP runs, and take away its pass if it should not be there."}
+	}
+	v.body.dots(func(d dot) {
+		if d.writer != from {
+			denied(fmt.Errorf("it speaks for %v", d.writer))
+		}
+	})
+	if known != nil && !v.seen.within(known.seen, append(gone, from)...) {
+		denied(errors.New("it has seen what was not written yet"))
+	}
+	return err
+}

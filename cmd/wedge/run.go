@@ -39,7 +39,8 @@ type runOptions struct {
 	Args      []string // WASI arguments after the program's name
 }
 
-// parseRun reads the command line. Everything after a .wasm file or "--" is the guest's.
+// parseRun reads the command line. Everything after a .wasm file or "--" is the guest's. With -C what
+// follows is the program whatever its name: "go test -exec" gives it none that ends in .wasm.
 func parseRun(args []string) (runOptions, error) {
 	var o runOptions
 	fs := newFlags("run")
@@ -55,9 +56,9 @@ func parseRun(args []string) (runOptions, error) {
 	fs.BoolVar(&o.Ephemeral, "ephemeral", false, "stores keep nothing")
 	fs.Func("cache-memory", "`SIZE` of responses kept in memory, such as 512MiB (default 256MiB)", o.setCacheMemory)
 	fs.Func("cache-disk", "`SIZE` of responses kept in the data directory, such as 512MiB; 0 keeps none (default 1GiB)", o.setCacheDisk)
-	fs.StringVar(&o.Manifest, "C", "", "`FILE` (wedge.toml or fastly.toml) with bindings for the .wasm that follows")
+	fs.StringVar(&o.Manifest, "C", "", "`FILE` (wedge.toml or fastly.toml) with bindings for the program that follows")
 	fs.BoolVar(&o.JSON, "json", false, "print access lines and traces as JSON")
-	rest, tail, err := parseUntil(fs, args, isWasm)
+	rest, tail, err := parseUntil(fs, args, func(path string) bool { return isWasm(path) || o.Manifest != "" })
 	if err != nil {
 		return o, err
 	}
@@ -128,8 +129,6 @@ func (o *runOptions) check() error {
 		return errors.New("--ephemeral and --data contradict each other")
 	case o.Once && o.Watch:
 		return errors.New("--once and --watch contradict each other")
-	case o.Manifest != "" && o.Path != "" && !isWasm(o.Path):
-		return errors.New("-C gives bindings to a .wasm file, not to " + o.Path)
 	}
 	return nil
 }

@@ -208,7 +208,7 @@ type inserting struct {
 }
 
 func newInserting(e *exec, b *body, held int) *inserting {
-	r := &inserting{bodyReader: bodyReader{ctx: context.Background(), body: b}, account: &e.account, held: held}
+	r := &inserting{bodyReader: bodyReader{ctx: context.Background(), body: b, most: math.MaxInt64}, account: &e.account, held: held}
 	r.stop = context.AfterFunc(e.ctx, func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()

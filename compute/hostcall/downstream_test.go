@@ -237,7 +237,8 @@ func waitFor(t *testing.T, ok func() bool) {
 func TestReuseRules(t *testing.T) {
 	f := serve(t, nil, func(g *guest) error {
 		var p, req, body uint32
-		g.is(abi.Inval, "fastly_http_downstream.next_request", 1, raw(0), &p)
+		g.ok("fastly_http_downstream.next_request", 1, raw(0), &p) // a reserved bit
+		g.ok("fastly_http_downstream.next_request_abandon", p)
 		g.is(abi.Inval, "fastly_http_downstream.next_request", 4, raw(0), &p)
 		g.ok("fastly_http_downstream.next_request", 0, raw(0), &p)
 		g.is(abi.Unsupported, "fastly_http_downstream.next_request_wait", p, &req, &body)

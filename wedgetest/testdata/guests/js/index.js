@@ -64,8 +64,8 @@ const routes = {
     return origin("/echo", { method: "POST", body: await e.request.text() });
   },
   async "/fetch-head"() {
-    const r = await origin("/headers");
-    return json({ status: r.status, ok: r.ok, two: r.headers.get("x-two"), cookies: r.headers.getSetCookie ? r.headers.getSetCookie() : null, ip: r.ip ?? null, port: r.port ? true : null, text: await r.text() });
+    const shared = await origin("/headers"), r = await origin("/headers", { cacheOverride: new CacheOverride("pass") });
+    return json({ shared: shared.ip ?? null, status: r.status, ok: r.ok, two: r.headers.get("x-two"), cookies: r.headers.getSetCookie ? r.headers.getSetCookie() : null, ip: r.ip ?? null, port: r.port ? true : null, text: await r.text() });
   },
   async "/fetch-many"() {
     const all = await Promise.all([1, 2, 3, 4, 5].map(async n => (await origin("/slow?" + n)).text()));

@@ -54,6 +54,9 @@ func runNode(ctx context.Context, std stdio, args []string) error {
 	}
 	if len(n.HTTPS.Listen) > 0 {
 		cfg.Certificates = []front.CertificateFiles{{Cert: n.HTTPS.Cert, Key: n.HTTPS.Key}}
+		if err := askClients(&cfg, n.HTTPS.ClientCA, n.HTTPS.RequireClientCert); err != nil {
+			return err
+		}
 	}
 	if core != nil {
 		cfg.Fleet.Dial, cfg.Fleet.Pass = core.Dial, func(public string) (string, error) { return core.Pass(n.Place.Name, public) }

@@ -127,6 +127,15 @@ const routes = {
     const r = await fetch("https://edge.test/x", { backend: b });
     return json({ text: await r.text(), ssl: b.isSSL, port: b.port > 0 });
   },
+  async "/mtls"(e, url) {
+    const { cert, key } = await e.request.json(), out = [];
+    const own = { clientCertificate: { certificate: cert, key: SecretStore.fromBytes(new TextEncoder().encode(key)) } };
+    for (const shown of [own, {}]) {
+      const b = new Backend({ name: "mtls" + out.length, target: url.searchParams.get("target"), useSSL: true, sniHostname: "edge.test", certificateHostname: "edge.test", caCertificate: cert, ...shown });
+      out.push(await tried(async () => (await fetch("https://edge.test/x", { backend: b })).text()));
+    }
+    return json(out);
+  },
   async "/tls-bad"(e, url) {
     const b = new Backend({ name: "tls", target: url.searchParams.get("target"), useSSL: true });
     return new Response(await tried(() => fetch("https://edge.test/x", { backend: b })));

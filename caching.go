@@ -14,6 +14,7 @@ type Caching struct {
 	Pass          bool           // by choice: neither looked up nor stored
 	TTL           *time.Duration // instead of what a response below 400 says
 	SWR           *time.Duration // stale-while-revalidate, likewise
+	Unsaid        time.Duration  // how long a response is fresh that says nothing about it; 0: not at all
 	SurrogateKeys []string       // in addition to those of the response
 	Key           string         // instead of the URL, if not empty
 	Space         string         // keeps objects with the same key apart; "" for most

@@ -28,6 +28,9 @@ type ClientTLS struct {
 	Hello []byte   // the ClientHello handshake message as received, without record headers; nil if not known
 	JA3   [16]byte // MD5 of the JA3 string
 	JA4   string
+
+	CertAsked bool  // the client was asked for a certificate; whether it sent one is in State
+	CertError error // why the one it sent proves nothing; nil: it does, or there is none
 }
 
 type clientKey struct{}

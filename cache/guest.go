@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"encoding/hex"
 	"net/http"
 	"strconv"
 	"strings"
@@ -61,7 +62,8 @@ func aged(h, from http.Header) http.Header {
 	return h
 }
 
-// Suggest returns what the fields of a response say about keeping it.
+// Suggest returns what the fields of a response say about keeping it. The first surrogate key is made of the
+// key in the cache, so that a guest can purge this one alone.
 func (t *Transaction) Suggest(status int, h http.Header) wedge.CacheWrite {
 	v := judge(t.req, status, h, t.asked, t.c.cfg.Now(), t.pol)
 	w := wedge.CacheWrite{MaxAge: v.lifetime, InitialAge: v.age, SWR: v.swr, SIE: v.sie, Length: -1, Sensitive: t.pol.Sensitive}
@@ -77,7 +79,7 @@ func (t *Transaction) Suggest(status int, h http.Header) wedge.CacheWrite {
 	if n, ok := parseOffset(h.Get("Content-Length")); ok {
 		w.Length = n
 	}
-	w.SurrogateKeys = append(w.SurrogateKeys, t.pol.SurrogateKeys...)
+	w.SurrogateKeys = append([]string{strings.ToUpper(hex.EncodeToString(t.c.RequestKey(t.req)))}, t.pol.SurrogateKeys...)
 	for _, line := range h["Surrogate-Key"] {
 		w.SurrogateKeys = append(w.SurrogateKeys, strings.Fields(line)...)
 	}

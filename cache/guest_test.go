@@ -81,7 +81,7 @@ func TestGuestAndFetch(t *testing.T) {
 		}
 		resp, _ := o.answer(7, nil)
 		back := store(t, x, resp)
-		if i, _ := back.Object(); i.MaxAge != time.Minute || len(i.SurrogateKeys) != 2 || i.Length != 8 {
+		if i, _ := back.Object(); i.MaxAge != time.Minute || len(i.SurrogateKeys) != 3 || i.Length != 8 {
 			t.Errorf("%+v", i)
 		}
 		if h := wantFound(t, back, 200, ""); h.Get("X") != "" || h.Get("Content-Length") != "8" {

@@ -140,6 +140,9 @@ func lifetime(status int, h http.Header, d directives, targeted bool, came time.
 	if modified, ok := parseDate(h["Last-Modified"]); ok && (heuristic[status] || d.public) {
 		return min(max(0, dateOf(h, came).Sub(modified)/heuristicShare), maxHeuristic)
 	}
+	if heuristic[status] {
+		return pol.Unsaid
+	}
 	return 0
 }
 

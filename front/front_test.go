@@ -144,6 +144,10 @@ func TestClientCertificates(t *testing.T) {
 	} {
 		f := run(t, Config{Certificates: []CertificateFiles{server}, ClientCert: test.ask, ClientCAs: ca.pool}, everything(func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprint(w, len(r.TLS.PeerCertificates), " ", len(r.TLS.VerifiedChains))
+			c := wedge.ClientFrom(r.Context()).TLS
+			if bad := len(c.State.PeerCertificates) > len(c.State.VerifiedChains); c.CertAsked != (test.ask != ClientCertNone) || (c.CertError != nil) != bad {
+				t.Errorf("ask %d: the guest is told %v, %v", test.ask, c.CertAsked, c.CertError)
+			}
 		}))
 		for _, proto := range []string{"1", "2"} {
 			// Sent whether or not the server knows who signed it.

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -133,10 +134,10 @@ func answerPlain(err error) {
 }
 
 func (f *Front) clientTLS(state tls.ConnectionState, msg []byte) *wedge.ClientTLS {
+	c := &wedge.ClientTLS{State: &state, Hello: msg, CertAsked: f.cfg.ClientCert != ClientCertNone}
 	if f.cfg.ClientCert == ClientCertRequest {
-		state.VerifiedChains = f.verify(state.PeerCertificates)
+		state.VerifiedChains, c.CertError = f.verify(state.PeerCertificates)
 	}
-	c := &wedge.ClientTLS{State: &state, Hello: msg}
 	if h, err := parseHello(msg); err == nil {
 		c.JA3, c.JA4 = h.ja3(), h.ja4()
 	}
@@ -144,17 +145,26 @@ func (f *Front) clientTLS(state tls.ConnectionState, msg []byte) *wedge.ClientTL
 }
 
 // verify does what crypto/tls leaves out for a certificate that is asked for, not required.
-func (f *Front) verify(certs []*x509.Certificate) [][]*x509.Certificate {
+func (f *Front) verify(certs []*x509.Certificate) ([][]*x509.Certificate, error) {
 	if len(certs) == 0 {
-		return nil
+		return nil, nil
 	}
 	opts := x509.VerifyOptions{Roots: f.cfg.ClientCAs, Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
 	for _, c := range certs[1:] {
 		opts.Intermediates.AddCert(c)
 	}
-	chains, err := certs[0].Verify(opts)
-	if err != nil {
-		return nil
+	return certs[0].Verify(opts)
+}
+
+// ReadCAs reads the authorities that sign clients' certificates, of which there is at least one, from a PEM file.
+func ReadCAs(file string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(file)
+	pool := x509.NewCertPool()
+	if err == nil && !pool.AppendCertsFromPEM(text) {
+		err = errors.New("no certificate in it")
 	}
-	return chains
+	if err != nil {
+		return nil, &wedge.Error{Op: "read client authorities", What: file, Kind: wedge.Invalid, Err: err, Hint: "Give a PEM file with the certificates of those who sign clients' certificates."}
+	}
+	return pool, nil
 }

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/BurntSushi/toml"
+
 	"github.com/wedge-cloud/wedge"
 )
 
@@ -41,7 +43,7 @@ type Recipe struct {
 }
 
 // Load reads the app at path: a directory (wedge.toml there, else fastly.toml), a .toml
-// file (fastly.toml by that name, any other is read as wedge.toml), or a .wasm file, which
+// file (a fastly.toml by that name or by its keys, any other is read as wedge.toml), or a .wasm file, which
 // is a guest without any bindings. Errors are *[wedge.Error] or several of them joined.
 func Load(path string) (*App, error) {
 	info, err := os.Stat(path)
@@ -79,10 +81,20 @@ func loadFile(file string) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
-	if filepath.Base(file) == FastlyFile {
+	if filepath.Base(file) == FastlyFile || filepath.Base(file) != WedgeFile && speaksFastly(string(data)) {
 		return parseFastly(file, string(data))
 	}
 	return parseWedge(file, string(data))
+}
+
+// speaksFastly reports whether a file of any name has what only a fastly.toml has.
+func speaksFastly(text string) bool {
+	var top struct {
+		Version any `toml:"manifest_version"`
+		Local   any `toml:"local_server"`
+	}
+	_, err := toml.Decode(text, &top)
+	return err == nil && (top.Version != nil || top.Local != nil)
 }
 
 func bareGuest(file string) *App {

@@ -29,6 +29,7 @@ func parseFastly(file, text string) (*App, error) {
 	app.Version.DynamicBackend = true
 	app.Version.Egress = loopback
 	app.Version.GeoLoopback = true
+	app.Version.Limits.CPU = wedge.DefaultLimits.Wall // it does not count processor time either
 	if v, ok := t.get("local_server"); ok {
 		if server, ok := v.table(); ok {
 			fastlyServer(server, &app.Version)

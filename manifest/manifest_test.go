@@ -230,6 +230,7 @@ func TestLoad(t *testing.T) {
 	}
 	write("both/wedge.toml", `language = "go"`)
 	write("both/fastly.toml", `name = "other"`)
+	write("local.toml", "name = \"local\"\nauthors = []\n[local_server.backends.b]\nurl = \"http://b.example\"\n")
 	write("empty/readme", "")
 	bare := write("bare/My App.wasm", string(coreMagic))
 	named := write("named/prod.toml", `language = "go"`)
@@ -239,6 +240,7 @@ func TestLoad(t *testing.T) {
 	}{
 		{path: filepath.Join(dir, "both"), service: "both", file: "wedge.toml"},
 		{path: filepath.Join(dir, "both", "fastly.toml"), service: "other", file: "fastly.toml"},
+		{path: filepath.Join(dir, "local.toml"), service: "local", file: "local.toml"},
 		{path: bare, service: "my-app", file: "My App.wasm"},
 		{path: named, service: "named", file: "prod.toml"},
 		{path: filepath.Join(dir, "empty"), kind: wedge.NotExist},

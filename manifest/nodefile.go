@@ -45,6 +45,9 @@ type NodeFile struct {
 	HTTPS struct {
 		Listen    []string
 		Cert, Key string // PEM files
+
+		ClientCA          string `toml:"client_ca"`           // PEM file of who signs clients' certificates; clients are asked for one
+		RequireClientCert bool   `toml:"require_client_cert"` // who has none is not served
 	}
 	DNS   NodeDNS                 // with the role dns
 	Ops   struct{ Listen string } // host:port
@@ -101,7 +104,7 @@ func LoadNode(file string) (*NodeFile, error) {
 	}
 	n.check(bad)
 	dir := filepath.Dir(file)
-	for _, path := range []*string{&n.Data, &n.Join.File, &n.HTTPS.Cert, &n.HTTPS.Key, &n.Core.NATS.Account, &n.DNS.Database} {
+	for _, path := range []*string{&n.Data, &n.Join.File, &n.HTTPS.Cert, &n.HTTPS.Key, &n.HTTPS.ClientCA, &n.Core.NATS.Account, &n.DNS.Database} {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(dir, *path)
 		}
@@ -167,6 +170,9 @@ func (n *NodeFile) check(bad func(why, hint string)) {
 	}
 	if len(n.HTTPS.Listen) > 0 && (n.HTTPS.Cert == "" || n.HTTPS.Key == "") {
 		bad("[https] needs cert and key", "They are PEM files.")
+	}
+	if n.HTTPS.RequireClientCert && n.HTTPS.ClientCA == "" {
+		bad("[https] requires client certificates of nobody", "Name a PEM file of who signs them as client_ca.")
 	}
 	for _, s := range []struct {
 		text string

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/x509"
 	"io"
 	"log/slog"
 	"os"
@@ -23,6 +24,8 @@ type Config struct {
 	HTTP         []string // addresses of plain listeners, "host:port"
 	HTTPS        []string // addresses of TLS listeners
 	Certificates []front.CertificateFiles
+	ClientCert   front.ClientCert // whether TLS clients are asked for a certificate
+	ClientCAs    *x509.CertPool   // who may have signed it
 
 	Fleet *FleetConfig // nil: the node is alone
 

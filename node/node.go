@@ -165,7 +165,7 @@ func open(ctx context.Context, cfg Config) (*Node, error) {
 		}
 	}
 	n.front = front.New(front.Config{
-		HTTP: cfg.HTTP, HTTPS: cfg.HTTPS, Certificates: cfg.Certificates,
+		HTTP: cfg.HTTP, HTTPS: cfg.HTTPS, Certificates: cfg.Certificates, ClientCert: cfg.ClientCert, ClientCAs: cfg.ClientCAs,
 		MaxRequests: cfg.MaxSandboxes, MaxHeaderBytes: maxHeaderBytes, DrainTimeout: cfg.DrainTimeout, Listen: cfg.Term.Listen, Log: cfg.Log, Done: done, NoHits: cfg.NoHits,
 	})
 	if cfg.Fleet != nil {

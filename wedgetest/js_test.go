@@ -68,7 +68,7 @@ func TestJS(t *testing.T) {
 		{method: "POST", path: "/echo", body: long, want: long, header: "X-Method: POST\nX-Length: 120000"},
 		{method: "POST", path: "/echo-text", body: long, want: long, header: "X-Length: 120000"},
 		{path: "/upload-stream", want: "up0up1up2up3", header: "X-Length: -1\nX-Method: PUT"},
-		{path: "/fetch-head", want: `{"status":203,"ok":true,"two":"a, b","cookies":["a=1","b=2"],"ip":"127.0.0.1","port":true,"text":"body"}`},
+		{path: "/fetch-head", want: `{"shared":null,"status":203,"ok":true,"two":"a, b","cookies":["a=1","b=2"],"ip":"127.0.0.1","port":true,"text":"body"}`},
 		{path: "/fetch-many", want: "1,2,3,4,5"},
 		{path: "/fetch-race", want: "timer"},
 		{path: "/fetch-gzip", want: `{"encoding":null,"text":"unpacked\n"}`},

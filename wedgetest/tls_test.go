@@ -1,10 +1,21 @@
 package wedgetest
 
 import (
+	"bytes"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
 	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
 	"strings"
 	"testing"
+
+	"github.com/wedge-cloud/wedge/front"
+	"github.com/wedge-cloud/wedge/node"
 )
 
 // TestHTTPS: a guest on https gets the TLS metadata that SDKs insist on, over HTTP/1.1 and HTTP/2.
@@ -45,6 +56,38 @@ func TestHTTPS(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestClientCertificate: a guest gets the certificate that its client shows, and shows one itself where a
+// backend asks for it.
+func TestClientCertificate(t *testing.T) {
+	cert := NewCertificate(t)
+	n := Start(t, App{Guest: JSGuest(t, Guest("js")), Manifest: bindings()}, WithTLS(cert), func(cfg *node.Config) {
+		cfg.ClientCert, cfg.ClientCAs = front.ClientCertRequest, cert.Pool
+	})
+	o := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, len(r.TLS.PeerCertificates)) }))
+	o.TLS = &tls.Config{Certificates: []tls.Certificate{cert.TLS}, ClientAuth: tls.RequireAnyClientCert}
+	o.Config.ErrorLog = log.New(io.Discard, "", 0)
+	o.StartTLS()
+	defer o.Close()
+
+	c := TLSClient(cert, false)
+	defer c.CloseIdleConnections()
+	c.Transport.(*http.Transport).TLSClientConfig.Certificates = []tls.Certificate{cert.TLS}
+	req, _ := http.NewRequest(http.MethodGet, n.TLS+"/client", nil)
+	pem, err := os.ReadFile(cert.CertFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := decode[map[string]any](t, Do(t, c, req)); got["cert"] != float64(len(pem)) {
+		t.Errorf("the certificate has %d bytes, the guest was told %v", len(pem), got["cert"])
+	}
+	key, err := os.ReadFile(cert.KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown, _ := json.Marshal(map[string]string{"cert": string(pem), "key": string(key)})
+	n.Do(t, "POST", "/mtls?target="+url.QueryEscape(o.Listener.Addr().String()), bytes.NewReader(shown)).is(t, 200, `["1","NetworkError"]`)
 }
 
 // TestH2C: HTTP/2 without TLS does what HTTP/1.1 does.

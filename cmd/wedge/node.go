@@ -85,6 +85,9 @@ func serveNode(ctx context.Context, std stdio, n *manifest.NodeFile, cfg node.Co
 	cfg.Fleet = &node.FleetConfig{PoP: n.Place, Invitation: n.Join.Invitation}
 	if len(n.HTTPS.Listen) > 0 {
 		cfg.Certificates = []front.CertificateFiles{{Cert: n.HTTPS.Cert, Key: n.HTTPS.Key}}
+		if err := askClients(&cfg, n.HTTPS.ClientCA, n.HTTPS.RequireClientCert); err != nil {
+			return err
+		}
 	}
 	if core != nil {
 		core.Join(cfg.Fleet)

@@ -29,6 +29,8 @@ type runOptions struct {
 	OpsAddr   string   // host:port for operators; "": none
 	TLSAddr   string   // of the TLS listener; "": none
 	Cert, Key string   // PEM files, with TLSAddr
+	ClientCA  string   // PEM file, with TLSAddr: clients are asked for a certificate
+	NeedCert  bool     // with ClientCA: who has none is not served
 	Watch     bool     // build and load anew on changes
 	Trace     bool     // show every request's steps
 	Once      bool     // serve one request and end
@@ -40,7 +42,8 @@ type runOptions struct {
 	Args      []string // WASI arguments after the program's name
 }
 
-// parseRun reads the command line. Everything after a .wasm file or "--" is the guest's.
+// parseRun reads the command line. Everything after a .wasm file or "--" is the guest's. With -C what
+// follows is the program whatever its name: "go test -exec" gives it none that ends in .wasm.
 func parseRun(args []string) (runOptions, error) {
 	var o runOptions
 	fs := newFlags("run")
@@ -49,6 +52,8 @@ func parseRun(args []string) (runOptions, error) {
 	fs.StringVar(&o.TLSAddr, "tls-addr", "", "`HOST:PORT` to listen at with TLS; needs --cert and --key")
 	fs.StringVar(&o.Cert, "cert", "", "PEM `FILE` with the certificate chain for --tls-addr")
 	fs.StringVar(&o.Key, "key", "", "PEM `FILE` with the key for --tls-addr")
+	fs.StringVar(&o.ClientCA, "client-ca", "", "PEM `FILE` of who signs clients' certificates; clients at --tls-addr are asked for one")
+	fs.BoolVar(&o.NeedCert, "require-client-cert", false, "serve only clients with a certificate; with --client-ca")
 	fs.BoolVar(&o.Watch, "watch", false, "build and load anew when a file of the app changes")
 	fs.BoolVar(&o.Trace, "trace", false, "show every request's steps")
 	fs.BoolVar(&o.Once, "once", false, "serve one request and end")
@@ -56,9 +61,9 @@ func parseRun(args []string) (runOptions, error) {
 	fs.BoolVar(&o.Ephemeral, "ephemeral", false, "stores keep nothing")
 	fs.Func("cache-memory", "`SIZE` of responses kept in memory, such as 512MiB (default 256MiB)", o.setCacheMemory)
 	fs.Func("cache-disk", "`SIZE` of responses kept in the data directory, such as 512MiB; 0 keeps none (default 1GiB)", o.setCacheDisk)
-	fs.StringVar(&o.Manifest, "C", "", "`FILE` (wedge.toml or fastly.toml) with bindings for the .wasm that follows")
+	fs.StringVar(&o.Manifest, "C", "", "`FILE` (wedge.toml or fastly.toml) with bindings for the program that follows")
 	fs.BoolVar(&o.JSON, "json", false, "print access lines and traces as JSON")
-	rest, tail, err := parseUntil(fs, args, isWasm)
+	rest, tail, err := parseUntil(fs, args, func(path string) bool { return isWasm(path) || o.Manifest != "" })
 	if err != nil {
 		return o, err
 	}
@@ -123,14 +128,16 @@ func (o *runOptions) check() error {
 		return errors.New("--tls-addr needs --cert and --key")
 	case o.TLSAddr == "" && o.Cert != "":
 		return errors.New("--cert and --key are of no use without --tls-addr")
+	case o.ClientCA != "" && o.TLSAddr == "":
+		return errors.New("--client-ca is of no use without --tls-addr")
+	case o.NeedCert && o.ClientCA == "":
+		return errors.New("--require-client-cert needs --client-ca")
 	case o.TLSAddr == o.Addr && !freePort(o.Addr):
 		return errors.New("--addr and --tls-addr are the same")
 	case o.Ephemeral && o.DataDir != "":
 		return errors.New("--ephemeral and --data contradict each other")
 	case o.Once && o.Watch:
 		return errors.New("--once and --watch contradict each other")
-	case o.Manifest != "" && o.Path != "" && !isWasm(o.Path):
-		return errors.New("-C gives bindings to a .wasm file, not to " + o.Path)
 	}
 	return nil
 }
@@ -212,6 +219,9 @@ func runRun(ctx context.Context, std stdio, args []string) error {
 	if o.TLSAddr != "" {
 		cfg.HTTPS = []string{o.TLSAddr}
 		cfg.Certificates = []front.CertificateFiles{{Cert: o.Cert, Key: o.Key}}
+		if err := askClients(&cfg, o.ClientCA, o.NeedCert); err != nil {
+			return err
+		}
 	}
 	if cfg.DataDir == "" && !cfg.Ephemeral {
 		if cfg.DataDir, err = o.dataDir(std.err); err != nil {
@@ -225,6 +235,19 @@ func runRun(ctx context.Context, std stdio, args []string) error {
 		cfg.Term = term
 		return node.Run(ctx, cfg)
 	})
+}
+
+// askClients has TLS clients asked for a certificate that one of the authorities in a file has signed.
+func askClients(cfg *node.Config, file string, require bool) (err error) {
+	if file == "" {
+		return nil
+	}
+	cfg.ClientCert = front.ClientCertRequest
+	if require {
+		cfg.ClientCert = front.ClientCertRequire
+	}
+	cfg.ClientCAs, err = front.ReadCAs(file)
+	return err
 }
 
 // dataDir is where the app's stores lie unless told otherwise.

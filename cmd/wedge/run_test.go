@@ -26,10 +26,14 @@ func TestParseRun(t *testing.T) {
 		{args: "--cache-disk 512MiB", want: runOptions{Path: ".", CacheDisk: 512 << 20}},
 		{args: "--cache-disk 0", want: runOptions{Path: ".", CacheDisk: -1}},
 		{args: "--tls-addr [::1]:443 --cert c --key k", want: runOptions{Path: ".", TLSAddr: "[::1]:443", Cert: "c", Key: "k"}},
+		{args: "--tls-addr :0 --cert c --key k --client-ca a --require-client-cert", want: runOptions{Path: ".", TLSAddr: ":0", Cert: "c", Key: "k", ClientCA: "a", NeedCert: true}},
+		{args: "--client-ca a", err: "of no use without"},
+		{args: "--tls-addr :0 --cert c --key k --require-client-cert", err: "needs --client-ca"},
 		{args: "--addr :0 --tls-addr :0 --cert c --key k", want: runOptions{Path: ".", Addr: ":0", TLSAddr: ":0", Cert: "c", Key: "k"}},
 		{args: "app.wasm", want: runOptions{Path: "app.wasm"}},
 		{args: "--once app.wasm --addr x -- y", want: runOptions{Path: "app.wasm", Once: true, Args: []string{"--addr", "x", "--", "y"}}},
 		{args: "-C fastly.toml prog.wasm a --b", want: runOptions{Manifest: "fastly.toml", Path: "prog.wasm", Args: []string{"a", "--b"}}},
+		{args: "--once -C fastly.toml pkg.test -test.v -C x", want: runOptions{Manifest: "fastly.toml", Path: "pkg.test", Once: true, Args: []string{"-test.v", "-C", "x"}}},
 		{args: "-C fastly.toml", want: runOptions{Manifest: "fastly.toml"}},
 		{args: "app -- --a b", want: runOptions{Path: "app", Args: []string{"--a", "b"}}},
 		{args: "-- x.wasm", want: runOptions{Path: ".", Args: []string{"x.wasm"}}},
@@ -48,7 +52,6 @@ func TestParseRun(t *testing.T) {
 		{args: "--addr :1 --tls-addr :1 --cert c --key k", err: "the same"},
 		{args: "--ephemeral --data d", err: "contradict"},
 		{args: "--once --watch", err: "contradict"},
-		{args: "-C fastly.toml dir", err: "not to dir"},
 		{args: "--watch=perhaps", err: "invalid boolean"},
 	} {
 		got, err := parseRun(strings.Fields(c.args))

@@ -60,11 +60,11 @@ func (o record) length(off uint32) int64 {
 // maxVary bounds a rule, in bytes: each look-up compares what requests say in these fields.
 const maxVary = 1024
 
-// vary reads names of fields with spaces between.
+// vary reads names of fields with spaces or commas between.
 func (o record) vary(off uint32) []string {
-	names := strings.Fields(string(o.bytes(off, maxVary)))
+	names := strings.FieldsFunc(string(o.bytes(off, maxVary)), func(r rune) bool { return r == ' ' || r == ',' })
 	for _, name := range names {
-		if !validToken([]byte(strings.Trim(name, ","))) {
+		if !validToken([]byte(name)) {
 			o.c.Fail(abi.Inval)
 		}
 	}
@@ -208,7 +208,7 @@ type inserting struct {
 }
 
 func newInserting(e *exec, b *body, held int) *inserting {
-	r := &inserting{bodyReader: bodyReader{ctx: context.Background(), body: b}, account: &e.account, held: held}
+	r := &inserting{bodyReader: bodyReader{ctx: context.Background(), body: b, most: math.MaxInt64}, account: &e.account, held: held}
 	r.stop = context.AfterFunc(e.ctx, func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()

@@ -52,7 +52,7 @@ func (g *CGI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // answer runs the guest, and again for each redirect within the service.
 func (g *CGI) answer(ctx context.Context, in *incoming, req cgiRequest, co *compute.Coroutine) error {
 	for hop := 0; ; hop++ {
-		sb, e := g.sandbox(ctx)
+		sb, e := g.sandbox(ctx, newID(g.random))
 		out := &cgiOutput{in: in, sb: sb, e: e}
 		sb.Env = append(req.environ(), sb.Env...) // first, for getenv takes the first of equals
 		sb.Stdout, sb.Coroutine, e.co = out.write, co, co

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/md5"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -137,6 +138,37 @@ func TestMetadata(t *testing.T) {
 	}
 }
 
+// TestVerifyResult: a guest is told what came of asking its client for a certificate.
+func TestVerifyResult(t *testing.T) {
+	sent := &tls.ConnectionState{PeerCertificates: []*x509.Certificate{{}}}
+	for _, c := range []struct {
+		tls  *wedge.ClientTLS
+		want uint32
+		s    abi.Status
+	}{
+		{nil, 0, abi.None},
+		{&wedge.ClientTLS{}, 0, abi.None},
+		{&wedge.ClientTLS{State: &tls.ConnectionState{}, CertAsked: true}, certMissing, abi.OK},
+		{&wedge.ClientTLS{State: &tls.ConnectionState{PeerCertificates: sent.PeerCertificates, VerifiedChains: [][]*x509.Certificate{{}}}, CertAsked: true}, certOK, abi.OK},
+		{&wedge.ClientTLS{State: sent, CertAsked: true, CertError: x509.UnknownAuthorityError{}}, certUnknownCA, abi.OK},
+		{&wedge.ClientTLS{State: sent, CertAsked: true, CertError: x509.CertificateInvalidError{Reason: x509.Expired}}, certExpired, abi.OK},
+		{&wedge.ClientTLS{State: sent, CertAsked: true, CertError: x509.CertificateInvalidError{Reason: x509.IncompatibleUsage}}, certBad, abi.OK},
+		{&wedge.ClientTLS{State: sent}, certUnknown, abi.OK},
+	} {
+		h := New(Config{Host: testHost(nil), Run: func(_ context.Context, sb *compute.Sandbox) error {
+			g := play(t, sb)
+			req, _ := g.downstream()
+			var got uint32
+			if s := g.call("fastly_http_downstream.downstream_tls_client_cert_verify_result", req, &got); s != c.s || got != c.want {
+				t.Errorf("%+v: %v, result %d", c.tls, s, got)
+			}
+			return nil
+		}})
+		r := httptest.NewRequest("GET", "https://example.com/x", nil)
+		h.ServeHTTP(httptest.NewRecorder(), r.WithContext(wedge.WithClient(r.Context(), &wedge.Client{TLS: c.tls})))
+	}
+}
+
 // TestMetadataUnknown: on TLS of which nothing is known, Go guests must start all the same.
 func TestMetadataUnknown(t *testing.T) {
 	f := New(Config{Host: testHost(nil), Run: func(_ context.Context, sb *compute.Sandbox) error {
@@ -237,7 +269,8 @@ func waitFor(t *testing.T, ok func() bool) {
 func TestReuseRules(t *testing.T) {
 	f := serve(t, nil, func(g *guest) error {
 		var p, req, body uint32
-		g.is(abi.Inval, "fastly_http_downstream.next_request", 1, raw(0), &p)
+		g.ok("fastly_http_downstream.next_request", 1, raw(0), &p) // a reserved bit
+		g.ok("fastly_http_downstream.next_request_abandon", p)
 		g.is(abi.Inval, "fastly_http_downstream.next_request", 4, raw(0), &p)
 		g.ok("fastly_http_downstream.next_request", 0, raw(0), &p)
 		g.is(abi.Unsupported, "fastly_http_downstream.next_request_wait", p, &req, &body)

@@ -286,7 +286,8 @@ func (x *exchange) length(resp *response, b *body) int64 {
 	return n
 }
 
-// copy sends the body as it comes.
+// copy sends the body as it comes. What is beyond length, which a guest that frames its messages itself may
+// give, is dropped.
 func (x *exchange) copy(b *body, length int64) error {
 	scratch := chunks.Get().(*[chunkSize]byte)
 	defer chunks.Put(scratch)
@@ -306,6 +307,12 @@ func (x *exchange) copy(b *body, length int64) error {
 		if err != nil {
 			out.flush() // what is whole may reach the client
 			return err
+		}
+		if rest := length - sent; length >= 0 && int64(len(p)) > rest {
+			if p = p[:rest]; len(p) == 0 {
+				b.mute()
+				return nil
+			}
 		}
 		n, err := out.Write(p)
 		sent += int64(n)

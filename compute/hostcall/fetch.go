@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httptrace"
 	"net/netip"
@@ -100,6 +101,8 @@ func (e *exec) fetch(req *request, b *body, backend *wedge.Backend, kind sendKin
 	out := outgoing(ctx, req, b, kind.streaming)
 	e.holdUpload(out, b)
 	decompress := req.decompress
+	// The backend's address is told of responses that no cache may give out again (ABI section 2).
+	shared := kind.cached && req.cache.tag&overridePass == 0 && (req.method == http.MethodGet || req.method == http.MethodHead)
 	go func() {
 		resp, err := e.host.Fetch.RoundTrip(out)
 		if err != nil {
@@ -115,9 +118,11 @@ func (e *exec) fetch(req *request, b *body, backend *wedge.Backend, kind sendKin
 			resp.Header.Set("X-Cache", xCache(resp.Header))
 		}
 		f := received(resp, out.Method, decompress, func() { cancel(errClosed) })
-		peerMu.Lock()
-		f.resp.peer = peer
-		peerMu.Unlock()
+		if !shared {
+			peerMu.Lock()
+			f.resp.peer = peer
+			peerMu.Unlock()
+		}
 		p.settle(f, nil)
 	}()
 	return p
@@ -204,8 +209,12 @@ func outgoing(ctx context.Context, req *request, b *body, streaming bool) *http.
 		out.ContentLength = -1
 	}
 	if out.ContentLength != 0 {
-		out.Body = &bodyReader{ctx: ctx, body: b, trailer: out.Trailer}
-		out.GetBody = b.again()
+		most := int64(math.MaxInt64)
+		if manual && manualLength > 0 {
+			most = manualLength
+		}
+		out.Body = &bodyReader{ctx: ctx, body: b, trailer: out.Trailer, most: most}
+		out.GetBody = b.again(most)
 	} else {
 		b.leave()
 	}
@@ -350,17 +359,25 @@ func (g *gunzip) Read(p []byte) (n int, err error) {
 
 func (g *gunzip) Close() error { return g.src.Close() }
 
-// bodyReader lets the transport read a body that the guest may still write.
+// bodyReader lets the transport read a body that the guest may still write. What is beyond most bytes,
+// which a guest that frames its messages itself may give, is dropped.
 type bodyReader struct {
 	ctx     context.Context
 	body    *body
 	trailer http.Header // filled at the end
+	most    int64       // bytes that may still be read
 	rest    []byte
 	done    chan struct{} // closed with the reader; may be nil
 	once    sync.Once
 }
 
-func (r *bodyReader) Read(p []byte) (int, error) {
+func (r *bodyReader) Read(p []byte) (n int, err error) {
+	if r.most <= 0 {
+		r.body.mute()
+		return 0, io.EOF
+	}
+	p = p[:min(int64(len(p)), r.most)]
+	defer func() { r.most -= int64(n) }()
 	if len(r.rest) == 0 {
 		b, err := r.body.next(r.ctx, p)
 		if err == io.EOF {
@@ -374,7 +391,7 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 		}
 		r.rest = b
 	}
-	n := copy(p, r.rest)
+	n = copy(p, r.rest)
 	r.rest = r.rest[n:]
 	return n, nil
 }
@@ -402,13 +419,13 @@ func (r *bodyReader) Close() error {
 }
 
 // again returns how to read the body from its start once more, for a transport that found a
-// kept connection dead; nil if some of it is not in memory.
-func (b *body) again() func() (io.ReadCloser, error) {
+// kept connection dead; nil if some of it is not in memory. It gives most bytes at most.
+func (b *body) again(most int64) func() (io.ReadCloser, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.streaming || len(b.parts) != 1 || b.parts[0].stream != nil {
 		return nil
 	}
-	whole := b.parts[0].bytes
+	whole := b.parts[0].bytes[:min(int64(len(b.parts[0].bytes)), most)]
 	return func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(whole)), nil }
 }

@@ -71,7 +71,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // launch makes a sandbox for in; its guest runs when the caller steps or leaves its coroutine.
 func (h *Handler) launch(in *incoming) *compute.Coroutine {
 	return h.begin(in.ctx, func(ctx context.Context, co *compute.Coroutine) {
-		sb, e := h.sandbox(ctx)
+		sb, e := h.sandbox(ctx, in.client.RequestID)
 		sb.Coroutine, e.co = co, co
 		e.begin(in)
 		err := h.run(ctx, sb)
@@ -101,12 +101,11 @@ func (h *Handler) failed(in *incoming, err error) {
 	}
 }
 
-// sandbox returns a new sandbox and its state.
-func (h *Handler) sandbox(ctx context.Context) (*compute.Sandbox, *exec) {
+// sandbox returns a new sandbox and its state. Its id is that of its first request, as guests expect.
+func (h *Handler) sandbox(ctx context.Context, id string) (*compute.Sandbox, *exec) {
 	v := h.cfg.Host.Version
 	e := newExec(ctx, h.cfg.Host, v.Limits)
 	e.pool = &h.pool
-	id := newID(h.random)
 	sb := &compute.Sandbox{
 		TraceID: id, Host: h.cfg.Host, Limits: v.Limits, State: e,
 		Args: arguments(v), Env: append(h.env[:len(h.env):len(h.env)], "FASTLY_TRACE_ID="+id),

@@ -90,6 +90,20 @@ func get(t *testing.T, url string) (*http.Response, string) {
 	return fetchText(t, req)
 }
 
+// TestTraceID: a sandbox has the id of its first request.
+func TestTraceID(t *testing.T) {
+	f := serve(t, nil, func(g *guest) error {
+		req, _ := g.downstream()
+		id := g.text("fastly_http_downstream.downstream_client_request_id", req)
+		if !slices.Contains(g.sb.Env, "FASTLY_TRACE_ID="+id) || g.sb.TraceID != id {
+			t.Errorf("sandbox %q, environment %q, request %q", g.sb.TraceID, g.sb.Env, id)
+		}
+		g.answer(200, "")
+		return nil
+	})
+	get(t, f.URL)
+}
+
 func TestServeHello(t *testing.T) {
 	f := serve(t, nil, func(g *guest) error {
 		req, body := g.downstream()
@@ -231,7 +245,6 @@ func TestServeEarlyHints(t *testing.T) {
 			g.is(abi.Inval, "fastly_http_resp.send_downstream", resp, b, 0)
 		}
 		g.ok("fastly_http_resp.status_set", resp, 200)
-		g.is(abi.Inval, "fastly_http_resp.send_downstream", resp, b, 2)
 		g.ok("fastly_http_resp.send_downstream", resp, b, 1)
 		g.write(b, "done")
 		g.ok("fastly_http_body.close", b)
@@ -319,7 +332,7 @@ func TestServePending(t *testing.T) {
 }
 
 func TestServeFraming(t *testing.T) {
-	for _, c := range []struct {
+	for i, c := range []struct {
 		method string
 		status int
 		body   string
@@ -332,6 +345,8 @@ func TestServeFraming(t *testing.T) {
 		{"GET", 200, "abc", []string{"content-length", "3"}, 1, 3},
 		{"GET", 200, "abc", []string{"transfer-encoding", "chunked"}, 1, -1},
 		{"GET", 200, "abc", []string{"content-length", "x"}, 1, 3},
+		{"GET", 200, "abc", []string{"content-length", "2"}, 1, 2},
+		{"GET", 200, "abc", []string{"content-length", "0"}, 1, 0},
 		{"GET", 204, "", nil, 0, 0},
 		{"GET", 204, "abc", nil, 0, 0},
 		{"GET", 304, "abc", []string{"etag", `"x"`}, 0, 0},
@@ -346,17 +361,48 @@ func TestServeFraming(t *testing.T) {
 			}
 			g.ok("fastly_http_resp.framing_headers_mode_set", r, c.manual)
 			g.ok("fastly_http_resp.http_keepalive_mode_set", r, 1)
-			g.ok("fastly_http_resp.send_downstream", r, g.newBody(c.body), 0)
+			g.ok("fastly_http_resp.send_downstream", r, g.newBody(c.body), i%2*2) // only 1 is streaming
 			return nil
 		})
 		req, _ := http.NewRequest(c.method, f.URL, nil)
 		resp, body := fetchText(t, req)
-		if c.status == 200 && c.method == "GET" && body != c.body {
+		want := c.body
+		if c.length >= 0 {
+			want = want[:min(len(want), int(c.length))] // what is beyond the guest's own Content-Length is dropped
+		}
+		if c.status == 200 && c.method == "GET" && body != want {
 			t.Errorf("%+v: body %q", c, body)
 		}
 		if resp.StatusCode != c.status || resp.ContentLength != c.length || !resp.Close {
 			t.Errorf("%+v: %d, length %d, close %v", c, resp.StatusCode, resp.ContentLength, resp.Close)
 		}
+	}
+}
+
+// TestServeSurplus: a guest that streams more than it said does not notice, and the connection lives on.
+func TestServeSurplus(t *testing.T) {
+	ended := make(chan struct{}, 2)
+	f := serve(t, nil, func(g *guest) error {
+		resp, b := g.newResponse(), g.newBody("")
+		g.ok("fastly_http_resp.header_append", resp, "content-length", "5")
+		g.ok("fastly_http_resp.framing_headers_mode_set", resp, 1)
+		g.ok("fastly_http_resp.send_downstream", resp, b, 1)
+		for range 100 {
+			g.write(b, "abc"+strings.Repeat("x", 10<<10))
+		}
+		g.ok("fastly_http_body.close", b)
+		ended <- struct{}{}
+		return nil
+	})
+	for range 2 {
+		resp, body := get(t, f.URL)
+		if body != "abcxx" || resp.ContentLength != 5 {
+			t.Errorf("%q, length %d", body, resp.ContentLength)
+		}
+		<-ended
+	}
+	if errs := f.failures(); len(errs) > 0 {
+		t.Error(errs)
 	}
 }
 

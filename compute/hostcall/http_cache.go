@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/abi"
@@ -51,9 +52,13 @@ func onFetched(f func(*compute.Call, *cached) abi.Status) compute.Func {
 	return on(responseHandle, f)
 }
 
+// unsaid is for how long SDKs expect to keep a response that says nothing about it.
+const unsaid = time.Hour
+
 // lookedUp returns the request as the cache is asked for its response.
 func lookedUp(c *compute.Call, r *request) (*http.Request, *wedge.Caching) {
 	pol := r.caching(ex(c).host.Version)
+	pol.Unsaid = unsaid
 	return r.plain(wedge.WithCaching(context.Background(), pol)), pol
 }
 

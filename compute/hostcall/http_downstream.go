@@ -198,7 +198,7 @@ func nextRequest(c *compute.Call) abi.Status {
 	e := ex(c)
 	mask := c.U32(0)
 	timeout := e.limits.ReuseIdleTimeout
-	if mask&^2 != 0 {
+	if mask&^3 != 0 { // the lowest bit is reserved
 		return abi.Inval
 	}
 	if mask&2 != 0 { // some SDKs give 4 bytes, some 8

@@ -2,7 +2,9 @@ package hostcall
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/pem"
+	"errors"
 
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/abi"
@@ -86,19 +88,40 @@ func tlsCertificate(_ *compute.Call, in *incoming) (string, abi.Status) {
 
 // client_cert_verify_result of the ABI.
 const (
-	certOK      = 0
-	certUnknown = 6
+	certOK        = 0
+	certBad       = 1
+	certExpired   = 3
+	certUnknownCA = 4
+	certMissing   = 5
+	certUnknown   = 6
 )
 
 func tlsVerifyResult(_ *compute.Call, in *incoming) (uint32, abi.Status) {
-	_, state, ok := tlsOf(in)
+	t, state, ok := tlsOf(in)
 	switch {
-	case !ok || len(state.PeerCertificates) == 0:
+	case !ok || !t.CertAsked && len(state.PeerCertificates) == 0:
 		return 0, abi.None
+	case len(state.PeerCertificates) == 0:
+		return certMissing, abi.OK
 	case len(state.VerifiedChains) == 0:
-		return certUnknown, abi.OK
+		return verifyResult(t.CertError), abi.OK
 	}
 	return certOK, abi.OK
+}
+
+// verifyResult returns what a guest is told of a certificate that proves nothing.
+func verifyResult(err error) uint32 {
+	var invalid x509.CertificateInvalidError
+	var authority x509.UnknownAuthorityError
+	switch {
+	case errors.As(err, &authority):
+		return certUnknownCA
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return certExpired
+	case errors.As(err, &invalid):
+		return certBad
+	}
+	return certUnknown
 }
 
 var protocolNames = map[uint16]string{

@@ -122,8 +122,6 @@ func sendDownstream(c *compute.Call) abi.Status {
 	switch {
 	case b.isStreaming():
 		return abi.BadHandle
-	case streaming > 1:
-		return abi.Inval
 	case e.in == nil || e.in.answered:
 		return abi.Error
 	case resp.status == statusEarlyHints:
@@ -138,7 +136,7 @@ func sendDownstream(c *compute.Call) abi.Status {
 		e.items.take(c.U32(1))
 	}
 	e.answer(c, reply{response: resp, body: b})
-	if streaming == 0 {
+	if streaming != 1 {
 		c.Yield() // the answer is whole: it goes out before the guest tidies up
 	}
 	return abi.OK

@@ -139,9 +139,6 @@ func sendAsyncStreaming(c *compute.Call) abi.Status {
 }
 
 func sendAsyncV2(c *compute.Call) abi.Status {
-	if c.U32(4) > 1 {
-		return abi.Inval
-	}
 	return sendLater(c, 5, sendKind{streaming: c.U32(4) == 1})
 }
 

@@ -116,6 +116,37 @@ func TestSend(t *testing.T) {
 	g.is(abi.None, "fastly_http_resp.get_addr_dest_port", own, &port)
 }
 
+// TestSendPeer: a response that the cache may have given, or may give to others, has no backend's address.
+func TestSendPeer(t *testing.T) {
+	g := sender(t, nil)
+	for _, c := range []struct {
+		call, method string
+		pass         int
+		want         abi.Status
+	}{
+		{"fastly_http_req.send", "GET", 0, abi.None},
+		{"fastly_http_req.send", "HEAD", 0, abi.None},
+		{"fastly_http_req.send", "GET", 1, abi.OK},
+		{"fastly_http_req.send", "POST", 0, abi.OK},
+		{"fastly_http_req.send_v3", "GET", 0, abi.OK},
+	} {
+		req := g.request(c.method, "/")
+		g.ok("fastly_http_req.cache_override_set", req, c.pass, 0, 0)
+		var resp, body, n uint32
+		if c.call == "fastly_http_req.send_v3" {
+			g.ok(c.call, req, g.newBody(""), "origin", make([]byte, 20), &resp, &body)
+		} else {
+			g.ok(c.call, req, g.newBody(""), "origin", &resp, &body)
+		}
+		var addr [16]byte
+		var port uint16
+		if s := g.call("fastly_http_resp.get_addr_dest_ip", resp, &addr, &n); s != c.want {
+			t.Errorf("%s of a %s, pass %d: address %v, want %v", c.call, c.method, c.pass, s, c.want)
+		}
+		g.is(c.want, "fastly_http_resp.get_addr_dest_port", resp, &port)
+	}
+}
+
 func TestSendFailures(t *testing.T) {
 	g := sender(t, &wedge.Version{Limits: wedge.Limits{Fetches: 8}})
 	for _, c := range []struct {
@@ -152,7 +183,6 @@ func TestSendFailures(t *testing.T) {
 	req := g.newRequest()
 	g.is(abi.BadHandle, "fastly_http_req.send", req, 999, "origin", &resp, &body)
 	g.is(abi.BadHandle, "fastly_http_req.close", req)
-	g.is(abi.Inval, "fastly_http_req.send_async_v2", req, b, "origin", 2, &resp)
 }
 
 func TestSendFraming(t *testing.T) {
@@ -171,6 +201,7 @@ func TestSendFraming(t *testing.T) {
 		{"PUT", "abc", []string{"transfer-encoding", "gzip"}, 1, "3 [] [3]"},
 		{"PUT", "abc", []string{"content-length", "3", "content-length", "3"}, 1, "3 [] [3]"},
 		{"PUT", "abc", []string{"content-length", "+3"}, 1, "3 [] [3]"},
+		{"PUT", "abc", []string{"content-length", "2"}, 1, "2 [] [2]"}, // the rest of the body is dropped
 	} {
 		req := g.request(c.method, "/", c.header...)
 		g.ok("fastly_http_req.framing_headers_mode_set", req, c.manual)

@@ -18,7 +18,7 @@ var _ compute.Heir = (*exec)(nil)
 // Template returns a sandbox for the start-up of a guest with snapshot start: it has no
 // request, and what its guest opens is there for every sandbox that begins at the snapshot.
 func (h *Handler) Template() *compute.Sandbox {
-	sb, _ := h.sandbox(context.Background())
+	sb, _ := h.sandbox(context.Background(), newID(h.random))
 	return sb
 }
 

@@ -64,8 +64,8 @@ const routes = {
     return origin("/echo", { method: "POST", body: await e.request.text() });
   },
   async "/fetch-head"() {
-    const r = await origin("/headers");
-    return json({ status: r.status, ok: r.ok, two: r.headers.get("x-two"), cookies: r.headers.getSetCookie ? r.headers.getSetCookie() : null, ip: r.ip ?? null, port: r.port ? true : null, text: await r.text() });
+    const shared = await origin("/headers"), r = await origin("/headers", { cacheOverride: new CacheOverride("pass") });
+    return json({ shared: shared.ip ?? null, status: r.status, ok: r.ok, two: r.headers.get("x-two"), cookies: r.headers.getSetCookie ? r.headers.getSetCookie() : null, ip: r.ip ?? null, port: r.port ? true : null, text: await r.text() });
   },
   async "/fetch-many"() {
     const all = await Promise.all([1, 2, 3, 4, 5].map(async n => (await origin("/slow?" + n)).text()));
@@ -126,6 +126,15 @@ const routes = {
     const b = new Backend({ name: "tls", target: url.searchParams.get("target"), useSSL: true, sniHostname: "edge.test", certificateHostname: "edge.test", caCertificate: ca, tlsMinVersion: 1.2, tlsMaxVersion: 1.3 });
     const r = await fetch("https://edge.test/x", { backend: b });
     return json({ text: await r.text(), ssl: b.isSSL, port: b.port > 0 });
+  },
+  async "/mtls"(e, url) {
+    const { cert, key } = await e.request.json(), out = [];
+    const own = { clientCertificate: { certificate: cert, key: SecretStore.fromBytes(new TextEncoder().encode(key)) } };
+    for (const shown of [own, {}]) {
+      const b = new Backend({ name: "mtls" + out.length, target: url.searchParams.get("target"), useSSL: true, sniHostname: "edge.test", certificateHostname: "edge.test", caCertificate: cert, ...shown });
+      out.push(await tried(async () => (await fetch("https://edge.test/x", { backend: b })).text()));
+    }
+    return json(out);
   },
   async "/tls-bad"(e, url) {
     const b = new Backend({ name: "tls", target: url.searchParams.get("target"), useSSL: true });

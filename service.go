@@ -40,6 +40,7 @@ type Version struct {
 	GeoLoopback  bool                           // answer for loopback addresses with a fixed record
 	Devices      map[string]json.RawMessage     // device record by User-Agent
 	APIKeys      []Secret                       // values of Fastly-Key that count as valid
+	Events       []Event                        // messages that purge
 	Shields      map[string]ShieldSite
 	Files        string // directory served by the service itself; reserved for services without a guest
 }

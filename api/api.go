@@ -22,9 +22,10 @@ import (
 // Server answers the control API.
 type Server struct {
 	Control *control.Control
-	PoPs    func() []wedge.PoP                       // those that are there
-	Sign    func(pop, public string) (Joined, error) // lets a PoP with this public key in; nil: none can join
-	Log     *slog.Logger                             // of faults whose text clients do not get; nil: slog.Default
+	PoPs    func() []wedge.PoP                                                                 // those that are there
+	Sign    func(pop, public string) (Joined, error)                                           // lets a PoP with this public key in; nil: none can join
+	Event   func(ctx context.Context, service string, message []byte) (json.RawMessage, error) // has a PoP take a message that purges; nil: none can
+	Log     *slog.Logger                                                                       // of faults whose text clients do not get; nil: slog.Default
 
 	mux http.ServeMux
 }
@@ -58,6 +59,7 @@ func (s *Server) routes() map[string]handler {
 		"GET /v1/services/{name}/releases":  {control.ScopeRead, s.releases, "its releases", nil, []control.Release{}},
 		"POST /v1/services/{name}/promote":  {control.ScopeDeploy, s.promote, "let a release that holds go on to all PoPs", nil, control.Release{}},
 		"POST /v1/services/{name}/rollback": {control.ScopeDeploy, s.rollback, "make all PoPs run a version at once", Pick{}, control.Release{}},
+		"POST /v1/services/{name}/events":   {control.ScopePurge, s.event, "send a message that purges what its events say", map[string]any{}, Event{}},
 		"GET /v1/pops":                      {control.ScopeRead, s.pops, "the PoPs that are there", nil, []wedge.PoP{}},
 		"POST /v1/pops":                     {control.ScopeAdmin, s.addPoP, "let a PoP join", NewPoP{}, Secret{}},
 		"DELETE /v1/pops/{name}":            {control.ScopeAdmin, s.removePoP, "let a PoP be a member no more", nil, struct{}{}},
@@ -307,6 +309,26 @@ func (s *Server) release(c *call) (any, error) {
 		return st.NewRelease(c.PathValue("name"), p.Version, p.Plan)
 	})
 }
+
+// Event is what became of a message that purges.
+type Event struct {
+	Status string `json:"status"`
+	ID     string `json:"id"` // of the purge
+}
+
+func (s *Server) event(c *call) (any, error) {
+	if s.Event == nil {
+		return nil, &wedge.Error{Op: "send event", Kind: wedge.Unsupported, Err: errors.New("this core has no PoPs")}
+	}
+	b, err := io.ReadAll(io.LimitReader(c.Body, maxEvent+1))
+	if err != nil || len(b) > maxEvent {
+		return nil, &wedge.Error{Op: "send event", Kind: wedge.Invalid, Err: fmt.Errorf("a message has at most %d bytes", maxEvent)}
+	}
+	return s.Event(c.Context(), c.PathValue("name"), b)
+}
+
+// maxEvent is what the bus takes.
+const maxEvent = 500 << 10
 
 func (s *Server) promote(c *call) (any, error) {
 	return s.decided(c, func(st *control.State) (control.Event, error) { return st.NewPromotion(c.PathValue("name")) })

@@ -119,6 +119,11 @@ func (c *Client) Promote(ctx context.Context, name, key string) (r control.Relea
 	return r, c.post(ctx, service(name, "/promote"), key, nil, &r)
 }
 
+// Event sends a JSON message that purges what the service's events say.
+func (c *Client) Event(ctx context.Context, name string, message []byte) error {
+	return c.do(ctx, http.MethodPost, service(name, "/events"), "", message, nil)
+}
+
 // Rollback makes all PoPs run a version at once; 0: the one before.
 func (c *Client) Rollback(ctx context.Context, name, key string, version int) (r control.Release, err error) {
 	return r, c.post(ctx, service(name, "/rollback"), key, Pick{Version: version}, &r)

@@ -135,7 +135,8 @@ func (k *Keys) Pass(pop, public string, logs []*Log, shelves []*Shelf) (string, 
 	c := jwt.NewUserClaims(public)
 	c.Name = pop
 	c.Pub.Allow = jwt.StringList{"now.*", "applied.*." + pop, "pop." + pop, "runs." + pop}
-	c.Sub.Allow = jwt.StringList{"now.*", "applied.>", "pop.*", "tail.>", "head.*", inbox(pop) + ".>"}
+	c.Sub.Allow = jwt.StringList{"now.*", "applied.>", "pop.*", "tail.>", "head.*", "event.*", inbox(pop) + ".>"}
+	c.Resp = &jwt.ResponsePermission{MaxMsgs: 1, Expires: askTimeout} // who is asked may answer
 	for _, s := range shelves {
 		c.Pub.Allow.Add("$JS.API.DIRECT.GET."+s.Name, "$JS.API.STREAM.MSG.GET."+s.Name)
 	}

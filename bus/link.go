@@ -206,3 +206,37 @@ func pause(ctx context.Context, d time.Duration) error {
 		return context.Cause(ctx)
 	}
 }
+
+// Ask sends a question about a subject to one of those who answer, and returns the answer.
+func (l *Link) Ask(ctx context.Context, subject string, question []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	m, err := l.nc.RequestWithContext(ctx, subject, question)
+	if err != nil {
+		return nil, unavailable("ask", subject, err)
+	}
+	return m.Data, nil
+}
+
+// Answer calls f with each question about a subject that no other of those who answer gets, from goroutines of its own but for a
+// few at a time, and sends what it returns, until stop is called.
+func (l *Link) Answer(subject string, f func(subject string, question []byte) []byte) (stop func(), err error) {
+	slots := make(chan struct{}, answering)
+	s, err := l.nc.QueueSubscribe(subject, "answer", func(m *nats.Msg) {
+		slots <- struct{}{}
+		go func() {
+			defer func() { <-slots }()
+			answer := f(m.Subject, m.Data)
+			if m.Reply != "" {
+				_ = m.Respond(answer) // who asked asks again
+			}
+		}()
+	})
+	if err != nil {
+		return nil, err
+	}
+	return func() { _ = s.Unsubscribe() }, nil
+}
+
+// answering is how many questions about one subject are answered at once.
+const answering = 16

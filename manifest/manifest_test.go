@@ -184,7 +184,7 @@ func sampleHasEveryKey(t *testing.T) {
 			t.Fatalf("%s: %v", header, err)
 		}
 		for _, key := range strings.Split(strings.TrimSuffix(known, "."), ", ") {
-			if !regexp.MustCompile(`(?m)^(# )?(\[?[a-z_.]+\.|\[)?` + key + `\b`).Match(data) {
+			if !regexp.MustCompile(`(?m)^(# )?(\[?[a-z_.]+\.|\[{1,2})?` + key + `\b`).Match(data) {
 				t.Errorf("the sample lacks %s %s", header, key)
 			}
 		}

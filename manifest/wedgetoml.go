@@ -39,6 +39,7 @@ func parseWedge(file, text string) (*App, error) {
 		wedgeCDN(t, ver)
 	}
 	wedgeTables(t, ver)
+	wedgeEvents(t, ver)
 	app.watch(t.strs("watch"), r)
 	t.done()
 	app.Warnings = r.warnings

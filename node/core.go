@@ -254,6 +254,7 @@ func (c *Core) open(ctx, background context.Context) error {
 	if c.cfg.Listen != "" || c.cfg.NATS != nil {
 		c.api.Sign = c.sign
 	}
+	c.api.Event = c.event
 	for subject, hear := range map[string]func(string, []byte){"pop.*": c.pops.heard, runsSubject: c.runs} {
 		if _, err := c.link.Hear(subject, hear); err != nil { // until the link is closed
 			return err
@@ -298,6 +299,19 @@ func (c *Core) keep(ctx context.Context, logs []*bus.Log) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// event has one of the PoPs take a message that purges.
+func (c *Core) event(ctx context.Context, service string, message []byte) (json.RawMessage, error) {
+	raw, err := c.link.Ask(ctx, strings.TrimSuffix(eventSubject, "*")+service, message)
+	if err != nil {
+		return nil, err
+	}
+	var refused struct{ Kind, Error, Hint string }
+	if json.Unmarshal(raw, &refused) == nil && refused.Error != "" {
+		return nil, &wedge.Error{Op: "send event", What: service, Kind: wedge.KindNamed(refused.Kind), Err: errors.New(refused.Error), Hint: refused.Hint}
+	}
+	return raw, nil
 }
 
 const adminFile = "admin-token"

@@ -37,6 +37,7 @@ type fleet struct {
 	box    *state.Outbox
 	writer string
 	here   func(wedge.Purge) error // purges this PoP's cache
+	event  func(subject string, body []byte) []byte
 	shown  func(wedge.Purge)
 
 	applier *applier
@@ -60,7 +61,7 @@ func (n *Node) openFleet(ctx context.Context, cfg FleetConfig) (*fleet, error) {
 	if err := cfg.PoP.Check(); err != nil {
 		return nil, err
 	}
-	f := &fleet{cfg: cfg, log: n.cfg.Log, kv: n.kv, here: n.cache.Purge, shown: n.console.purgedToo, unready: n.unready, pops: popMap{seen: map[string]wedge.PoP{}}}
+	f := &fleet{cfg: cfg, log: n.cfg.Log, kv: n.kv, here: n.cache.Purge, event: n.takeEvent, shown: n.console.purgedToo, unready: n.unready, pops: popMap{seen: map[string]wedge.PoP{}}}
 	incarnation, err := n.kv.Incarnation()
 	if err != nil {
 		return nil, err
@@ -111,6 +112,11 @@ func (f *fleet) run(ctx context.Context) error {
 		}
 		defer stop()
 	}
+	stop, err := f.link.Answer(eventSubject, f.event)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	var w sync.WaitGroup
 	for _, part := range []func(context.Context) error{
 		func(ctx context.Context) error {

@@ -30,6 +30,10 @@ type purger struct {
 }
 
 func (p *purger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if e := p.eventAt(r); e != nil {
+		p.event(w, r, e)
+		return
+	}
 	if r.Method != "PURGE" {
 		p.Handler.ServeHTTP(w, r)
 		return
@@ -49,7 +53,7 @@ func (p *purger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := p.purge(order); err != nil {
-		answerPurge(w, wedge.KindOf(err).Status(), map[string]string{"kind": wedge.KindOf(err).String(), "error": err.Error(), "hint": wedge.HintOf(err)})
+		p.refuse(w, err)
 		return
 	}
 	p.log(order)
@@ -134,7 +138,7 @@ func (p *purger) watched(w http.ResponseWriter, r *http.Request, order wedge.Pur
 		err = p.purge(order)
 	}
 	if err != nil {
-		answerPurge(w, wedge.KindOf(err).Status(), map[string]string{"kind": wedge.KindOf(err).String(), "error": err.Error(), "hint": wedge.HintOf(err)})
+		p.refuse(w, err)
 		return
 	}
 	p.log(order)

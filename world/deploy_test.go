@@ -338,3 +338,51 @@ func TestShares(t *testing.T) {
 		}
 	}
 }
+
+// TestEvents: a message to the control API, or on the bus, purges everywhere what it is about.
+func TestEvents(t *testing.T) {
+	l := newFleetLab(t)
+	l.becomes("all are there", 5*time.Second, func() bool {
+		pops, err := l.client.PoPs(t.Context())
+		return err == nil && len(pops) == 3
+	})
+	v := l.site("one")
+	v.Backends = []wedge.Backend{{Name: "origin", URL: l.originURL(), AllowPrivateAddr: true}}
+	v.Events = []wedge.Event{{Keys: []string{"{id}"}}}
+	l.version(v)
+	l.release(1, 0)
+	before := map[string]string{}
+	for _, p := range []string{"lhr", "nyc", "nrt"} {
+		before[p] = l.get(p, "/7")
+		if again := l.get(p, "/7"); again != before[p] {
+			t.Fatalf("%s does not keep it: %q, %q", p, before[p], again)
+		}
+	}
+	if err := l.client.Event(t.Context(), "shop", []byte(`{"id": 8}`)); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.client.Event(t.Context(), "shop", []byte(`{"id": 7}`)); err != nil {
+		t.Fatal(err)
+	}
+	l.becomes("purged everywhere", 5*time.Second, func() bool {
+		for p, old := range before {
+			if l.get(p, "/7") == old {
+				return false
+			}
+		}
+		return true
+	})
+	for what, try := range map[string]struct {
+		service, message string
+		kind             wedge.Kind
+	}{"none such": {"none", `{"id": 7}`, wedge.NotExist}, "no JSON": {"shop", "id=7", wedge.Invalid}, "of nothing": {"shop", "{}", wedge.Invalid}} {
+		if err := l.client.Event(t.Context(), try.service, []byte(try.message)); wedge.KindOf(err) != try.kind {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	none := l.client
+	none.Token = "wrong"
+	if err := none.Event(t.Context(), "shop", []byte(`{"id": 7}`)); wedge.KindOf(err) != wedge.Denied {
+		t.Error(err)
+	}
+}

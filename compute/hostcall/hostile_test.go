@@ -50,11 +50,17 @@ func (instantTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // hostile is a guest that makes any call with any words.
 type hostile struct {
-	sb    *compute.Sandbox
-	mem   []byte
-	defs  []*abi.Def
-	table map[*abi.Def]compute.Func
+	sb     *compute.Sandbox
+	mem    []byte
+	defs   []*abi.Def
+	makers []*abi.Def // calls that open handles
+	table  map[*abi.Def]compute.Func
+
+	called map[*abi.Def]map[abi.Status]int
 }
+
+// notTried are calls that unwind the guest, or sleep for centuries: the clock of the bubble ends in 2262.
+var notTried = []string{"proc_exit", "proc_raise", "poll_oneoff"}
 
 func newHostile(t *testing.T) *hostile {
 	v := &wedge.Version{
@@ -63,12 +69,13 @@ func newHostile(t *testing.T) *hostile {
 		ConfigStores: map[string]map[string]string{"b": {"b": "v"}},
 		SecretStores: map[string]map[string]wedge.Secret{"b": {"b": wedge.Secret("v")}},
 		ACLs:         map[string][]wedge.ACLEntry{"b": nil},
-		Limits:       wedge.Limits{HostcallBytes: 1 << 20, Fetches: 1000, RequestsInReuse: 3},
+		Limits:       wedge.Limits{HostcallBytes: 1 << 20, Fetches: 10_000, RequestsInReuse: 3},
 	}
 	h := testHost(v)
 	h.Fetch = instantTransport{}
 	h.KV = emptyKV{}
 	h.Cache = impatient{guestCache{cache.New(cache.Config{Next: instantTransport{}, Memory: 4 << 20})}}
+	h.Purge = func(wedge.Purge) error { return nil }
 	h.Log = func(string, []byte) {}
 	h.Output = func(int, []byte) {}
 	h.Monotonic = func() int64 { return time.Now().UnixNano() }
@@ -78,16 +85,19 @@ func newHostile(t *testing.T) *hostile {
 	in := newIncoming(r, func() error { return errors.New("no") }, h.Rand)
 	e.begin(in)
 	go listen(in)
-	x := &hostile{sb: &compute.Sandbox{Host: h, State: e}, mem: make([]byte, 1<<16), table: Table()}
+	x := &hostile{sb: &compute.Sandbox{Host: h, State: e}, mem: make([]byte, 1<<16), table: Table(), called: map[*abi.Def]map[abi.Status]int{}}
 	for d := range x.table {
-		switch d.Name {
-		case "proc_exit", "proc_raise": // unwind the guest
-		case "poll_oneoff": // sleeps for centuries, and the clock of the bubble ends in 2262
-		default:
+		if !slices.Contains(notTried, d.Name) {
 			x.defs = append(x.defs, d)
 		}
 	}
 	slices.SortFunc(x.defs, func(a, b *abi.Def) int { return a.Index - b.Index })
+	for _, name := range []string{"fastly_http_req.new", "fastly_http_req.new", "fastly_http_resp.new", "fastly_http_body.new", "fastly_http_body.new",
+		"fastly_http_req.send_async", "fastly_http_req.send_async_streaming", "fastly_cache.transaction_lookup", "fastly_cache.transaction_lookup_async", "fastly_cache.replace",
+		"fastly_http_cache.transaction_lookup", "fastly_kv_store.lookup", "fastly_kv_store.insert", "fastly_kv_store.list", "fastly_http_cache.get_suggested_backend_request"} {
+		module, call, _ := strings.Cut(name, ".")
+		x.makers = append(x.makers, abi.Lookup(module, call))
+	}
 	t.Cleanup(func() {
 		e.end(errors.New("over"))
 		close(in.gone)
@@ -181,19 +191,29 @@ func (x *hostile) run(t *testing.T, data []byte) {
 			return
 		}
 		d := x.defs[int(binary.LittleEndian.Uint16(pick[:]))%len(x.defs)]
+		if pick[2] >= 128 { // half of the calls make handles for the others
+			d = x.makers[int(pick[0])%len(x.makers)]
+		}
 		var words []uint64
 		for _, p := range d.Params {
-			words = x.param(rd, words, p, pick[2]%4 != 0)
+			words = x.param(rd, words, d, p, pick[2]%4 != 0)
 		}
-		x.sb.Dispatch(d, x.table[d], x.mem, words)
+		if d.Name == "select" && words[2] == 0 {
+			words[2] = 1 // for ever, for what never comes
+		}
+		status := x.sb.Dispatch(d, x.table[d], x.mem, words)
+		if x.called[d] == nil {
+			x.called[d] = map[abi.Status]int{}
+		}
+		x.called[d][status]++
 		if used := e.account.used.Load(); used < 0 || used > e.account.limit {
 			t.Fatalf("%s%v: account at %d of %d", d, words, used, e.account.limit)
 		}
 	}
 }
 
-// param appends the words of one parameter.
-func (x *hostile) param(rd *bytes.Reader, words []uint64, p abi.Param, plausible bool) []uint64 {
+// param appends the words of one parameter of d.
+func (x *hostile) param(rd *bytes.Reader, words []uint64, d *abi.Def, p abi.Param, plausible bool) []uint64 {
 	v := x.word(rd)
 	switch {
 	case !plausible:
@@ -202,8 +222,14 @@ func (x *hostile) param(rd *bytes.Reader, words []uint64, p abi.Param, plausible
 		}
 		return words
 	case p.Shape == abi.Value:
-		return append(words, x.value(p.Name, v))
-	case p.Shape == abi.Str && v%2 == 0:
+		return append(words, x.value(d, p.Name, v))
+	case p.Shape == abi.List:
+		const at = 1 << 14
+		for i := range uint32(3) {
+			binary.LittleEndian.PutUint32(x.mem[at+4*i:], uint32(x.value(d, p.Name, v+uint64(i))))
+		}
+		return append(words, at, v%4)
+	case p.Shape == abi.Str && v%4 != 3:
 		return append(words, 0, 1) // "b"
 	case p.Words() == 2:
 		return append(words, 8+v%1000, x.word(rd)%64)
@@ -211,15 +237,65 @@ func (x *hostile) param(rd *bytes.Reader, words []uint64, p abi.Param, plausible
 	return append(words, 1<<15+v%(1<<14)) // out of the way of what is read
 }
 
-// value returns a live handle for a parameter that looks like one, else a small number.
-func (x *hostile) value(name string, v uint64) uint64 {
-	e := x.sb.State.(*exec)
-	switch name {
-	case "h", "b", "handle", "dest", "src", "req", "body_handle", "pending_objstr_handle", "req_handle", "resp_handle", "response", "busy_handle":
-		last := []uint32{e.items.next, e.requests.next, e.answers.next}[v%3]
-		return uint64(last) - 1 - v/3%6
+// value returns an open handle of the kind that the parameter wants, if there is one, else a small number.
+func (x *hostile) value(d *abi.Def, name string, v uint64) uint64 {
+	if fit := x.fitting(d, name); len(fit) > 0 && v%8 != 7 {
+		return uint64(fit[len(fit)-1-int(v/8)%min(len(fit), 4)])
 	}
 	return v % 4
+}
+
+// fitting returns the open handles that a call can do something with.
+func (x *hostile) fitting(d *abi.Def, name string) []uint32 {
+	e, is := x.sb.State.(*exec), strings.Contains
+	items := func(ok func(item) bool) []uint32 { return open(&e.items, ok) }
+	switch call := d.Module + "." + d.Name + " " + name; {
+	case is(call, "body_handle"), is(call, "fastly_http_body."), strings.HasSuffix(call, " b"):
+		return items(isA[*body])
+	case is(call, "pending_req"), is(call, "send_downstream_pending"):
+		return items(isA[*pending])
+	case is(call, "req_handle"), is(call, "fastly_http_req."), is(call, "fastly_http_downstream.") && name == "req":
+		return open(&e.requests, func(*request) bool { return true })
+	case is(call, "resp_handle"), is(call, " response"), is(call, "fastly_http_resp."):
+		return open(&e.answers, func(*response) bool { return true })
+	case is(call, "next_request"):
+		return items(isA[*promise])
+	case is(call, "fastly_http_cache."):
+		return items(cachedAs(responseHandle))
+	case is(call, "busy"):
+		return items(cachedAs(busyHandle))
+	case is(call, "replace_"):
+		return items(cachedAs(replaceHandle))
+	case is(call, "fastly_cache."):
+		return items(cachedAs(objectHandle))
+	case is(call, "lookup_wait"):
+		return items(isA[pendingLookup])
+	case is(call, "insert_wait"):
+		return items(isA[pendingInsert])
+	case is(call, "delete_wait"):
+		return items(isA[pendingDelete])
+	case is(call, "list_wait"):
+		return items(isA[pendingList])
+	case is(call, "fastly_async_io.") && is(name, "h"):
+		return items(func(item) bool { return true })
+	}
+	return nil
+}
+
+func isA[T item](it item) bool { _, ok := it.(T); return ok }
+
+func cachedAs(kind cacheKind) func(item) bool {
+	return func(it item) bool { d, ok := it.(*cached); return ok && d.kind == kind }
+}
+
+// open returns the numbers of a table's open handles whose values are ok.
+func open[T any](t *table[T], ok func(T) bool) (nums []uint32) {
+	for _, r := range t.rows {
+		if r.open && ok(r.val) {
+			nums = append(nums, r.num)
+		}
+	}
+	return nums
 }
 
 func (x *hostile) word(rd *bytes.Reader) uint64 {
@@ -255,6 +331,7 @@ func (x *hostile) fill(r *rand.Rand) {
 // TestHostileGuest makes every call many times with every kind of word. Time is not real: a
 // call that hangs is a deadlock here.
 func TestHostileGuest(t *testing.T) {
+	called := map[*abi.Def]map[abi.Status]int{}
 	for seed := range uint64(10) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 1))
@@ -265,7 +342,20 @@ func TestHostileGuest(t *testing.T) {
 				data[i] = byte(r.Uint32())
 			}
 			x.run(t, data)
+			for d, by := range x.called {
+				if called[d] == nil {
+					called[d] = map[abi.Status]int{}
+				}
+				for s, n := range by {
+					called[d][s] += n
+				}
+			}
 		})
+	}
+	for d := range Table() {
+		if n := called[d]; !slices.Contains(notTried, d.Name) && (len(n) == 0 || len(n) == 1 && n[abi.BadHandle] > 0) {
+			t.Errorf("%s was not tried beyond its handle: %v", d, n)
+		}
 	}
 	var m runtime.MemStats
 	runtime.GC()

@@ -31,6 +31,7 @@ var modules = map[string]calls{
 	"fastly_backend":          backendCalls,
 	"fastly_async_io":         asyncIO,
 	"fastly_purge":            purgeCalls,
+	"fastly_erl":              erlCalls,
 	"fastly_cache":            cacheCalls,
 	"fastly_http_cache":       httpCache,
 }

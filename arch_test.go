@@ -34,7 +34,7 @@ var arrows = map[string]map[string]string{
 	},
 	"node":             {"*": "the composition root: the only package that sees all others"},
 	"compute":          {"wasm": "prepares programs with it"},
-	"compute/hostcall": {"compute": "handles live in a sandbox"},
+	"compute/hostcall": {"compute": "handles live in a sandbox", "picture": "the image optimizer's work"},
 	"api":              {"control": "puts on the wire what it decides"},
 	"rollout":          {"control": "decides about its releases"},
 	"conformance/run":  {"conformance": "prints what it found"},
@@ -50,6 +50,8 @@ var gates = map[string][]string{
 	"github.com/BurntSushi/toml":    {"manifest"},
 	"github.com/ua-parser/":         {"compute/hostcall"},
 	"github.com/fxamacker/":         {"control"},
+	"github.com/kovidgoyal/":        {"picture"},
+	"golang.org/x/image":            {"picture"},
 	"github.com/restic/":            {"control"},
 }
 

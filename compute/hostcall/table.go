@@ -32,6 +32,7 @@ var modules = map[string]calls{
 	"fastly_async_io":         asyncIO,
 	"fastly_purge":            purgeCalls,
 	"fastly_erl":              erlCalls,
+	"fastly_image_optimizer":  imageOptimizer,
 	"fastly_cache":            cacheCalls,
 	"fastly_http_cache":       httpCache,
 }

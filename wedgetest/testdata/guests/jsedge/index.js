@@ -17,6 +17,15 @@ const routes = {
       bad: [await tried(() => counter.lookupRate(key, 5)), await tried(() => counter.lookupCount(key, 15)), await tried(() => box.add(key, 61))],
     });
   },
+
+  // The sizes in bytes are the encoders' own business.
+  async "/image"(_, url) {
+    const options = { region: "us_east", ...JSON.parse(url.searchParams.get("o")) };
+    const r = await tried(() => fetch(new URL(url.searchParams.get("path"), "http://origin.test"), { backend: "origin", imageOptimizerOptions: options }));
+    if (typeof r === "string") return new Response(r);
+    const info = r.headers.get("fastly-io-info")?.replace(/[io]fsz=\d+ /g, "");
+    return json({ status: r.status, type: r.headers.get("content-type"), info: info ?? null, warning: r.headers.get("fastly-io-warning") });
+  },
 };
 
 addEventListener("fetch", event => event.respondWith((async () => {

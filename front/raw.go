@@ -20,6 +20,7 @@ type connInfo struct {
 	parked        atomic.Bool // the last request was answered by readHits, the next one is waited for
 	raw           *rawConn
 	h1            *h1Conn // nil on HTTP/2
+	h2print       atomic.Pointer[string]
 }
 
 // rawConn is an accepted connection, below TLS. It counts as open until closed, reads along

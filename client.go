@@ -14,7 +14,7 @@ type Client struct {
 	Local          netip.AddrPort
 	TLS            *ClientTLS // nil on a plain connection
 	HeaderNames    []string   // header names as received: order, case and repeats kept; nil if not known
-	H2Fingerprint  string     // of the connection's settings; "" if not HTTP/2 or not known
+	H2Fingerprint  string     // of the HTTP/2 connection's beginning, in Akamai's form; "" if not HTTP/2 or not known
 	OHFingerprint  string     // of the original headers' order; "" if not known
 	VisitsService  int        // how often CDN-Loop says this service saw the request before
 	BytesIn        func() int64

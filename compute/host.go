@@ -25,6 +25,7 @@ type Host struct {
 
 	KV    KV    // key-value stores
 	Cache Cache // what the guest keeps in the cache itself; nil: there is none
+	Rates Rates // rate counters and penalty boxes; nil: there are none
 
 	// Log takes one line, without its newline, for the named log endpoint. It must not block.
 	Log func(endpoint string, line []byte)
@@ -38,6 +39,19 @@ type Host struct {
 	Rand      io.Reader        // secure random bytes
 
 	Hostname, PoP, Region string // for the guest's environment
+}
+
+// Rates is what a sandbox needs of rate counters and penalty boxes. A name that was not used before is a counter
+// at 0, or an empty box. No call waits.
+type Rates interface {
+	// Add adds n to the count of a key.
+	Add(counter, key string, n uint32)
+	// Count estimates what was added for a key within the last window, of 1 s to 60 s in whole seconds.
+	Count(counter, key string, window time.Duration) uint64
+	// Penalize puts a key into a penalty box for that long from now.
+	Penalize(box, key string, d time.Duration)
+	// Penalized reports whether a key is in a penalty box.
+	Penalized(box, key string) bool
 }
 
 // KV is what a sandbox needs of a key-value store. Errors are *wedge.Error; their kinds are

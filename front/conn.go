@@ -208,17 +208,16 @@ func (c *h1Conn) letGoBuf() {
 // peek waits for the connection's first bytes and reports whether they are HTTP/2's preface
 // (RFC 9113 section 3.4). What it read is held.
 func (c *h1Conn) peek() (h2 bool, err error) {
-	const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 	c.buf = bufs.Get().(*[bufSize]byte)
 	for n := 0; ; {
 		m, err := c.await(c.buf[n:])
 		n += m
 		c.held = c.buf[:n]
-		got := string(c.held[:min(n, len(preface))])
-		if got != preface[:len(got)] {
+		got := string(c.held[:min(n, len(h2Preface))])
+		if got != h2Preface[:len(got)] {
 			return false, nil
 		}
-		if len(got) == len(preface) {
+		if len(got) == len(h2Preface) {
 			return true, nil
 		}
 		if err != nil {

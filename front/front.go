@@ -130,8 +130,11 @@ type infoKey struct{}
 
 // infoOf finds what is known of a connection that an http.Server was handed.
 func infoOf(c net.Conn) *connInfo {
-	if t, ok := c.(*tls.Conn); ok {
-		return &t.NetConn().(*rawConn).info
+	switch c := c.(type) {
+	case *tls.Conn:
+		return &c.NetConn().(*rawConn).info
+	case *h2Conn:
+		return c.info
 	}
 	return h1Of(c).info
 }

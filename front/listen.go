@@ -143,7 +143,7 @@ func (f *Front) admit(raw *rawConn, secure bool) {
 		return
 	}
 	if raw.info.tls.State.NegotiatedProtocol == "h2" {
-		f.h2conns.hand(conn)
+		f.handH2(conn, &raw.info)
 		return
 	}
 	raw.info.h1 = f.newH1(conn, &raw.info)
@@ -161,7 +161,7 @@ func (f *Front) admitPlain(raw *rawConn) {
 	raw.Conn.SetReadDeadline(time.Time{})
 	if h2 {
 		c.opaque = true
-		f.h2conns.hand(c)
+		f.h2conns.hand(&h2Conn{Conn: c, info: &raw.info, sniff: &h2Sniffer{}})
 		return
 	}
 	raw.info.h1 = c

@@ -19,6 +19,7 @@ type connInfo struct {
 	requests      atomic.Int64
 	raw           *rawConn
 	h1            *h1Conn // nil on HTTP/2
+	h2print       atomic.Pointer[string]
 }
 
 // rawConn is an accepted connection, below TLS. It counts as open until closed, reads along

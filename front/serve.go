@@ -36,7 +36,7 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.stats.requests.Add(1)
 	inFlight := f.stats.inFlight.Add(1)
 	x.client = wedge.Client{RequestID: newID(), Remote: conn.remote, Local: conn.local, TLS: conn.tls,
-		ConnRequestNum: int(conn.requests.Add(1))}
+		H2Fingerprint: conn.h2Print(), ConnRequestNum: int(conn.requests.Add(1))}
 	defer x.end()
 	if no := x.admit(inFlight); no != nil {
 		x.refuse(no)

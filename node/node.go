@@ -20,7 +20,10 @@ import (
 )
 
 // What crosses parts is an interface of the one that uses it; here is where the other one is held to it.
-var _ compute.KV = (*state.Stores)(nil)
+var (
+	_ compute.KV    = (*state.Stores)(nil)
+	_ compute.Rates = (*state.ServiceRates)(nil)
+)
 
 // Node is a running process's parts. Connection pools, stores and the engine outlive
 // versions: a release starts nothing cold.
@@ -31,6 +34,7 @@ type Node struct {
 	fetch   *backend.Transport
 	cache   *cache.Cache // around fetch
 	kv      *state.KV
+	rates   *state.Rates
 	front   *front.Front
 	ops     *ops        // nil: none
 	fleet   *fleet      // nil: the node is alone
@@ -136,7 +140,7 @@ const maxHeaderBytes = 64_000
 // open builds the parts. None of them listens or serves yet.
 func open(ctx context.Context, cfg Config) (*Node, error) {
 	cfg = cfg.withDefaults()
-	n := &Node{cfg: cfg, console: newConsole(cfg), origins: map[string]string{}}
+	n := &Node{cfg: cfg, console: newConsole(cfg), origins: map[string]string{}, rates: state.NewRates()}
 	if cfg.CacheDir != "" && os.MkdirAll(cfg.CacheDir, 0o700) != nil {
 		cfg.CacheDir = "" // compiled code is kept for speed only
 	}

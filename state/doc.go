@@ -1,5 +1,5 @@
 // Package state keeps what a PoP must remember: the key-value stores of its services,
-// on disk or in memory.
+// on disk or in memory, and what their guests count ([Rates]), in memory.
 //
 // A [KV] is one pebble database. [KV.For] binds it to one version of a service and gives
 // the [Stores] that the version names; what two services write can never meet, for every

@@ -116,7 +116,7 @@ func TestJS(t *testing.T) {
 
 		{path: "/timers", want: `{"ticks":true,"micro":true,"now":true}`},
 		{path: "/cpu", want: `{"before":true,"grew":true,"x":19999900000}`},
-		{path: "/unsupported", want: `{"rate":"Error","inspect":"Error"}`},
+		{path: "/unsupported", want: `{"inspect":"Error"}`},
 		{path: "/ws", status: 403, want: "no websocket here\n"},
 		{path: "/raw-error", status: 500},
 		{path: "/ws-nope", status: 500},

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"compress/gzip"
 	"fmt"
+	"image"
+	"image/png"
 	"io"
 	"net"
 	"net/http"
@@ -43,10 +45,14 @@ func NewOrigin() *Origin {
 			time.Sleep(100 * time.Millisecond)
 			io.WriteString(w, r.URL.RawQuery)
 		},
-		"/gzip":       gzipped,
-		"/many":       manyHeaders,
-		"/saw":        saw,
-		"/echo":       echo,
+		"/gzip": gzipped,
+		"/many": manyHeaders,
+		"/saw":  saw,
+		"/echo": echo,
+		"/picture.png": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "image/png")
+			png.Encode(w, image.NewNRGBA(image.Rect(0, 0, 120, 80)))
+		},
 		"/big":        o.big,
 		"/never":      o.never,
 		"/drip":       drip,

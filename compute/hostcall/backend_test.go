@@ -192,6 +192,9 @@ func TestWebsocket(t *testing.T) {
 		if strings.HasSuffix(g.text("fastly_http_req.uri_get", req), "/v1") {
 			g.is(abi.Inval, "fastly_http_req.redirect_to_websocket_proxy", "nobody")
 			g.ok("fastly_http_req.redirect_to_websocket_proxy", "ws")
+		} else if strings.HasSuffix(g.text("fastly_http_req.uri_get", req), "/v0") {
+			g.is(abi.Inval, "fastly_http_req.upgrade_websocket", "nobody")
+			g.ok("fastly_http_req.upgrade_websocket", "ws")
 		} else {
 			own := g.request("GET", "http://elsewhere/refuse", "X-Own", "yes", "Sec-WebSocket-Key", "forged", "Host", "forged")
 			if strings.HasSuffix(g.text("fastly_http_req.uri_get", req), "/v2") {
@@ -204,7 +207,7 @@ func TestWebsocket(t *testing.T) {
 		g.is(abi.Error, "fastly_http_resp.send_downstream", g.newResponse(), g.newBody(""), 1)
 		return nil
 	})
-	for path, want := range map[string]string{"/v1": "/v1 front.example key ", "/v2": "/moved front.example key yes", "/no": ""} {
+	for path, want := range map[string]string{"/v0": "/v0 front.example key ", "/v1": "/v1 front.example key ", "/v2": "/moved front.example key yes", "/no": ""} {
 		conn, err := net.Dial("tcp", f.Listener.Addr().String())
 		if err != nil {
 			t.Fatal(err)

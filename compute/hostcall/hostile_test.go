@@ -20,6 +20,7 @@ import (
 	"github.com/wedge-cloud/wedge/abi"
 	"github.com/wedge-cloud/wedge/cache"
 	"github.com/wedge-cloud/wedge/compute"
+	"github.com/wedge-cloud/wedge/state"
 )
 
 // instantTransport answers after a millisecond; it reads the request's body to its end.
@@ -74,6 +75,7 @@ func newHostile(t *testing.T) *hostile {
 	h := testHost(v)
 	h.Fetch = instantTransport{}
 	h.KV = emptyKV{}
+	h.Rates = state.NewRates().For(v.Service)
 	h.Cache = impatient{guestCache{cache.New(cache.Config{Next: instantTransport{}, Memory: 4 << 20})}}
 	h.Purge = func(wedge.Purge) error { return nil }
 	h.Log = func(string, []byte) {}

@@ -72,6 +72,7 @@ var httpReq = calls{
 	"pending_req_select_v2":     pendingSelectV2,
 
 	"redirect_to_websocket_proxy":    redirectToWebsocket,
+	"upgrade_websocket":              redirectToWebsocket,
 	"redirect_to_websocket_proxy_v2": redirectToWebsocketV2,
 	"register_dynamic_backend":       registerDynamicBackend,
 }

@@ -38,6 +38,7 @@ func stNew(t *testing.T, v *wedge.Version) *stBed {
 		Log:    func(endpoint string, line []byte) { b.logs = append(b.logs, endpoint+": "+string(line)) },
 		Output: func(stream int, p []byte) { b.out = append(b.out, string(rune('0'+stream))+": "+string(p)) },
 	}
+	host.Rates = state.NewRates().For(v.Service)
 	e := newExec(context.Background(), host, v.Limits)
 	t.Cleanup(func() { e.end(nil) })
 	b.sb = &compute.Sandbox{TraceID: strings.Repeat("ab", 16), Host: host, State: e}

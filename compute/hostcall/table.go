@@ -31,6 +31,8 @@ var modules = map[string]calls{
 	"fastly_backend":          backendCalls,
 	"fastly_async_io":         asyncIO,
 	"fastly_purge":            purgeCalls,
+	"fastly_erl":              erlCalls,
+	"fastly_image_optimizer":  imageOptimizer,
 	"fastly_cache":            cacheCalls,
 	"fastly_http_cache":       httpCache,
 }

@@ -6,7 +6,7 @@ import (
 )
 
 // redirectToWebsocket hands the client's connection to a backend with the client's request as
-// it is. No other answer is possible afterwards.
+// it is. No other answer is possible afterwards. upgrade_websocket is its name in old programs.
 func redirectToWebsocket(c *compute.Call) abi.Status { return redirect(c, c.Text(0), nil) }
 
 // redirectToWebsocketV2 takes method, URI and headers from the request that word 0 names.

@@ -12,7 +12,6 @@ import { Acl } from "fastly:acl";
 import { getGeolocationForIpAddress } from "fastly:geolocation";
 import { createWebsocketHandoff } from "fastly:websocket";
 import { vCpuTime, purgeSurrogateKey } from "fastly:compute";
-import { RateCounter } from "fastly:edge-rate-limiter";
 import { HTMLRewritingStream } from "fastly:html-rewriter";
 import { inspect } from "fastly:security";
 
@@ -348,7 +347,7 @@ const routes = {
   },
   async "/unsupported"() {
     return json({
-      purge: await tried(() => purgeSurrogateKey("k")), rate: await tried(() => new RateCounter("rc").lookupRate("e", 1)),
+      purge: await tried(() => purgeSurrogateKey("k")),
       inspect: await tried(() => inspect(new Request("http://x.test/"), { corp: "c", workspace: "w" })),
     });
   },

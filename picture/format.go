@@ -1,0 +1,232 @@
+package picture
+
+import (
+	"bytes"
+	"encoding/binary"
+	"image"
+	"image/color/palette"
+	"image/gif"
+	"image/jpeg"
+	"image/png"
+
+	"github.com/kovidgoyal/imaging"
+	"golang.org/x/image/draw"
+	"golang.org/x/image/webp"
+
+	"github.com/wedge-cloud/wedge"
+)
+
+// Format is a file format, by the name that MIME types have for it.
+type Format string
+
+// Formats that can be read. All but WebP can be written.
+const (
+	JPEG Format = "jpeg"
+	PNG  Format = "png"
+	GIF  Format = "gif"
+	WebP Format = "webp"
+)
+
+// Type returns the MIME type.
+func (f Format) Type() string { return "image/" + string(f) }
+
+// sniff tells a file's format by its first bytes, whatever its Content-Type says.
+func sniff(b []byte) Format {
+	switch {
+	case bytes.HasPrefix(b, []byte("\xff\xd8\xff")):
+		return JPEG
+	case bytes.HasPrefix(b, []byte("\x89PNG\r\n\x1a\n")):
+		return PNG
+	case bytes.HasPrefix(b, []byte("GIF87a")), bytes.HasPrefix(b, []byte("GIF89a")):
+		return GIF
+	case len(b) > 12 && string(b[:4]) == "RIFF" && string(b[8:12]) == "WEBP":
+		return WebP
+	}
+	return ""
+}
+
+// probe looks at a file's head. An image that is too large is an error here, before it is decoded.
+func probe(file []byte) (File, error) {
+	f := File{Bytes: file, Format: sniff(file)}
+	if len(file) > MaxBytes {
+		return f, fault(wedge.Exhausted, "the file is too large", "Use files of 32 MiB at most.")
+	}
+	var err error
+	switch f.Format {
+	case JPEG:
+		f.Width, f.Height, err = size(file, func(r *bytes.Reader) (image.Config, error) { return jpeg.DecodeConfig(r) })
+	case PNG:
+		f.Width, f.Height, err = size(file, func(r *bytes.Reader) (image.Config, error) { return png.DecodeConfig(r) })
+	case GIF:
+		f.Width, f.Height, err = size(file, func(r *bytes.Reader) (image.Config, error) { return gif.DecodeConfig(r) })
+	case WebP:
+		f.Width, f.Height, err = size(file, func(r *bytes.Reader) (image.Config, error) { return webp.DecodeConfig(r) })
+	default:
+		return f, fault(wedge.Unsupported, "it is no JPEG, PNG, GIF or WebP file", "Give the origin's image in one of these formats.")
+	}
+	if err != nil {
+		return f, fault(wedge.Invalid, err.Error(), "The file is damaged; look at it at the origin.")
+	}
+	return f, fits(f.Width, f.Height)
+}
+
+// decode returns the image, the right way up.
+func decode(f File) (img image.Image, err error) {
+	r := bytes.NewReader(f.Bytes)
+	switch f.Format {
+	case JPEG:
+		img, err = jpeg.Decode(r)
+	case PNG:
+		img, err = png.Decode(r)
+	case GIF:
+		img, err = gif.Decode(r)
+		if err == nil && img.Bounds() != image.Rect(0, 0, f.Width, f.Height) { // a frame may be smaller than the screen
+			img = imaging.Paste(image.NewNRGBA(image.Rect(0, 0, f.Width, f.Height)), img, img.Bounds().Min)
+		}
+	case WebP:
+		img, err = webp.Decode(r)
+	}
+	if err != nil {
+		return nil, fault(wedge.Invalid, err.Error(), "The file is damaged; look at it at the origin.")
+	}
+	if f.Format == JPEG {
+		img = upright(img, exifOrientation(f.Bytes))
+	}
+	return img, nil
+}
+
+// encode writes the image in the format asked for, or else in that of the file. What cannot be written comes in the
+// format that browsers read as well, with a warning.
+func encode(img image.Image, in File, o *Options) (File, error) {
+	format, warning := o.Format, ""
+	switch {
+	case format == "webp" || format == "webpll" || format == "webply" || format == "avif" || format == "jxl" || format == "pjxl":
+		warning = "format " + format + " is not made here"
+		format = ""
+	case format == "auto":
+		format = ""
+	}
+	if format == "" {
+		format = string(in.Format)
+		if in.Format == WebP {
+			format = map[bool]string{true: "jpeg", false: "png"}[imaging.IsOpaque(img)]
+		}
+	}
+	var b bytes.Buffer
+	out := File{Width: img.Bounds().Dx(), Height: img.Bounds().Dy(), Warning: warning}
+	var err error
+	switch format {
+	case "jpeg", "jpg", "pjpg", "bjpg":
+		out.Format = JPEG
+		if !imaging.IsOpaque(img) { // JPEG has no alpha: what shines through is the background
+			img = imaging.Overlay(imaging.New(out.Width, out.Height, o.background()), img, image.Point{}, 1)
+		}
+		err = jpeg.Encode(&b, img, &jpeg.Options{Quality: o.quality()})
+	case "png":
+		out.Format = PNG
+		err = (&png.Encoder{CompressionLevel: png.DefaultCompression}).Encode(&b, img)
+	case "png8":
+		out.Format = PNG
+		p := image.NewPaletted(img.Bounds(), palette.Plan9)
+		draw.FloydSteinberg.Draw(p, p.Bounds(), img, img.Bounds().Min)
+		err = png.Encode(&b, p)
+	case "gif":
+		out.Format = GIF
+		err = gif.Encode(&b, img, nil)
+	default:
+		return in, fault(wedge.Unsupported, "there is no format "+format+" here", "Ask for jpg, png or gif.")
+	}
+	out.Bytes = b.Bytes()
+	return out, err
+}
+
+// animated reports whether a file has several frames. A damaged one has none that anybody could show.
+func animated(f File) bool {
+	switch b := f.Bytes; f.Format {
+	case GIF:
+		return gifFrames(b) > 1
+	case PNG: // acTL stands before the image's data
+		head, _, _ := bytes.Cut(b, []byte("IDAT"))
+		return bytes.Contains(head, []byte("acTL"))
+	case WebP:
+		return len(b) > 20 && string(b[12:16]) == "VP8X" && b[20]&0x02 != 0
+	}
+	return false
+}
+
+// gifFrames counts a GIF's image descriptors, to two.
+func gifFrames(b []byte) (n int) {
+	at := 13
+	if len(b) < at {
+		return 0
+	}
+	colours := func(flags byte) int {
+		if flags&0x80 == 0 {
+			return 0
+		}
+		return 3 << (1 + flags&7)
+	}
+	at += colours(b[10])
+	for at < len(b) && n < 2 {
+		switch b[at] {
+		case 0x21: // extension: a label, then blocks
+			at += 2
+		case 0x2c: // image: nine bytes, colours, the code's size, then blocks
+			n++
+			if at+9 >= len(b) {
+				return n
+			}
+			at += 11 + colours(b[at+9])
+		default:
+			return n
+		}
+		for at < len(b) && b[at] != 0 {
+			at += 1 + int(b[at])
+		}
+		at++
+	}
+	return n
+}
+
+// exifOrientation returns what a JPEG's EXIF segment says, 1 (upright) if nothing.
+func exifOrientation(b []byte) int {
+	for at := 2; at+4 <= len(b) && b[at] == 0xff; {
+		kind, n := b[at+1], int(binary.BigEndian.Uint16(b[at+2:]))
+		if kind == 0xda || n < 2 || at+2+n > len(b) { // the image itself begins
+			break
+		}
+		if seg := b[at+4 : at+2+n]; kind == 0xe1 && bytes.HasPrefix(seg, []byte("Exif\x00\x00")) {
+			return tiffOrientation(seg[6:])
+		}
+		at += 2 + n
+	}
+	return 1
+}
+
+// tiffOrientation looks for tag 0x0112 in the first directory (TIFF 6.0, section 2).
+func tiffOrientation(t []byte) int {
+	var order binary.ByteOrder = binary.BigEndian
+	if len(t) < 8 {
+		return 1
+	}
+	if t[0] == 'I' {
+		order = binary.LittleEndian
+	}
+	at := int64(order.Uint32(t[4:]))
+	if at+2 > int64(len(t)) {
+		return 1
+	}
+	for i := range int64(order.Uint16(t[at:])) {
+		e := at + 2 + 12*i
+		if e+12 > int64(len(t)) {
+			break
+		}
+		if order.Uint16(t[e:]) == 0x0112 {
+			if v := int(order.Uint16(t[e+8:])); v >= 1 && v <= 8 {
+				return v
+			}
+			break
+		}
+	}
+	return 1
+}

@@ -130,7 +130,7 @@ func (n *Node) routes(all map[string]*deployment) (map[string]front.Route, error
 	table := map[string]front.Route{}
 	for _, d := range all {
 		r := front.Route{Service: d.version.Service, Version: d.version.Number,
-			Handler: &purger{Handler: d.handler, version: d.version, purge: n.Purge, log: n.console.purged}}
+			Handler: &purger{Handler: d.handler, version: d.version, purge: n.Purge, now: n.cfg.Now, log: n.console.purged}}
 		if n.fleet != nil {
 			r.Handler.(*purger).fleet = n
 		}
@@ -158,7 +158,7 @@ func (n *Node) prepare(ctx context.Context, app *manifest.App) (*deployment, err
 		if len(v.Rules) == 0 {
 			v.Rules = []wedge.Rule{{Backends: []wedge.Share{{Backend: v.Backends[0].Name}}}}
 		}
-		return &deployment{app: app, version: &app.Version, handler: newCDN(v, n.cache, &balancer{health: n.fetch.Health}, n.cfg.Log)}, nil
+		return &deployment{app: app, version: &app.Version, handler: newCDN(v, n.cache, &balancer{health: n.fetch.Health}, n.cfg.Now, n.cfg.Log)}, nil
 	}
 	return n.prepareGuest(ctx, app)
 }
@@ -222,7 +222,7 @@ func (n *Node) host(v *wedge.Version) *compute.Host {
 	return &compute.Host{
 		Version: v, Fetch: n.cache, Health: n.fetch.Health, Purge: n.Purge, Cache: guestCache{n.cache}, KV: n.kv.For(v.Service, v.KVStores),
 		Log: n.console.log, Output: n.console.output,
-		Now: time.Now, Monotonic: func() int64 { return int64(time.Since(began)) }, Rand: rand.Reader,
+		Now: n.cfg.Now, Monotonic: func() int64 { return int64(time.Since(began)) }, Rand: rand.Reader,
 		Hostname: name, PoP: n.pop(), Region: "local",
 	}
 }

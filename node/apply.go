@@ -28,6 +28,7 @@ type applier struct {
 	pop     string
 	catalog *control.Control // follows, and never decides
 	kept    *state.Outbox    // the catalog's entries, as they came
+	unkept  [][]byte         // the newest, which the disk had no room for
 	chunks  *control.Chunks
 	dir     string // of the artifacts' files
 
@@ -73,33 +74,68 @@ func (a *applier) recall() error {
 				return &wedge.Error{Op: "read catalog", Kind: wedge.Internal, Err: errors.New("an entry that was kept is damaged"), Hint: "Remove the data directory: the core has it all."}
 			}
 			if err := a.catalog.Take(wedge.Entry{Seq: binary.BigEndian.Uint64(it), Items: [][]byte{it[8:]}}); err != nil {
-				return err
+				a.n.cfg.Log.Error("the catalog that was kept is not read to its end", "err", err, "hint", wedge.HintOf(err))
+				return nil // a newer Wedge has kept it, and will read the rest; this one runs what was decided before
 			}
 		}
 	}
 }
 
-// take keeps an entry of the catalog, and lets it be applied.
+// maxUnkept is how many items of the catalog a PoP whose disk is full keeps in memory only.
+const maxUnkept = 10_000
+
+// take lets an entry of the catalog be applied, and keeps it. A PoP whose disk is full hears of rollbacks all the same: it keeps
+// what comes when there is room, and reads it again if it ends before.
 func (a *applier) take(e wedge.Entry) error {
-	for _, it := range e.Items {
-		if _, err := a.kept.Add(append(binary.BigEndian.AppendUint64(nil, e.Seq), it...)); err != nil {
-			return err
-		}
+	if len(a.unkept) > maxUnkept {
+		return a.keep()
 	}
-	return a.catalog.Take(e)
+	if err := a.catalog.Take(e); err != nil {
+		return err
+	}
+	for _, it := range e.Items {
+		a.unkept = append(a.unkept, append(binary.BigEndian.AppendUint64(nil, e.Seq), it...))
+	}
+	if err := a.keep(); err != nil {
+		a.n.cfg.Log.Error("an entry of the catalog is not kept on disk yet", "seq", e.Seq, "err", err)
+	}
+	return nil
+}
+
+// keep writes what is not kept yet. Only who follows calls it.
+func (a *applier) keep() error {
+	if len(a.unkept) == 0 {
+		return nil
+	}
+	if _, err := a.kept.Add(a.unkept...); err != nil {
+		return err
+	}
+	a.unkept = nil
+	return nil
+}
+
+// follow follows the catalog until ctx ends, or for good if an entry is not for this Wedge to understand.
+func (a *applier) follow(ctx context.Context) {
+	for ctx.Err() == nil {
+		next := uint64(0)
+		a.catalog.See(func(s *control.State) { next = s.Seq + 1 })
+		err := a.link.Follow(ctx, catalogLog, next, bus.Follower{Entry: a.take, CaughtUp: func() { _ = a.keep() }})
+		if ctx.Err() != nil {
+			return
+		}
+		a.n.cfg.Log.Error("the catalog is not followed", "err", err, "hint", wedge.HintOf(err))
+		if a.catalog.Newer() != nil {
+			return
+		}
+		sleep(ctx, partPause)
+	}
 }
 
 // run follows the catalog and applies it until ctx ends.
 func (a *applier) run(ctx context.Context) error {
 	var w sync.WaitGroup
 	defer w.Wait()
-	next := uint64(0)
-	a.catalog.See(func(s *control.State) { next = s.Seq + 1 })
-	w.Go(func() {
-		if err := a.link.Follow(ctx, catalogLog, next, bus.Follower{Entry: a.take}); ctx.Err() == nil {
-			a.n.cfg.Log.Error("the catalog is no longer followed", "err", err)
-		}
-	})
+	w.Go(func() { a.follow(ctx) })
 	w.Go(func() { a.report(ctx) })
 	retry := time.NewTicker(time.Second)
 	defer retry.Stop()
@@ -195,6 +231,10 @@ func (a *applier) fetch(ctx context.Context, art *control.Artifact) (err error) 
 	for _, d := range art.Digests() {
 		if a.chunks.Has(d) {
 			continue
+		}
+		if a.n.kv.Full() { // what room is left is for what must be written
+			err = &wedge.Error{Op: "fetch version", What: a.n.cfg.DataDir, Kind: wedge.Unavailable, Err: errors.New("the disk is nearly full"), Hint: "Make room on the disk of the data directory."}
+			break
 		}
 		slots <- struct{}{}
 		w.Go(func() {

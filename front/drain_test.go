@@ -132,7 +132,7 @@ func TestDrain(t *testing.T) {
 		return err != nil
 	})
 	io.WriteString(kept, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-	if resp, body := response(t, keptBuf); resp.StatusCode != 503 || !resp.Close {
+	if resp, body := response(t, keptBuf); resp.StatusCode != 200 || body != "done" || !resp.Close {
 		t.Errorf("kept-alive connection got %d %q, close %v", resp.StatusCode, body, resp.Close)
 	}
 	select {

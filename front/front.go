@@ -34,6 +34,8 @@ type Front struct {
 	stats    counters
 	started  atomic.Bool
 	draining atomic.Bool
+
+	accepting sync.WaitGroup // until nothing is accepted any more
 	// unparking is set once connections that wait between hits are to be closed.
 	unparking atomic.Bool
 	turns     turnstile
@@ -135,10 +137,10 @@ func infoOf(c net.Conn) *connInfo {
 func (f *Front) acceptAll() <-chan error {
 	failed := make(chan error, len(f.plain)+len(f.secure))
 	for _, l := range f.plain {
-		go func() { failed <- f.accept(l, false) }()
+		f.accepting.Go(func() { failed <- f.accept(l, false) })
 	}
 	for _, l := range f.secure {
-		go func() { failed <- f.accept(l, true) }()
+		f.accepting.Go(func() { failed <- f.accept(l, true) })
 	}
 	return failed
 }
@@ -157,6 +159,9 @@ func (f *Front) drain(cancel context.CancelCauseFunc, patience time.Duration) {
 	ctx, stop := context.WithTimeout(context.Background(), patience)
 	defer stop()
 	f.draining.Store(true)
+	if patience > 0 {
+		f.lastAccepts()
+	}
 	f.closeListeners()
 	f.cfg.Log.Info("draining", "requests", f.stats.inFlight.Load())
 	until(ctx, freshGrace, func() bool { return !f.anyFresh() })

@@ -59,9 +59,6 @@ func (x *exchange) admit(inFlight int64) *refusal {
 	if no := check(x.req, &x.front.cfg); no != nil {
 		return no
 	}
-	if x.out.h1 && x.client.ConnRequestNum > 1 && x.front.draining.Load() {
-		return refuse(http.StatusServiceUnavailable, "this node is about to stop")
-	}
 	if inFlight > int64(x.front.cfg.MaxRequests) {
 		x.front.stats.overload.Add(1)
 		return refuse(http.StatusServiceUnavailable, "too many requests at once")

@@ -28,7 +28,8 @@ type applier struct {
 	pop     string
 	catalog *control.Control // follows, and never decides
 	kept    *state.Outbox    // the catalog's entries, as they came
-	unkept  [][]byte         // the newest, which the disk had no room for
+	keeping sync.Mutex
+	unkept  [][]byte // the newest, which the disk had no room for
 	chunks  *control.Chunks
 	dir     string // of the artifacts' files
 
@@ -87,31 +88,33 @@ const maxUnkept = 10_000
 // take lets an entry of the catalog be applied, and keeps it. A PoP whose disk is full hears of rollbacks all the same: it keeps
 // what comes when there is room, and reads it again if it ends before.
 func (a *applier) take(e wedge.Entry) error {
-	if len(a.unkept) > maxUnkept {
-		return a.keep()
+	var items [][]byte
+	for _, it := range e.Items {
+		items = append(items, append(binary.BigEndian.AppendUint64(nil, e.Seq), it...))
+	}
+	if n, err := a.keep(); n > maxUnkept {
+		return err
 	}
 	if err := a.catalog.Take(e); err != nil {
 		return err
 	}
-	for _, it := range e.Items {
-		a.unkept = append(a.unkept, append(binary.BigEndian.AppendUint64(nil, e.Seq), it...))
-	}
-	if err := a.keep(); err != nil {
+	if _, err := a.keep(items...); err != nil {
 		a.n.cfg.Log.Error("an entry of the catalog is not kept on disk yet", "seq", e.Seq, "err", err)
 	}
 	return nil
 }
 
-// keep writes what is not kept yet. Only who follows calls it.
-func (a *applier) keep() error {
-	if len(a.unkept) == 0 {
-		return nil
+// keep writes what is not kept yet, and more, in order. It returns how many items are left, and why.
+func (a *applier) keep(more ...[]byte) (left int, err error) {
+	a.keeping.Lock()
+	defer a.keeping.Unlock()
+	if a.unkept = append(a.unkept, more...); len(a.unkept) == 0 {
+		return 0, nil
 	}
-	if _, err := a.kept.Add(a.unkept...); err != nil {
-		return err
+	if _, err = a.kept.Add(a.unkept...); err == nil {
+		a.unkept = nil
 	}
-	a.unkept = nil
-	return nil
+	return len(a.unkept), err
 }
 
 // follow follows the catalog until ctx ends, or for good if an entry is not for this Wedge to understand.
@@ -119,7 +122,7 @@ func (a *applier) follow(ctx context.Context) {
 	for ctx.Err() == nil {
 		next := uint64(0)
 		a.catalog.See(func(s *control.State) { next = s.Seq + 1 })
-		err := a.link.Follow(ctx, catalogLog, next, bus.Follower{Entry: a.take, CaughtUp: func() { _ = a.keep() }})
+		err := a.link.Follow(ctx, catalogLog, next, bus.Follower{Entry: a.take})
 		if ctx.Err() != nil {
 			return
 		}
@@ -144,6 +147,7 @@ func (a *applier) run(ctx context.Context) error {
 		select {
 		case <-changed:
 		case <-retry.C:
+			_, _ = a.keep() // there may be room again
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

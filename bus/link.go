@@ -195,7 +195,9 @@ func (l *Link) subscribe(subject string, f func(*nats.Msg)) (stop func(), err er
 			l.cfg.Twist(m.Subject, func() {
 				turn.Lock()
 				defer turn.Unlock()
-				f(m)
+				if !l.nc.IsClosed() {
+					f(m)
+				}
 			})
 		}
 	}

@@ -160,7 +160,7 @@ func (w *World) start(ctx context.Context, p *place) error {
 		return nil
 	}
 	cfg := p.cfg
-	if cfg.Load == nil {
+	if cfg.HTTP == nil {
 		cfg = w.cfg.Node(p.pop)
 	}
 	cfg.DataDir = filepath.Join(w.cfg.Dir, p.pop.Name)

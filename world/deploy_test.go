@@ -24,9 +24,12 @@ type fleetLab struct {
 	client api.Client
 }
 
-func newFleetLab(t *testing.T) *fleetLab {
+func newFleetLab(t *testing.T) *fleetLab { return newTwistedFleet(t, nil) }
+
+// newTwistedFleet is one whose PoPs hear what twist passes on.
+func newTwistedFleet(t *testing.T, twist func(pop, subject string, pass func())) *fleetLab {
 	t.Helper()
-	l := &fleetLab{lab: newBareLab(t)}
+	l := &fleetLab{lab: newLabOf(t, Config{Twist: twist}, false)} // its PoPs serve nothing yet
 	server := httptest.NewServer(l.Core())
 	t.Cleanup(server.Close)
 	l.client = api.Client{URL: server.URL, Token: l.Core().AdminToken()}

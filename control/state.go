@@ -125,6 +125,22 @@ func (s *Service) At(pop string) *Version {
 	return s.Version(s.Live)
 }
 
+// Before returns the versions that all ran, the latest first, each once and without the one that is given.
+func (s *Service) Before(version int) (list []*Version) {
+	seen := map[int]bool{version: true}
+	add := func(n int) {
+		if v := s.Version(n); v != nil && !seen[n] {
+			seen[n] = true
+			list = append(list, v)
+		}
+	}
+	add(s.Live)
+	for i := len(s.Releases) - 1; i >= 0; i-- {
+		add(s.Releases[i].Previous)
+	}
+	return list
+}
+
 // Token lets its holder use the control API.
 type Token struct {
 	Name   string    `json:"name"`

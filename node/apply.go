@@ -171,9 +171,15 @@ func (a *applier) apply(ctx context.Context) (changed <-chan struct{}) {
 		if have != nil && have.Number == v.Number || failed.version == v.Number && time.Now().Before(failed.again) {
 			continue
 		}
+		if have == nil && !a.has(v) {
+			a.standIn(ctx, name, v)
+		}
 		err := a.run1(ctx, name, v)
 		if ctx.Err() != nil {
 			return changed
+		}
+		if err != nil {
+			a.standIn(ctx, name, v)
 		}
 		a.mu.Lock()
 		delete(a.failed, name)
@@ -191,6 +197,40 @@ func (a *applier) apply(ctx context.Context) (changed <-chan struct{}) {
 		a.say(name)
 	}
 	return changed
+}
+
+// standIn runs what all ran before a version that cannot be run here now, if nothing of the service runs: a PoP that starts, and cannot
+// fetch what was decided last, runs what it has.
+func (a *applier) standIn(ctx context.Context, name string, wanted *control.Version) {
+	a.mu.Lock()
+	have := a.running[name]
+	a.mu.Unlock()
+	var before []*control.Version
+	a.catalog.See(func(s *control.State) {
+		if svc := s.Services[name]; svc != nil && have == nil {
+			before = svc.Before(wanted.Number)
+		}
+	})
+	for _, v := range before {
+		if !a.has(v) || a.run1(ctx, name, v) != nil {
+			continue
+		}
+		a.mu.Lock()
+		a.running[name] = v
+		a.mu.Unlock()
+		a.n.console.say(fmt.Sprintf("%s: version %d runs until version %d can", name, v.Number, wanted.Number))
+		return
+	}
+}
+
+// has reports whether all that a version is made of is here.
+func (a *applier) has(v *control.Version) bool {
+	for _, d := range v.Artifact.Digests() {
+		if !a.chunks.Has(d) {
+			return false
+		}
+	}
+	return true
 }
 
 // run1 makes one version ready and swaps it in.

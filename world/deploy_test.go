@@ -49,6 +49,13 @@ func (l *fleetLab) site(text string) *wedge.Version {
 // version makes a version.
 func (l *fleetLab) version(v *wedge.Version) control.Version {
 	l.t.Helper()
+	made, _, _ := l.packed(v)
+	return made
+}
+
+// packed makes a version, and returns what it is made of.
+func (l *fleetLab) packed(v *wedge.Version) (control.Version, *control.Artifact, *control.Chunks) {
+	l.t.Helper()
 	chunks := control.OpenChunks(l.t.TempDir())
 	a, err := control.Pack(v, chunks.Keep)
 	if err != nil {
@@ -61,7 +68,7 @@ func (l *fleetLab) version(v *wedge.Version) control.Version {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	return made
+	return made, a, chunks
 }
 
 // release begins a rollout, and waits for its end.

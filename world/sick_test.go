@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/wedge-cloud/wedge"
-	"github.com/wedge-cloud/wedge/api"
 	"github.com/wedge-cloud/wedge/bus"
 	"github.com/wedge-cloud/wedge/control"
 	"github.com/wedge-cloud/wedge/rollout"
@@ -78,6 +77,43 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.becomes("nrt has kept it", 5*time.Second, right)
+}
+
+// TestStandIn: a PoP that starts, and cannot get the version that it should run, runs the one before until it can.
+func TestStandIn(t *testing.T) {
+	l := newFleetLab(t)
+	l.becomes("all are there", 5*time.Second, func() bool { return len(l.Node("lhr").PoPs()) == 3 })
+	l.version(l.site("one"))
+	l.release(1, 0)
+	v, a, chunks := l.packed(l.site("two"))
+	put := func(right bool) {
+		for _, d := range a.Digests() {
+			b, err := chunks.Packed(d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !right {
+				b = []byte("damaged")
+			}
+			if err := l.Core().Link().Put(t.Context(), &bus.Shelf{Name: "CHUNKS"}, string(d), b); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	put(false)
+	if _, err := l.client.Rollback(t.Context(), "shop", "", v.Number); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(200 * time.Millisecond) // until nrt has heard of it
+	if err := l.Kill("nrt"); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Start(t.Context(), "nrt"); err != nil {
+		t.Fatal(err)
+	}
+	l.becomes("nrt runs version 1", 5*time.Second, func() bool { return l.Node("nrt").Running("shop") == 1 })
+	put(true)
+	l.becomes("all run version 2", 10*time.Second, l.all("two", "lhr", "nyc", "nrt"))
 }
 
 // TestClocks: a clock that is wrong, or jumps, makes nothing that is stored younger.
@@ -171,18 +207,7 @@ func TestCorruptArtifact(t *testing.T) {
 	l.becomes("all are there", 5*time.Second, func() bool { return len(l.Node("lhr").PoPs()) == 3 })
 	l.version(l.site("one"))
 	l.release(1, 0)
-	chunks := control.OpenChunks(t.TempDir())
-	a, err := control.Pack(l.site("two"), chunks.Keep)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := l.client.Upload(t.Context(), a, chunks); err != nil {
-		t.Fatal(err)
-	}
-	v, err := l.client.NewVersion(t.Context(), "shop", "", api.NewVersion{Artifact: a})
-	if err != nil {
-		t.Fatal(err)
-	}
+	v, a, _ := l.packed(l.site("two"))
 	for _, d := range a.Digests() {
 		if err := l.Core().Link().Put(t.Context(), &bus.Shelf{Name: "CHUNKS"}, string(d), []byte("damaged")); err != nil {
 			t.Fatal(err)

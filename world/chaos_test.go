@@ -254,12 +254,11 @@ func (c *worldChaos) trouble() {
 }
 
 func (c *worldChaos) fill(p *chaosPoP, full bool) {
-	if full {
-		p.full.Store(true)
-	} else { // it takes a second until that is noticed
-		time.AfterFunc(2*time.Second, func() { p.full.Store(p.isFull(c)) })
-	}
+	p.full.Store(true)
 	_ = c.Fill(full, p.name)
+	if !full { // it takes a second until that is noticed, and more on a busy machine
+		time.AfterFunc(5*time.Second, func() { p.full.Store(p.isFull(c)) })
+	}
 }
 
 func (p *chaosPoP) isFull(c *worldChaos) bool { return c.World.pops[p.name].full.Load() }

@@ -30,6 +30,10 @@ const (
 
 // fleetWorld starts a world of fifty PoPs that serve one site.
 func fleetWorld(ctx context.Context) (w *world.World, done func(), err error) {
+	return fleetWorldOf(ctx, world.Fifty)
+}
+
+func fleetWorldOf(ctx context.Context, pops []wedge.PoP) (w *world.World, done func(), err error) {
 	dir, err := os.MkdirTemp("", "wedge-bench-")
 	if err != nil {
 		return nil, nil, err
@@ -39,7 +43,7 @@ func fleetWorld(ctx context.Context) (w *world.World, done func(), err error) {
 		return nil, nil, err
 	}
 	quiet := slog.New(slog.DiscardHandler)
-	w, err = world.Open(ctx, world.Config{PoPs: world.Fifty, Dir: dir, Log: quiet, Node: func(wedge.PoP) node.Config {
+	w, err = world.Open(ctx, world.Config{PoPs: pops, Dir: dir, Log: quiet, Node: func(wedge.PoP) node.Config {
 		app := &manifest.App{Version: wedge.Version{Service: "site", Backends: []wedge.Backend{{Name: "site", URL: site, AllowPrivateAddr: true}}}}
 		return node.Config{Load: node.One(func(context.Context) (*manifest.App, error) { return app, nil }), HTTP: []string{"127.0.0.1:0"},
 			Quiet: true, Log: quiet, CacheDisk: -1, DrainTimeout: time.Second}

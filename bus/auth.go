@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
@@ -200,6 +201,9 @@ func (k *Keys) guard(o *server.Options, expelled []string) error {
 	return nil
 }
 
+// never is later than any pass.
+var never = time.Unix(1<<40, 0)
+
 // accountPass signs what the server is to know of an account.
 func (k *Keys) accountPass(name, public string, expelled []string) (string, error) {
 	ac := jwt.NewAccountClaims(public)
@@ -207,7 +211,7 @@ func (k *Keys) accountPass(name, public string, expelled []string) (string, erro
 	if name == "wedge" {
 		ac.Limits.JetStreamLimits = jwt.JetStreamLimits{MemoryStorage: jwt.NoLimit, DiskStorage: jwt.NoLimit, Streams: jwt.NoLimit, Consumer: jwt.NoLimit}
 		for _, key := range expelled {
-			ac.Revoke(key)
+			ac.RevokeAt(key, never) // whatever the clock said when its pass was signed
 		}
 	}
 	return ac.Encode(k.operator)

@@ -32,11 +32,11 @@ const (
 func (l *Link) Follow(ctx context.Context, g *Log, next uint64, f Follower) error {
 	t := &tail{link: l, log: g, next: max(next, 1), f: f, messages: make(chan *nats.Msg, 8<<10)}
 	for _, subject := range []string{g.tail() + ".>", headSubject(g)} {
-		s, err := l.nc.ChanSubscribe(subject, t.messages)
+		stop, err := l.tap(subject, t.messages)
 		if err != nil {
 			return unavailable("follow log", g.Name, err)
 		}
-		defer s.Unsubscribe()
+		defer stop()
 	}
 	for {
 		came := l.Came()
@@ -58,6 +58,23 @@ func (l *Link) Follow(ctx context.Context, g *Log, next uint64, f Follower) erro
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// tap puts what is said about a subject into a channel. What that has no room for is dropped.
+func (l *Link) tap(subject string, into chan *nats.Msg) (stop func(), err error) {
+	if l.cfg.Twist != nil {
+		return l.subscribe(subject, func(m *nats.Msg) {
+			select {
+			case into <- m:
+			default:
+			}
+		})
+	}
+	s, err := l.nc.ChanSubscribe(subject, into)
+	if err != nil {
+		return nil, err
+	}
+	return func() { _ = s.Unsubscribe() }, nil
 }
 
 // tail is one following under way.

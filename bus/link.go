@@ -40,6 +40,10 @@ type LinkConfig struct {
 	PoP    string      // whose it is; "": a core's
 	TLS    *tls.Config // for URLs; nil: as they say
 
+	// Twist is given each message that the link hears, and passes it on: at once, later, twice, behind others or never, from any
+	// goroutine, until the link is closed. It is for tests; nil: all come as they came.
+	Twist func(subject string, pass func())
+
 	Learned func(urls []string) // told of the core's servers, now and then; nil: nobody is
 }
 
@@ -180,7 +184,24 @@ func (l *Link) Say(subject string, data []byte) error {
 // Hear calls f with each message said about a subject, one after the other, until stop is called. While the link is
 // down nothing is heard.
 func (l *Link) Hear(subject string, f func(subject string, data []byte)) (stop func(), err error) {
-	s, err := l.nc.Subscribe(subject, func(m *nats.Msg) { f(m.Subject, m.Data) })
+	return l.subscribe(subject, func(m *nats.Msg) { f(m.Subject, m.Data) })
+}
+
+func (l *Link) subscribe(subject string, f func(*nats.Msg)) (stop func(), err error) {
+	each := f
+	if l.cfg.Twist != nil {
+		var turn sync.Mutex
+		each = func(m *nats.Msg) {
+			l.cfg.Twist(m.Subject, func() {
+				turn.Lock()
+				defer turn.Unlock()
+				if !l.nc.IsClosed() {
+					f(m)
+				}
+			})
+		}
+	}
+	s, err := l.nc.Subscribe(subject, each)
 	if err != nil {
 		return nil, err
 	}

@@ -200,8 +200,19 @@ func (o *object) facts() facts {
 
 // ageAt returns how old the object is.
 func (o *object) ageAt(now time.Time) time.Duration {
-	return o.age + time.Duration(max(0, now.UnixNano()-o.came))
+	resident := time.Duration(now.UnixNano() - o.came)
+	if resident < -maxAhead {
+		return unknownAge
+	}
+	return o.age + max(0, resident)
 }
+
+// An object that came later than it is now came before the clock was set back, and nobody knows its age: it is taken for
+// old. What was asked for before another's answer came is no sign of that.
+const (
+	maxAhead   = time.Minute
+	unknownAge = 100 * 365 * 24 * time.Hour
+)
 
 // freshnessAt returns what decide needs.
 func (o *object) freshnessAt(now time.Time, immutable bool) *freshness {

@@ -233,8 +233,8 @@ func (a *Artifact) Unpack(dir string, get func(Digest) ([]byte, error)) (*wedge.
 		}
 		switch p.Name {
 		case "version":
-			if err := decoding.Unmarshal(b, v); err != nil {
-				return nil, &wedge.Error{Op: "unpack version", What: string(a.Digest()), Kind: wedge.Invalid, Err: err, Hint: "Was it made by a newer Wedge?"}
+			if err := decode(b, v); err != nil {
+				return nil, &wedge.Error{Op: "unpack version", What: string(a.Digest()), Kind: wedge.Invalid, Err: err, Hint: "If it was made by a newer Wedge, upgrade this node."}
 			}
 		case "guest":
 			guest = b
@@ -264,6 +264,70 @@ var decoding = func() cbor.DecMode {
 	}
 	return m
 }()
+
+// decode reads a version, all of it: what it says and this Wedge does not know is an error, for it would be run otherwise than it
+// was meant. What is there and says nothing, as a field that is not set, may be overlooked.
+func decode(b []byte, v *wedge.Version) error {
+	if err := decoding.Unmarshal(b, v); err != nil {
+		return err
+	}
+	own, err := encoding.Marshal(v)
+	if err != nil {
+		return err
+	}
+	var said, understood any
+	if err := errors.Join(decoding.Unmarshal(b, &said), decoding.Unmarshal(own, &understood)); err != nil {
+		return err
+	}
+	return overlooked(said, understood, "version")
+}
+
+// overlooked finds what is said and not understood.
+func overlooked(said, understood any, where string) error {
+	switch s := said.(type) {
+	case map[any]any:
+		u, _ := understood.(map[any]any)
+		for name, value := range s {
+			at := fmt.Sprintf("%s.%v", where, name)
+			known, ok := u[name]
+			if !ok && !saysNothing(value) {
+				return fmt.Errorf("this Wedge does not know what %.100s is", at)
+			}
+			if err := overlooked(value, known, at); ok && err != nil {
+				return err
+			}
+		}
+	case []any:
+		u, _ := understood.([]any)
+		if len(u) < len(s) {
+			return fmt.Errorf("this Wedge does not know all of %.100s", where)
+		}
+		for i, value := range s {
+			if err := overlooked(value, u[i], where); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// saysNothing reports whether a value is one that is not set, however deep.
+func saysNothing(value any) bool {
+	switch v := value.(type) {
+	case map[any]any:
+		for _, inner := range v {
+			if !saysNothing(inner) {
+				return false
+			}
+		}
+		return true
+	case []any:
+		return len(v) == 0
+	case []byte:
+		return len(v) == 0
+	}
+	return value == nil || value == false || value == "" || value == uint64(0) || value == int64(0) || value == 0.0
+}
 
 func (p *Part) read(get func(Digest) ([]byte, error)) ([]byte, error) {
 	b := make([]byte, 0, p.Size)

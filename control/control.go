@@ -39,6 +39,7 @@ type Control struct {
 	Now    func() time.Time
 
 	mu    sync.Mutex
+	newer error // why the catalog is not followed any more
 	state *State
 	news  chan struct{} // closed, and replaced, when the state has changed
 }
@@ -48,15 +49,29 @@ func New(log Log, chunks Depot) *Control {
 	return &Control{Log: log, Chunks: chunks, Said: slog.Default(), Now: time.Now, state: NewState(), news: make(chan struct{})}
 }
 
-// Take follows the catalog.
+// Take follows the catalog. An entry that is damaged, or does not follow from what was before, is left out, as everybody leaves
+// it out. One that a newer Wedge understands is not: whoever went on behind it would have another state than the others, and not
+// know. So it is an error, nothing after it is taken, and what was decided before it holds.
 func (c *Control) Take(e wedge.Entry) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, item := range e.Items {
-		var ev Event
-		err := json.Unmarshal(item, &ev)
+	if c.newer != nil {
+		return c.newer
+	}
+	events := make([]Event, len(e.Items))
+	errs := make([]error, len(e.Items))
+	for i, item := range e.Items {
+		if errs[i] = json.Unmarshal(item, &events[i]); errs[i] == nil {
+			if c.newer = events[i].understood(); c.newer != nil {
+				close(c.news)
+				c.news = make(chan struct{})
+				return c.newer
+			}
+		}
+	}
+	for i, err := range errs {
 		if err == nil {
-			err = c.state.Apply(ev)
+			err = c.state.Apply(events[i])
 		}
 		if err != nil {
 			c.Said.Error("an entry of the catalog makes no sense and is left out", "seq", e.Seq, "err", err)
@@ -66,6 +81,13 @@ func (c *Control) Take(e wedge.Entry) error {
 	close(c.news)
 	c.news = make(chan struct{})
 	return nil
+}
+
+// Newer returns the error with which Take has ended for good, nil if it has not.
+func (c *Control) Newer() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.newer
 }
 
 // See calls f with the state, which it must not keep or change, and returns a channel that is closed when it changes.
@@ -90,7 +112,7 @@ func (c *Control) Decide(ctx context.Context, by, key string, f func(*State) (Ev
 	if key == "" {
 		key = newSecret("") // by which this decision is known if nobody hears that it was written down
 	}
-	began := c.Now()
+	began := time.Now()
 	for try := 0; ; {
 		ev, err := c.decide(ctx, by, key, f)
 		switch kind := wedge.KindOf(err); {
@@ -98,7 +120,7 @@ func (c *Control) Decide(ctx context.Context, by, key string, f func(*State) (Ev
 			try++
 		case err == errConflict:
 			return ev, &wedge.Error{Op: "decide", Kind: wedge.Unavailable, Err: errors.New("too many decide at once"), Hint: "Try again."}
-		case err == nil || kind != wedge.Unavailable || c.Now().Sub(began) > retryTime || ctx.Err() != nil:
+		case err == nil || kind != wedge.Unavailable || time.Since(began) > retryTime || ctx.Err() != nil:
 			return ev, err
 		default:
 			select {
@@ -114,6 +136,9 @@ var errConflict = errors.New("another was decided meanwhile")
 
 // decide is one try.
 func (c *Control) decide(ctx context.Context, by, key string, f func(*State) (Event, error)) (ev Event, err error) {
+	if err := c.Newer(); err != nil {
+		return ev, err
+	}
 	var last uint64
 	known := false
 	c.See(func(s *State) {
@@ -151,6 +176,9 @@ func (c *Control) wait(ctx context.Context, seq uint64) error {
 		changed := c.See(func(s *State) { there = s.Seq >= seq })
 		if there {
 			return nil
+		}
+		if err := c.Newer(); err != nil {
+			return err
 		}
 		select {
 		case <-changed:

@@ -20,6 +20,10 @@ type Event struct {
 	By   string    `json:"by"`            // whose token it was
 	Key  string    `json:"key,omitempty"` // of the request: one that is repeated decides nothing anew
 
+	// Needs is the least Format that a reader must know. Who adds a field without which an event is misunderstood raises
+	// Format, and writes the new one here when the field is set. Other new fields may be overlooked.
+	Needs int `json:"needs,omitempty"`
+
 	Service  string    `json:"service,omitempty"`
 	Version  int       `json:"version,omitempty"`
 	Artifact *Artifact `json:"artifact,omitempty"`
@@ -130,6 +134,22 @@ func (s *Service) At(pop string) (v, candidate *Version, r *Release) {
 		return v, s.Version(r.Version), r
 	}
 	return v, nil, nil
+}
+
+// Before returns the versions that all ran, the latest first, each once and without the one that is given.
+func (s *Service) Before(version int) (list []*Version) {
+	seen := map[int]bool{version: true}
+	add := func(n int) {
+		if v := s.Version(n); v != nil && !seen[n] {
+			seen[n] = true
+			list = append(list, v)
+		}
+	}
+	add(s.Live)
+	for i := len(s.Releases) - 1; i >= 0; i-- {
+		add(s.Releases[i].Previous)
+	}
+	return list
 }
 
 // Token lets its holder use the control API.
@@ -262,10 +282,25 @@ func (s *State) apply(e Event) error {
 		r.State, r.Ended, r.Why, svc.Live = Done, e.At, e.Why, r.Version
 	case EventAbort:
 		r.State, r.Ended, r.Why = Aborted, e.At, e.Why
-	default:
-		return errors.New("no such kind of event")
 	}
 	return nil
+}
+
+// Format is what this Wedge understands of the catalog.
+const Format = 1
+
+var kinds = []string{EventVersion, EventRelease, EventStage, EventHold, EventPromote, EventDone, EventAbort, EventSwitch, EventToken, EventRevoke, EventPoP, EventJoin, EventExpel}
+
+// understood finds out whether this Wedge knows what an event means.
+func (e *Event) understood() error {
+	why := fmt.Errorf("it needs format %d, this Wedge knows %d", e.Needs, Format)
+	if e.Needs <= Format {
+		if slices.Contains(kinds, e.Kind) {
+			return nil
+		}
+		why = fmt.Errorf("%q is no kind of event that this Wedge knows", e.Kind)
+	}
+	return &wedge.Error{Op: "read catalog", Kind: wedge.Unsupported, Err: why, Hint: "It was written by a newer Wedge: upgrade this node, which goes on from there."}
 }
 
 func (s *State) applyMember(e Event) error {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"time"
 
 	"github.com/wedge-cloud/wedge"
@@ -88,6 +89,23 @@ func (f *Front) closeListeners() {
 	}
 }
 
+// lastAccept is how long connections are still accepted when a drain begins. The kernel has taken them already, and resets those
+// that nobody accepts before a listener is closed.
+const lastAccept = 5 * time.Millisecond
+
+// lastAccepts returns when what waited to be accepted is.
+func (f *Front) lastAccepts() {
+	f.mu.Lock()
+	all := append(f.plain[:len(f.plain):len(f.plain)], f.secure...)
+	f.mu.Unlock()
+	for _, l := range all {
+		if d, ok := l.(interface{ SetDeadline(time.Time) error }); !ok || d.SetDeadline(time.Now().Add(lastAccept)) != nil {
+			l.Close()
+		}
+	}
+	f.accepting.Wait()
+}
+
 // accept takes connections until l is closed. Failures that pass (no file descriptors left,
 // a client gone before it was accepted) are waited out.
 func (f *Front) accept(l net.Listener, secure bool) error {
@@ -98,7 +116,8 @@ func (f *Front) accept(l net.Listener, secure bool) error {
 		case err == nil:
 			wait = 0
 			f.take(c, secure)
-		case errors.Is(err, net.ErrClosed) && f.draining.Load():
+		case (errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded)) && f.draining.Load():
+			l.Close()
 			return nil
 		case isPassing(err):
 			wait = min(max(2*wait, 5*time.Millisecond), time.Second)

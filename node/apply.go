@@ -28,6 +28,8 @@ type applier struct {
 	pop     string
 	catalog *control.Control // follows, and never decides
 	kept    *state.Outbox    // the catalog's entries, as they came
+	keeping sync.Mutex
+	unkept  [][]byte // the newest, which the disk had no room for
 	chunks  *control.Chunks
 	dir     string // of the artifacts' files
 
@@ -82,33 +84,70 @@ func (a *applier) recall() error {
 				return &wedge.Error{Op: "read catalog", Kind: wedge.Internal, Err: errors.New("an entry that was kept is damaged"), Hint: "Remove the data directory: the core has it all."}
 			}
 			if err := a.catalog.Take(wedge.Entry{Seq: binary.BigEndian.Uint64(it), Items: [][]byte{it[8:]}}); err != nil {
-				return err
+				a.n.cfg.Log.Error("the catalog that was kept is not read to its end", "err", err, "hint", wedge.HintOf(err))
+				return nil // a newer Wedge has kept it, and will read the rest; this one runs what was decided before
 			}
 		}
 	}
 }
 
-// take keeps an entry of the catalog, and lets it be applied.
+// maxUnkept is how many items of the catalog a PoP whose disk is full keeps in memory only.
+const maxUnkept = 10_000
+
+// take lets an entry of the catalog be applied, and keeps it. A PoP whose disk is full hears of rollbacks all the same: it keeps
+// what comes when there is room, and reads it again if it ends before.
 func (a *applier) take(e wedge.Entry) error {
+	var items [][]byte
 	for _, it := range e.Items {
-		if _, err := a.kept.Add(append(binary.BigEndian.AppendUint64(nil, e.Seq), it...)); err != nil {
-			return err
-		}
+		items = append(items, append(binary.BigEndian.AppendUint64(nil, e.Seq), it...))
 	}
-	return a.catalog.Take(e)
+	if n, err := a.keep(); n > maxUnkept {
+		return err
+	}
+	if err := a.catalog.Take(e); err != nil {
+		return err
+	}
+	if _, err := a.keep(items...); err != nil {
+		a.n.cfg.Log.Error("an entry of the catalog is not kept on disk yet", "seq", e.Seq, "err", err)
+	}
+	return nil
+}
+
+// keep writes what is not kept yet, and more, in order. It returns how many items are left, and why.
+func (a *applier) keep(more ...[]byte) (left int, err error) {
+	a.keeping.Lock()
+	defer a.keeping.Unlock()
+	if a.unkept = append(a.unkept, more...); len(a.unkept) == 0 {
+		return 0, nil
+	}
+	if _, err = a.kept.Add(a.unkept...); err == nil {
+		a.unkept = nil
+	}
+	return len(a.unkept), err
+}
+
+// follow follows the catalog until ctx ends, or for good if an entry is not for this Wedge to understand.
+func (a *applier) follow(ctx context.Context) {
+	for ctx.Err() == nil {
+		next := uint64(0)
+		a.catalog.See(func(s *control.State) { next = s.Seq + 1 })
+		err := a.link.Follow(ctx, catalogLog, next, bus.Follower{Entry: a.take})
+		if ctx.Err() != nil {
+			return
+		}
+		a.n.cfg.Log.Error("the catalog is not followed", "err", err, "hint", wedge.HintOf(err))
+		if a.catalog.Newer() != nil {
+			return
+		}
+		sleep(ctx, partPause)
+	}
 }
 
 // run follows the catalog and applies it until ctx ends.
 func (a *applier) run(ctx context.Context) error {
 	var w sync.WaitGroup
 	defer w.Wait()
-	next := uint64(0)
-	a.catalog.See(func(s *control.State) { next = s.Seq + 1 })
-	w.Go(func() {
-		if err := a.link.Follow(ctx, catalogLog, next, bus.Follower{Entry: a.take}); ctx.Err() == nil {
-			a.n.cfg.Log.Error("the catalog is no longer followed", "err", err)
-		}
-	})
+	w.Go(func() { a.follow(ctx) })
 	w.Go(func() { a.report(ctx) })
 	retry := time.NewTicker(time.Second)
 	defer retry.Stop()
@@ -117,6 +156,7 @@ func (a *applier) run(ctx context.Context) error {
 		select {
 		case <-changed:
 		case <-retry.C:
+			_, _ = a.keep() // there may be room again
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -157,9 +197,16 @@ func (a *applier) apply(ctx context.Context) (changed <-chan struct{}) {
 		if have == w || failed.err != nil && failed.of == w && time.Now().Before(failed.again) {
 			continue
 		}
-		err := a.run1(ctx, name, w, versions[name].live, versions[name].beside)
+		live, beside := versions[name].live, versions[name].beside
+		if have == (planned{}) && live != nil && !a.has(live) {
+			a.standIn(ctx, name, live)
+		}
+		err := a.run1(ctx, name, w, live, beside)
 		if ctx.Err() != nil {
 			return changed
+		}
+		if err != nil && live != nil {
+			a.standIn(ctx, name, live)
 		}
 		a.mu.Lock()
 		delete(a.failed, name)
@@ -177,6 +224,41 @@ func (a *applier) apply(ctx context.Context) (changed <-chan struct{}) {
 		a.say(name)
 	}
 	return changed
+}
+
+// standIn runs what all ran before a version that cannot be run here now, if nothing of the service runs: a PoP that starts, and cannot
+// fetch what was decided last, runs what it has.
+func (a *applier) standIn(ctx context.Context, name string, wanted *control.Version) {
+	a.mu.Lock()
+	have := a.running[name]
+	a.mu.Unlock()
+	var before []*control.Version
+	a.catalog.See(func(s *control.State) {
+		if svc := s.Services[name]; svc != nil && have == (planned{}) {
+			before = svc.Before(wanted.Number)
+		}
+	})
+	for _, v := range before {
+		w := planned{live: v.Number}
+		if !a.has(v) || a.run1(ctx, name, w, v, nil) != nil {
+			continue
+		}
+		a.mu.Lock()
+		a.running[name] = w
+		a.mu.Unlock()
+		a.n.console.say(fmt.Sprintf("%s: version %d runs until version %d can", name, v.Number, wanted.Number))
+		return
+	}
+}
+
+// has reports whether all that a version is made of is here.
+func (a *applier) has(v *control.Version) bool {
+	for _, d := range v.Artifact.Digests() {
+		if !a.chunks.Has(d) {
+			return false
+		}
+	}
+	return true
 }
 
 // String says it to the operator.
@@ -271,6 +353,10 @@ func (a *applier) fetch(ctx context.Context, art *control.Artifact) (err error) 
 	for _, d := range art.Digests() {
 		if a.chunks.Has(d) {
 			continue
+		}
+		if a.n.kv.Full() { // what room is left is for what must be written
+			err = &wedge.Error{Op: "fetch version", What: a.n.cfg.DataDir, Kind: wedge.Unavailable, Err: errors.New("the disk is nearly full"), Hint: "Make room on the disk of the data directory."}
+			break
 		}
 		slots <- struct{}{}
 		w.Go(func() {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/cache"
@@ -24,13 +25,14 @@ type cdn struct {
 	cache   *cache.Cache
 	caching *wedge.Caching // of requests that no rule says anything about
 	balance *balancer
+	now     func() time.Time
 
 	prefetching chan struct{} // has room for as many as may be under way
 }
 
 // newCDN returns the handler of a version that has no guest.
-func newCDN(v *wedge.Version, cache *cache.Cache, b *balancer, log *slog.Logger) *cdn {
-	c := &cdn{version: v, cache: cache, caching: cachingOf(v), balance: b, prefetching: make(chan struct{}, prefetchers)}
+func newCDN(v *wedge.Version, cache *cache.Cache, b *balancer, now func() time.Time, log *slog.Logger) *cdn {
+	c := &cdn{version: v, cache: cache, caching: cachingOf(v), balance: b, now: now, prefetching: make(chan struct{}, prefetchers)}
 	c.proxy = httputil.ReverseProxy{
 		Transport: hints{cache}, Rewrite: c.rewrite, ModifyResponse: c.edge, ErrorHandler: c.failed,
 		FlushInterval: -1, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
@@ -72,7 +74,7 @@ func (c *cdn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(p.redirect.Status)
 		return
 	}
-	ctx, h := withHop(r.Context(), c.version, r)
+	ctx, h := withHop(r.Context(), c.version, c.now(), r)
 	p.caching.Ahead = ctx.Value(aheadKey{}) != nil
 	if p.inside = h.marked; p.inside {
 		p.response, p.caching.Compress = nil, false // the PoP that asks does that

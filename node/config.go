@@ -59,6 +59,9 @@ type Config struct {
 	// Term has the sockets that outlive the process, and its successor; nil: there is none.
 	Term *handover.Term
 
+	Now  func() time.Time // the clock; nil: time.Now. How long something takes is measured by another, that nobody sets
+	Full func() bool      // has DataDir's disk be full, whatever it says itself; for tests
+
 	Started func(*Node) // called when the node serves; for tests
 }
 
@@ -105,6 +108,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.CacheDisk == 0 {
 		c.CacheDisk = DefaultCacheDisk
+	}
+	if c.Now == nil {
+		c.Now = time.Now
 	}
 	if c.DrainTimeout == 0 {
 		c.DrainTimeout = 30 * time.Second

@@ -260,13 +260,18 @@ func (c *Core) open(ctx, background context.Context) error {
 			return err
 		}
 	}
-	caught := make(chan struct{})
+	caught, failed := make(chan struct{}), make(chan error, 1)
 	c.work.Go(func() { _ = c.link.Herald(background, logs...) })
 	c.work.Go(func() {
-		_ = c.link.Follow(background, catalogLog, 1, bus.Follower{Entry: c.take, CaughtUp: sync.OnceFunc(func() { close(caught) })})
+		err := c.link.Follow(background, catalogLog, 1, bus.Follower{Entry: c.take, CaughtUp: sync.OnceFunc(func() { close(caught) })})
+		if failed <- err; background.Err() == nil {
+			c.cfg.Log.Error("the catalog is not followed, and nothing decided", "err", err, "hint", wedge.HintOf(err))
+		}
 	})
 	select {
 	case <-caught:
+	case err := <-failed:
+		return err
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -406,10 +411,19 @@ func (c *Core) runs(subject string, data []byte) {
 	}
 }
 
+// stage is where a rollout stands, and since when this core knows. How long a stage is watched is measured by each core for
+// itself, not read off the time that the catalog has: that another may have written, or this one before its clock was set. A core that
+// starts begins anew.
+type stage struct {
+	release, n int
+	seen       time.Time
+}
+
 // roll takes rollouts on until ctx ends.
 func (c *Core) roll(ctx context.Context) {
 	t := time.NewTicker(rolloutPause)
 	defer t.Stop()
+	stages := map[string]stage{}
 	for {
 		select {
 		case <-t.C:
@@ -424,7 +438,12 @@ func (c *Core) roll(ctx context.Context) {
 				}
 			}
 		})
+		maps.DeleteFunc(stages, func(name string, _ stage) bool { return rolling[name].ID == 0 })
 		for name, r := range rolling {
+			if s := stages[name]; s.release != r.ID || s.n != r.Stages {
+				stages[name] = stage{r.ID, r.Stages, time.Now()}
+			}
+			r.StageAt = stages[name].seen
 			if err := c.step(ctx, name, r); err != nil && ctx.Err() == nil {
 				c.cfg.Log.Warn("rollout", "service", name, "version", r.Version, "err", err)
 			}

@@ -159,7 +159,7 @@ func (n *Node) routes(all map[string]*deployment, splits map[string]split) (map[
 
 // purging is a deployment's handler, with purges by request before it.
 func (n *Node) purging(d *deployment) http.Handler {
-	p := &purger{Handler: d.handler, version: d.version, purge: n.Purge, log: n.console.purged}
+	p := &purger{Handler: d.handler, version: d.version, purge: n.Purge, now: n.cfg.Now, log: n.console.purged}
 	if n.fleet != nil {
 		p.fleet = n
 	}
@@ -172,7 +172,7 @@ func (n *Node) prepare(ctx context.Context, app *manifest.App) (*deployment, err
 		if len(v.Rules) == 0 {
 			v.Rules = []wedge.Rule{{Backends: []wedge.Share{{Backend: v.Backends[0].Name}}}}
 		}
-		return &deployment{app: app, version: &app.Version, handler: newCDN(v, n.cache, &balancer{health: n.fetch.Health}, n.cfg.Log)}, nil
+		return &deployment{app: app, version: &app.Version, handler: newCDN(v, n.cache, &balancer{health: n.fetch.Health}, n.cfg.Now, n.cfg.Log)}, nil
 	}
 	return n.prepareGuest(ctx, app)
 }
@@ -239,7 +239,7 @@ func (n *Node) host(v *wedge.Version) *compute.Host {
 	return &compute.Host{
 		Version: v, Fetch: n.cache, Health: n.fetch.Health, Purge: n.Purge, Cache: guestCache{n.cache}, KV: n.kv.For(v.Service, v.KVStores), Rates: n.rates.For(v.Service),
 		Log: n.console.log, Output: n.console.output,
-		Now: time.Now, Monotonic: func() int64 { return int64(time.Since(began)) }, Rand: rand.Reader,
+		Now: n.cfg.Now, Monotonic: func() int64 { return int64(time.Since(began)) }, Rand: rand.Reader,
 		Hostname: name, PoP: n.pop(), Region: "local",
 	}
 }

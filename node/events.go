@@ -52,7 +52,7 @@ func (p *purger) event(w http.ResponseWriter, r *http.Request, e *wedge.Event) {
 			Hint: "Send the body's HMAC-SHA256 with the event's secret in " + e.Header + ", or without a secret one of the service's api_keys."})
 		return
 	}
-	order, err := eventOrder(p.version.Service, []wedge.Event{*e}, body)
+	order, err := eventOrder(p.version.Service, []wedge.Event{*e}, body, p.now())
 	if err == nil {
 		err = p.purge(order)
 	}
@@ -80,7 +80,7 @@ func signed(e *wedge.Event, given string, body []byte) bool {
 }
 
 // eventOrder returns the purge that a message means to a service: of the keys of all events whose fields it has.
-func eventOrder(service string, events []wedge.Event, body []byte) (wedge.Purge, error) {
+func eventOrder(service string, events []wedge.Event, body []byte, now time.Time) (wedge.Purge, error) {
 	bad := func(why, hint string) (wedge.Purge, error) {
 		return wedge.Purge{}, &wedge.Error{Op: "take event", What: service, Kind: wedge.Invalid, Err: errors.New(why), Hint: hint}
 	}
@@ -90,7 +90,7 @@ func eventOrder(service string, events []wedge.Event, body []byte) (wedge.Purge,
 	if err := d.Decode(&message); err != nil {
 		return bad("the message is no JSON", "")
 	}
-	order := wedge.Purge{ID: newPurgeID(), Service: service, At: time.Now(), Soft: true}
+	order := wedge.Purge{ID: newPurgeID(), Service: service, At: now, Soft: true}
 	for _, e := range events {
 		order.Soft = order.Soft && e.Soft
 		for _, k := range e.Keys {
@@ -185,5 +185,5 @@ func (n *Node) eventFor(service string, body []byte) (wedge.Purge, error) {
 	if len(body) > maxEventBody {
 		return wedge.Purge{}, &wedge.Error{Op: "take event", What: service, Kind: wedge.Invalid, Err: errors.New("the message is larger than a MiB")}
 	}
-	return eventOrder(service, d.version.Events, body)
+	return eventOrder(service, d.version.Events, body, n.cfg.Now())
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/wedge-cloud/wedge"
 )
@@ -30,7 +31,7 @@ func TestEventOrder(t *testing.T) {
 		{`{"cats": [` + strings.Repeat(`{"slug": "x"},`, 200) + `{"slug": "y"}]}`, "cat-x cat-y"},
 		{`[` + strings.TrimSuffix(strings.Repeat(`{"id": 1,"cats":{"slug":2},"a":{"b":3}},`, 2000), ",") + `]`, "!"},
 	} {
-		order, err := eventOrder("shop", events, []byte(test.message))
+		order, err := eventOrder("shop", events, []byte(test.message), time.Now())
 		got := strings.Join(order.Keys, " ")
 		if err != nil {
 			got = "!"
@@ -48,7 +49,7 @@ func FuzzEventOrder(f *testing.F) {
 	f.Add("k-{a.b}", `{"a":[{"b":1},{"b":"x"}]}`)
 	f.Add("{a}{a}{a}{a}", `[{"a":[1,2,3,4,5,6,7,8,9]}]`)
 	f.Fuzz(func(t *testing.T, key, message string) {
-		order, err := eventOrder("shop", []wedge.Event{{Keys: []string{key}}}, []byte(message))
+		order, err := eventOrder("shop", []wedge.Event{{Keys: []string{key}}}, []byte(message), time.Now())
 		if err == nil && (len(order.Keys) > wedge.MaxPurgeKeys || len(order.Keys) == 0 || !slices.IsSorted(order.Keys)) {
 			t.Errorf("%d keys", len(order.Keys))
 		}
@@ -58,7 +59,7 @@ func FuzzEventOrder(f *testing.F) {
 // TestWebhook: a message purges if it is signed, or has a key where none is to sign.
 func TestWebhook(t *testing.T) {
 	var purged []wedge.Purge
-	p := &purger{Handler: http.NotFoundHandler(), log: func(wedge.Purge) {}, purge: func(o wedge.Purge) error { purged = append(purged, o); return nil },
+	p := &purger{Handler: http.NotFoundHandler(), log: func(wedge.Purge) {}, now: time.Now, purge: func(o wedge.Purge) error { purged = append(purged, o); return nil },
 		version: &wedge.Version{Service: "shop", APIKeys: []wedge.Secret{wedge.Secret("key")}, Events: []wedge.Event{
 			{Path: "/signed", Secret: wedge.Secret("secret"), Header: "X-Hub-Signature-256", Keys: []string{"p-{id}"}},
 			{Path: "/keyed", Header: "X-Hub-Signature-256", Keys: []string{"q-{id}"}}}}}

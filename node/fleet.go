@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,6 +25,8 @@ type FleetConfig struct {
 	URLs []string                                // of the core's servers; none: where the core said when this PoP joined
 	Pass func(public string) (string, error)     // signs a pass, in a core's own process; nil: see Invitation
 
+	Twist func(subject string, pass func()) // see bus.LinkConfig; for tests
+
 	Invitation string // what wedge pops add has printed; of no use once the PoP has joined
 }
 
@@ -39,14 +42,17 @@ type fleet struct {
 	here   func(wedge.Purge) error // purges this PoP's cache
 	event  func(subject string, body []byte) []byte
 	shown  func(wedge.Purge)
+	now    func() time.Time
 
 	applier *applier
 
 	unready func() string // why this PoP does not serve, "" if it does
 	leaving atomic.Bool
 
-	pops   popMap    // those heard of
-	recent recentIDs // purges that were done
+	cursor atomic.Uint64 // how far the log of purges was followed
+	unsure atomic.Bool   // a restart may bring back what was purged
+	pops   popMap        // those heard of
+	recent recentIDs     // purges that were done
 }
 
 // purgeLog has every purge of the last day. Whoever was away for longer revalidates everything.
@@ -61,7 +67,7 @@ func (n *Node) openFleet(ctx context.Context, cfg FleetConfig) (*fleet, error) {
 	if err := cfg.PoP.Check(); err != nil {
 		return nil, err
 	}
-	f := &fleet{cfg: cfg, log: n.cfg.Log, kv: n.kv, here: n.cache.Purge, event: n.takeEvent, shown: n.console.purgedToo, unready: n.unready, pops: popMap{seen: map[string]wedge.PoP{}}}
+	f := &fleet{cfg: cfg, log: n.cfg.Log, kv: n.kv, here: n.cache.Purge, event: n.takeEvent, shown: n.console.purgedToo, now: n.cfg.Now, unready: n.unready, pops: popMap{seen: map[string]wedge.PoP{}}}
 	incarnation, err := n.kv.Incarnation()
 	if err != nil {
 		return nil, err
@@ -81,7 +87,7 @@ func (n *Node) openFleet(ctx context.Context, cfg FleetConfig) (*fleet, error) {
 
 // connect makes a link of its own, named for the core's operator, with the key and the pass in a directory.
 func (cfg *FleetConfig) connect(ctx context.Context, name, dir string, log *slog.Logger) (*bus.Link, error) {
-	link := bus.LinkConfig{Name: name, PoP: cfg.PoP.Name, Dial: cfg.Dial, Log: log}
+	link := bus.LinkConfig{Name: name, PoP: cfg.PoP.Name, Dial: cfg.Dial, Twist: cfg.Twist, Log: log}
 	var kept membership
 	var err error
 	if link.Member, kept, err = cfg.openMember(ctx, dir); err != nil {
@@ -105,7 +111,8 @@ func (f *fleet) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for subject, hear := range map[string]func(string, []byte){"pop.*": f.pops.heard, nowSubject: f.now} {
+	f.cursor.Store(cursor)
+	for subject, hear := range map[string]func(string, []byte){"pop.*": f.pops.heard, nowSubject: f.told} {
 		stop, err := f.link.Hear(subject, hear)
 		if err != nil {
 			return err
@@ -123,19 +130,35 @@ func (f *fleet) run(ctx context.Context) error {
 			return f.link.Pump(ctx, purgeLog, f.writer, f.box, func(item, _ uint64) { _ = f.box.Trim(item) })
 		},
 		func(ctx context.Context) error {
-			return f.link.Follow(ctx, purgeLog, cursor+1, bus.Follower{Entry: f.take, Lost: f.lost})
+			return f.link.Follow(ctx, purgeLog, f.cursor.Load()+1, bus.Follower{Entry: f.take, Lost: f.lost})
 		},
 		f.beat, f.applier.run,
 	} {
 		w.Go(func() {
-			if err := part(ctx); ctx.Err() == nil {
-				f.log.Error("a part of the fleet's work ended", "pop", f.cfg.PoP.Name, "err", err)
+			for err := part(ctx); ctx.Err() == nil; err = part(ctx) {
+				f.log.Error("a part of the fleet's work failed", "pop", f.cfg.PoP.Name, "err", err)
+				if errors.Is(err, bus.ErrForked) {
+					return
+				}
+				sleep(ctx, partPause)
 			}
 		})
 	}
 	w.Wait()
 	f.link.Close()
 	return nil
+}
+
+// partPause is before a part of the work that failed is begun again.
+const partPause = time.Second
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
 }
 
 // purge makes objects unusable here, and then everywhere.
@@ -164,19 +187,20 @@ func (f *fleet) publish(p wedge.Purge) error {
 
 const nowSubject = "now.purge"
 
-// now hears a purge as it is accepted.
-func (f *fleet) now(_ string, data []byte) {
+// told hears a purge as it is accepted.
+func (f *fleet) told(_ string, data []byte) {
 	p, err := readPurge(data)
 	if err != nil || f.recent.has(p.ID) {
 		return
 	}
 	f.do(p)
-	f.tell(applied{PoP: f.cfg.PoP.Name, IDs: []string{p.ID}, At: time.Now()})
+	f.tell(applied{PoP: f.cfg.PoP.Name, IDs: []string{p.ID}, At: f.now()})
 }
 
 // do does what another PoP said.
 func (f *fleet) do(p wedge.Purge) {
-	if err := f.here(p); err != nil { // it is in force: a restart might undo it, and reads the log's entry again
+	if err := f.here(p); err != nil { // it is in force: a restart might undo it, and then reads the log again from here on
+		f.unsure.Store(true)
 		f.log.Error("purge", "id", p.ID, "service", p.Service, "err", err)
 	}
 	f.recent.add(p.ID)
@@ -235,11 +259,17 @@ func wireOf(p wedge.Purge) wirePurge {
 	return w
 }
 
-// readPurge reads a purge from the bus, where anybody may have put it.
+// readPurge reads a purge from the bus, where anybody may have put it. One with fields that this Wedge does not know comes from
+// a newer one, and may mean more than is understood here: all of the service is purged.
 func readPurge(b []byte) (p wedge.Purge, err error) {
 	var w wirePurge
 	if err := json.Unmarshal(b, &w); err != nil {
 		return p, err
+	}
+	strict := json.NewDecoder(bytes.NewReader(b))
+	strict.DisallowUnknownFields()
+	if err := strict.Decode(&wirePurge{}); err != nil {
+		w.URL, w.Keys, w.All, w.Soft = nil, nil, true, false
 	}
 	p = wedge.Purge{ID: w.ID, Service: w.Service, URL: string(w.URL), All: w.All, Soft: w.Soft, At: w.At}
 	for _, k := range w.Keys {
@@ -288,19 +318,28 @@ func (f *fleet) take(e wedge.Entry) error {
 			done.IDs = append(done.IDs, p.ID)
 		}
 	}
-	if done.At = time.Now(); len(done.IDs) > 0 {
+	if done.At = f.now(); len(done.IDs) > 0 {
 		f.tell(done)
 	}
-	return f.kv.SetCursor(purgeLog.Name, e.Seq)
+	return f.follows(e.Seq)
 }
 
 // lost is told that there were purges of which nobody knows any more what they said: everything is to be validated.
 func (f *fleet) lost(next uint64) error {
 	f.log.Warn("this PoP was away for longer than purges are kept: everything stored is validated before its next use")
-	if err := f.here(wedge.Purge{ID: newPurgeID(), All: true, Soft: true, At: time.Now()}); err != nil {
+	if err := f.here(wedge.Purge{ID: newPurgeID(), All: true, Soft: true, At: f.now()}); err != nil {
 		return err
 	}
-	return f.kv.SetCursor(purgeLog.Name, next-1)
+	return f.follows(next - 1)
+}
+
+// follows notes how far the log of purges was followed.
+func (f *fleet) follows(seq uint64) error {
+	f.cursor.Store(seq)
+	if f.unsure.Load() {
+		return nil
+	}
+	return f.kv.SetCursor(purgeLog.Name, seq)
 }
 
 // beat says every second that this PoP is there, and whether it is ready. One that is not ready goes on saying so, rather than
@@ -369,7 +408,7 @@ func (n *Node) invalidated(p wedge.Purge) {
 	if n.fleet == nil {
 		return
 	}
-	p.ID, p.At = newPurgeID(), time.Now()
+	p.ID, p.At = newPurgeID(), n.cfg.Now()
 	if err := n.fleet.publish(p); err != nil {
 		n.cfg.Log.Error("pass an invalidation on", "service", p.Service, "err", err)
 	}

@@ -27,6 +27,7 @@ const internalSuffix = ".wedge.internal"
 type internal struct {
 	next http.RoundTripper
 	find func(service string) (h http.Handler, done func())
+	now  func() time.Time
 }
 
 // serviceNamed returns the service that a fetch is for by name.
@@ -52,7 +53,7 @@ func (t *internal) RoundTrip(req *http.Request) (*http.Response, error) {
 	if handler == nil {
 		return nil, &wedge.FetchError{Failure: wedge.FailureNotFound, Err: errors.New("no service " + name + " is deployed here")}
 	}
-	return inProcess(req, handler, done)
+	return inProcess(req, handler, done, t.now)
 }
 
 // plainContext is a context's end without what it carries: how the caller's fetch is to be cached, say, is nothing to
@@ -62,7 +63,7 @@ type plainContext struct{ context.Context }
 func (plainContext) Value(any) any { return nil }
 
 // inProcess has a handler answer a request; done is called when it has.
-func inProcess(req *http.Request, handler http.Handler, done func()) (*http.Response, error) {
+func inProcess(req *http.Request, handler http.Handler, done func(), now func() time.Time) (*http.Response, error) {
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails, by contract
 	client := &wedge.Client{RequestID: hex.EncodeToString(id[:]), Remote: loopback, Local: loopback, ConnRequestNum: 1, BytesIn: func() int64 { return 0 }}
@@ -76,7 +77,7 @@ func inProcess(req *http.Request, handler http.Handler, done func()) (*http.Resp
 		in.Body = http.NoBody
 	}
 	in.Header.Add("Cdn-Loop", cdnLoop)
-	w := &internalWriter{req: req, header: http.Header{}, begun: make(chan struct{})}
+	w := &internalWriter{req: req, now: now, header: http.Header{}, begun: make(chan struct{})}
 	w.body, w.pipe = io.Pipe()
 	go func() {
 		defer done()
@@ -98,6 +99,7 @@ var loopback = netip.MustParseAddrPort("127.0.0.1:0")
 
 // internalWriter makes an http.Response of what a handler writes.
 type internalWriter struct {
+	now    func() time.Time
 	req    *http.Request
 	header http.Header
 	once   sync.Once
@@ -125,7 +127,7 @@ func (w *internalWriter) WriteHeader(status int) {
 			}
 		}
 		if h["Date"] == nil {
-			h.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+			h.Set("Date", w.now().UTC().Format(http.TimeFormat))
 		}
 		w.resp = &http.Response{Status: strconv.Itoa(status) + " " + http.StatusText(status), StatusCode: status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 			Header: h, Request: w.req, Body: w.body, ContentLength: -1}

@@ -145,7 +145,7 @@ func open(ctx context.Context, cfg Config) (*Node, error) {
 		cfg.CacheDir = "" // compiled code is kept for speed only
 	}
 	var err error
-	if n.kv, err = state.Open(cfg.DataDir, state.Options{Memory: cfg.Ephemeral, Log: cfg.Log}); err != nil {
+	if n.kv, err = state.Open(cfg.DataDir, state.Options{Memory: cfg.Ephemeral, Now: cfg.Now, Full: cfg.Full, Log: cfg.Log}); err != nil {
 		return nil, err
 	}
 	n.engine = compute.New(compute.Config{
@@ -154,7 +154,7 @@ func open(ctx context.Context, cfg Config) (*Node, error) {
 	})
 	n.fetch = backend.New(backend.Config{MaxHeaderBytes: maxHeaderBytes, MaxConnections: maxBackendConns, MaxPerBackend: maxBackendConns, Log: cfg.Log})
 	dir, disk := cfg.caching()
-	n.cache = cache.New(cache.Config{Next: &files{next: &internal{next: &shielded{next: n.fetch, now: time.Now}, find: n.called}}, Memory: cfg.CacheMemory, Invalidated: n.invalidated, Dir: dir, Disk: disk, Log: cfg.Log})
+	n.cache = cache.New(cache.Config{Next: &files{next: &internal{next: &shielded{next: n.fetch, now: cfg.Now}, find: n.called, now: cfg.Now}}, Now: cfg.Now, Memory: cfg.CacheMemory, Invalidated: n.invalidated, Dir: dir, Disk: disk, Log: cfg.Log})
 	done := n.console.access
 	if cfg.Quiet {
 		done = nil // a line that nobody reads costs a hit as much as all the rest

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/wedge-cloud/wedge"
 )
@@ -50,7 +49,7 @@ func (n *Node) forgetOrigins(v *wedge.Version) (changed bool, err error) {
 
 // purgeAll purges all of a service here.
 func (n *Node) purgeAll(service string) error {
-	return n.cache.Purge(wedge.Purge{ID: newPurgeID(), Service: service, All: true, At: time.Now()})
+	return n.cache.Purge(wedge.Purge{ID: newPurgeID(), Service: service, All: true, At: n.cfg.Now()})
 }
 
 // readOrigins returns what an earlier process noted. What is longer than a digest is none that could match.

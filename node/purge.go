@@ -25,6 +25,7 @@ type purger struct {
 	http.Handler
 	version *wedge.Version
 	purge   func(wedge.Purge) error
+	now     func() time.Time
 	log     func(wedge.Purge)
 	fleet   *Node // nil: the node is alone
 }
@@ -47,7 +48,7 @@ func (p *purger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			"error": "purge: no valid key", "hint": "Send one of the service's api_keys as Authorization: Bearer KEY or Fastly-Key."})
 		return
 	}
-	order := purgeOrder(r, p.version.Service)
+	order := purgeOrder(r, p.version.Service, p.now())
 	if p.fleet != nil && strings.Contains(r.Header.Get("Wedge-Purge"), "watch") {
 		p.watched(w, r, order)
 		return
@@ -61,8 +62,8 @@ func (p *purger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // purgeOrder reads what a PURGE request wants.
-func purgeOrder(r *http.Request, service string) wedge.Purge {
-	order := wedge.Purge{ID: newPurgeID(), Service: service, At: time.Now()}
+func purgeOrder(r *http.Request, service string, now time.Time) wedge.Purge {
+	order := wedge.Purge{ID: newPurgeID(), Service: service, At: now}
 	order.Soft = r.Header.Get("Fastly-Soft-Purge") == "1"
 	for _, word := range strings.Fields(strings.ReplaceAll(r.Header.Get("Wedge-Purge"), ",", " ")) {
 		order.All = order.All || word == "all"

@@ -109,12 +109,12 @@ func TestBalance(t *testing.T) {
 
 func TestPurgeOrder(t *testing.T) {
 	r := httptest.NewRequest("PURGE", "http://shop.example/a?b", nil)
-	if p := purgeOrder(r, "shop"); p.URL != "http://shop.example/a?b" || p.All || p.Soft || len(p.ID) != 32 {
+	if p := purgeOrder(r, "shop", time.Now()); p.URL != "http://shop.example/a?b" || p.All || p.Soft || len(p.ID) != 32 {
 		t.Errorf("%+v", p)
 	}
 	r.Header.Set("Surrogate-Key", "x y")
 	r.Header.Set("Wedge-Purge", "soft")
-	if p := purgeOrder(r, "shop"); p.URL != "" || !p.Soft || !slices.Equal(p.Keys, []string{"x", "y"}) {
+	if p := purgeOrder(r, "shop", time.Now()); p.URL != "" || !p.Soft || !slices.Equal(p.Keys, []string{"x", "y"}) {
 		t.Errorf("%+v", p)
 	}
 }

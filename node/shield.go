@@ -100,8 +100,8 @@ func marked(keys []wedge.Secret, now time.Time, req *http.Request) bool {
 }
 
 // withHop notes what the way of a request needs.
-func withHop(ctx context.Context, v *wedge.Version, r *http.Request) (context.Context, hop) {
-	h := hop{marked: marked(v.APIKeys, time.Now(), r)}
+func withHop(ctx context.Context, v *wedge.Version, now time.Time, r *http.Request) (context.Context, hop) {
+	h := hop{marked: marked(v.APIKeys, now, r)}
 	if len(v.APIKeys) > 0 {
 		h.key = v.APIKeys[0]
 	}

@@ -25,6 +25,7 @@ type Options struct {
 	MinFree    uint64           // bytes of disk below which writes are refused; 0: 64 MiB
 	SweepEvery time.Duration    // pause between sweeps for expired keys in Run; 0: 10 s
 	Now        func() time.Time // nil: time.Now
+	Full       func() bool      // has the disk be full, whatever it says itself; for tests
 	Log        *slog.Logger     // nil: slog.Default
 }
 

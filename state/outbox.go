@@ -233,12 +233,16 @@ func (kv *KV) Cursor(log string) (uint64, error) {
 	return kv.system(cursorKey(log))
 }
 
-// SetCursor notes how far a log has been followed. After a crash it may be an earlier number that was noted.
+// SetCursor notes how far a log has been followed. After a crash it may be an earlier number that was noted; so it may if the disk is
+// nearly full, when nothing is written that can be done without.
 func (kv *KV) SetCursor(log string, seq uint64) error {
 	if err := kv.enter(context.Background(), "note cursor", log); err != nil {
 		return err
 	}
 	defer kv.leave()
+	if kv.full.Load() {
+		return nil
+	}
 	if err := kv.db.Set(cursorKey(log), binary.BigEndian.AppendUint64(nil, seq), pebble.NoSync); err != nil {
 		return diskError("note cursor", err)
 	}

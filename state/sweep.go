@@ -15,27 +15,41 @@ import (
 // take the disk from those who wait for it.
 const sweepBatch = 10_000
 
+// watchEvery is how often the disk is looked at: MinFree is to last until the next look.
+const watchEvery = time.Second
+
 // Run sweeps expired keys and watches the disk's free space until ctx ends; it then
 // returns nil. Without it all is correct, but expired keys keep their room and a disk may
 // run full, which ends the process.
 func (kv *KV) Run(ctx context.Context) error {
-	tick := time.NewTicker(kv.opts.SweepEvery)
-	defer tick.Stop()
+	sweep, watch := time.NewTicker(kv.opts.SweepEvery), time.NewTicker(watchEvery)
+	defer sweep.Stop()
+	defer watch.Stop()
+	kv.watchDisk()
 	for {
-		kv.watchDisk()
-		for {
-			n, err := kv.Sweep(ctx, sweepBatch)
-			if err != nil && ctx.Err() == nil && wedge.KindOf(err) != wedge.Unavailable {
-				kv.opts.Log.Error("state: sweep expired keys", "err", err)
-			}
-			if n < sweepBatch || err != nil {
-				break
+		kv.sweepAll(ctx)
+		for due := false; !due; {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-watch.C:
+				kv.watchDisk()
+			case <-sweep.C:
+				due = true
 			}
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
+	}
+}
+
+// sweepAll removes all that has expired.
+func (kv *KV) sweepAll(ctx context.Context) {
+	for {
+		n, err := kv.Sweep(ctx, sweepBatch)
+		if err != nil && ctx.Err() == nil && wedge.KindOf(err) != wedge.Unavailable {
+			kv.opts.Log.Error("state: sweep expired keys", "err", err)
+		}
+		if n < sweepBatch || err != nil {
+			return
 		}
 	}
 }
@@ -49,11 +63,14 @@ func (kv *KV) watchDisk() {
 	if err != nil {
 		return // cannot know; writes then tell by themselves
 	}
-	full := usage.AvailBytes < kv.opts.MinFree
+	full := usage.AvailBytes < kv.opts.MinFree || kv.opts.Full != nil && kv.opts.Full()
 	if kv.full.Swap(full) != full {
 		kv.opts.Log.Warn("state: disk space changed", "writes_refused", full, "free_bytes", usage.AvailBytes)
 	}
 }
+
+// Full reports whether the disk has less room than is to be left.
+func (kv *KV) Full() bool { return kv.full.Load() }
 
 // roomy refuses a write while the disk is nearly full: a write that pebble cannot finish
 // would end the process, and with it the reads.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math"
 	"net/http"
 	"strconv"
 	"time"
@@ -13,10 +14,13 @@ import (
 
 // Order is what a running world is told to do.
 type Order struct {
-	Do      string   `json:"do"`       // cut, heal, stop, kill, start, delay, lose
+	Do      string   `json:"do"`       // cut, blackhole, heal, stop, kill, start, delay, lose, bandwidth, skew
 	PoPs    []string `json:"pops"`     // none: all
 	DelayMS float64  `json:"delay_ms"` // delay: one way
 	Share   float64  `json:"share"`    // lose: of what is sent
+	Way     string   `json:"way"`      // blackhole: out or in, as the PoP sees it; "": both
+	Rate    float64  `json:"rate"`     // bandwidth: bytes a second each way; 0: no bound
+	SkewMS  float64  `json:"skew_ms"`  // skew: how far the clock is ahead
 }
 
 // Carry carries an order out.
@@ -24,6 +28,12 @@ func (w *World) Carry(ctx context.Context, o Order) error {
 	switch o.Do {
 	case "cut":
 		return w.Cut(o.PoPs...)
+	case "blackhole":
+		on, err := wayNamed(o.Way)
+		if err != nil {
+			return err
+		}
+		return w.Blackhole(on, o.PoPs...)
 	case "heal":
 		return w.Heal(o.PoPs...)
 	case "stop":
@@ -42,8 +52,37 @@ func (w *World) Carry(ctx context.Context, o Order) error {
 			return &wedge.Error{Op: "lose", What: strconv.FormatFloat(o.Share, 'g', -1, 64), Kind: wedge.Invalid, Hint: "Give a share from 0 to 1."}
 		}
 		return w.Lose(o.Share, o.PoPs...)
+	case "bandwidth":
+		if o.Rate != 0 && (o.Rate < minRate || o.Rate > maxRate) {
+			return &wedge.Error{Op: "bandwidth", What: strconv.FormatFloat(o.Rate, 'g', -1, 64), Kind: wedge.Invalid, Hint: "Give bytes a second from 1000 to 1e12, or 0 for no bound."}
+		}
+		return w.Bandwidth(o.Rate, o.PoPs...)
+	case "skew":
+		if math.Abs(o.SkewMS) > maxSkew {
+			return &wedge.Error{Op: "skew", What: strconv.FormatFloat(o.SkewMS, 'g', -1, 64), Kind: wedge.Invalid, Hint: "Clocks can be a year apart at most."}
+		}
+		return w.Skew(time.Duration(o.SkewMS*float64(time.Millisecond)), o.PoPs...)
 	}
-	return &wedge.Error{Op: "carry out order", What: o.Do, Kind: wedge.Invalid, Err: errors.New("no such order"), Hint: "There are cut, heal, stop, kill, start, delay and lose."}
+	return &wedge.Error{Op: "carry out order", What: o.Do, Kind: wedge.Invalid, Err: errors.New("no such order"), Hint: "There are cut, blackhole, heal, stop, kill, start, delay, lose, bandwidth and skew."}
+}
+
+const (
+	minRate = 1e3  // bytes a second
+	maxRate = 1e12 // bytes a second
+	maxSkew = 365 * 24 * 3600 * 1e3
+)
+
+// wayNamed reads a way; "" is both.
+func wayNamed(name string) ([]Way, error) {
+	switch name {
+	case "":
+		return nil, nil
+	case "out":
+		return []Way{Out}, nil
+	case "in":
+		return []Way{In}, nil
+	}
+	return nil, &wedge.Error{Op: "blackhole", What: name, Kind: wedge.Invalid, Err: errors.New("no such way"), Hint: "There are out, from the PoP, and in, to it."}
 }
 
 // ServeHTTP lets another process on this machine give orders: GET answers with how all PoPs are, POST takes an

@@ -24,9 +24,12 @@ type fleetLab struct {
 	client api.Client
 }
 
-func newFleetLab(t *testing.T) *fleetLab {
+func newFleetLab(t *testing.T) *fleetLab { return newTwistedFleet(t, nil) }
+
+// newTwistedFleet is one whose PoPs hear what twist passes on.
+func newTwistedFleet(t *testing.T, twist func(pop, subject string, pass func())) *fleetLab {
 	t.Helper()
-	l := &fleetLab{lab: newBareLab(t)}
+	l := &fleetLab{lab: newLabOf(t, Config{Twist: twist}, false)} // its PoPs serve nothing yet
 	server := httptest.NewServer(l.Core())
 	t.Cleanup(server.Close)
 	l.client = api.Client{URL: server.URL, Token: l.Core().AdminToken()}
@@ -46,6 +49,13 @@ func (l *fleetLab) site(text string) *wedge.Version {
 // version makes a version.
 func (l *fleetLab) version(v *wedge.Version) control.Version {
 	l.t.Helper()
+	made, _, _ := l.packed(v)
+	return made
+}
+
+// packed makes a version, and returns what it is made of.
+func (l *fleetLab) packed(v *wedge.Version) (control.Version, *control.Artifact, *control.Chunks) {
+	l.t.Helper()
 	chunks := control.OpenChunks(l.t.TempDir())
 	a, err := control.Pack(v, chunks.Keep)
 	if err != nil {
@@ -58,7 +68,7 @@ func (l *fleetLab) version(v *wedge.Version) control.Version {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	return made
+	return made, a, chunks
 }
 
 // release begins a rollout, and waits for its end.

@@ -3,7 +3,6 @@ package world
 import (
 	"context"
 	"errors"
-	"io"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -24,47 +23,62 @@ func oneWay(a, b *wedge.PoP) time.Duration {
 	return ends + time.Duration(a.Distance(b)/fibre*detour*float64(time.Millisecond))
 }
 
-// path is the way between a PoP and the core. Its connections are delayed both ways, and cut together.
+// Way is a direction of a path, as its PoP sees it.
+type Way int
+
+const (
+	Out Way = iota // from the PoP
+	In             // to the PoP
+	ways
+)
+
+// path is the way between a PoP and the core. Its connections are delayed both ways, share what it carries, and are cut together.
 type path struct {
-	mu    sync.Mutex
-	delay time.Duration // one way
-	extra time.Duration // added by hand
-	loss  float64       // share of writes that have to be sent again, as TCP would
-	cut   bool
-	conns map[net.Conn]struct{}
+	mu     sync.Mutex
+	delay  time.Duration // one way
+	extra  time.Duration // added by hand
+	loss   float64       // share of writes that have to be sent again, as TCP would
+	cut    bool
+	black  [ways]bool      // nothing arrives, and nobody is told
+	opened chan struct{}   // closed, and replaced, when a way may be black no more
+	rate   float64         // bytes a second that each way carries; 0: no bound
+	free   [ways]time.Time // when each has carried what it was given
+	wires  map[*wire]struct{}
+}
+
+func newPath(delay time.Duration) *path {
+	return &path{delay: delay, opened: make(chan struct{}), wires: map[*wire]struct{}{}}
 }
 
 var errCut = errors.New("the network is cut here")
 
-// retransmit is how much later something comes that was lost once.
-const retransmit = 200 * time.Millisecond
+const (
+	retransmit = 200 * time.Millisecond // how much later something comes that was lost once
+	ahead      = 200 * time.Millisecond // how long what was sent may wait until a way is free; then its sender waits
+)
 
-// dialed returns dial with p's delays.
+// dialed returns dial with what p does to connections.
 func (p *path) dialed(dial func(context.Context) (net.Conn, error)) func(context.Context) (net.Conn, error) {
 	return func(ctx context.Context) (net.Conn, error) {
-		if p.isCut() {
-			return nil, errCut
-		}
-		if err := sleep(ctx, 2*p.time()); err != nil { // the handshake
-			return nil, err
+		for _, way := range []Way{Out, In} { // the handshake
+			if err := p.open(ctx, way); err != nil {
+				return nil, err
+			}
+			if err := sleep(ctx, p.time()); err != nil {
+				return nil, err
+			}
 		}
 		far, err := dial(ctx)
 		if err != nil {
 			return nil, err
 		}
-		near, inner := net.Pipe()
-		if !p.add(near, inner, far) {
+		w := newWire(p, far)
+		if !p.add(w) {
+			w.close()
 			return nil, errCut
 		}
-		var w sync.WaitGroup
-		for _, way := range [][2]net.Conn{{inner, far}, {far, inner}} {
-			w.Go(func() { p.carry(way[1], way[0]) })
-		}
-		go func() {
-			w.Wait()
-			p.remove(near, inner, far)
-		}()
-		return near, nil
+		go w.run()
+		return w.near, nil
 	}
 }
 
@@ -79,6 +93,26 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// open waits until a way is not black, or the path is cut.
+func (p *path) open(ctx context.Context, way Way) error {
+	for {
+		p.mu.Lock()
+		cut, black, opened := p.cut, p.black[way], p.opened
+		p.mu.Unlock()
+		if cut {
+			return errCut
+		}
+		if !black {
+			return nil
+		}
+		select {
+		case <-opened:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
 func (p *path) time() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -89,94 +123,77 @@ func (p *path) time() time.Duration {
 	return d
 }
 
-func (p *path) isCut() bool {
+// send returns when the way has carried so many bytes, behind those that it was given before.
+func (p *path) send(way Way, bytes int) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.cut
+	now := time.Now()
+	if p.rate == 0 {
+		return now
+	}
+	if p.free[way].Before(now) {
+		p.free[way] = now
+	}
+	p.free[way] = p.free[way].Add(time.Duration(float64(bytes) / p.rate * float64(time.Second)))
+	return p.free[way]
 }
 
-func (p *path) add(conns ...net.Conn) bool {
+// piece is how many bytes are carried at once: few of a slow path, so that they come little by little.
+func (p *path) piece() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.rate == 0 {
+		return maxPiece
+	}
+	return max(minPiece, min(maxPiece, int(p.rate/50)))
+}
+
+func (p *path) add(w *wire) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.cut {
-		for _, c := range conns {
-			c.Close()
-		}
 		return false
 	}
-	for _, c := range conns {
-		p.conns[c] = struct{}{}
-	}
+	p.wires[w] = struct{}{}
 	return true
 }
 
-func (p *path) remove(conns ...net.Conn) {
+func (p *path) remove(w *wire) {
+	w.close()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, c := range conns {
-		c.Close()
-		delete(p.conns, c)
-	}
+	delete(p.wires, w)
 }
 
-// set cuts the path, or heals it.
-func (p *path) set(cut bool) {
+// set changes the path. What waited for that goes on, and all connections of one that is cut end.
+func (p *path) set(change func(*path)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.cut = cut
-	if !cut {
+	change(p)
+	close(p.opened)
+	p.opened = make(chan struct{})
+	if !p.cut {
 		return
 	}
-	for c := range p.conns {
-		c.Close()
+	for w := range p.wires {
+		w.close()
 	}
-	clear(p.conns)
+	clear(p.wires)
 }
 
-// flying is what is on its way.
-type flying struct {
-	b   []byte
-	due time.Time
-}
-
-// inFlight is how many pieces a connection has on its way at most: enough for long paths, and a bound.
-const inFlight = 4096
-
-// carry brings what one connection says to another, a while later, until either ends.
-func (p *path) carry(to io.Writer, from io.Reader) {
-	way := make(chan flying, inFlight)
-	go func() {
-		defer close(way)
-		buf := make([]byte, 64<<10)
-		last := time.Time{}
-		for {
-			n, err := from.Read(buf)
-			if n > 0 {
-				due := time.Now().Add(p.time())
-				if due.Before(last) {
-					due = last // nothing overtakes
-				}
-				last = due
-				way <- flying{append([]byte(nil), buf[:n]...), due}
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
-	broken := false
-	for f := range way {
-		if broken {
-			continue // until the reader has noticed, too
-		}
-		time.Sleep(time.Until(f.due))
-		_, err := to.Write(f.b)
-		broken = err != nil
-		if c, ok := from.(io.Closer); ok && broken {
-			c.Close()
-		}
+// state says in a word how the path is, "" if it is open.
+func (p *path) state() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.cut:
+		return "cut"
+	case p.black[Out] && p.black[In]:
+		return "black"
+	case p.black[Out]:
+		return "black out"
+	case p.black[In]:
+		return "black in"
 	}
-	if c, ok := to.(io.Closer); ok {
-		c.Close()
-	}
+	return ""
 }

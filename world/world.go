@@ -5,9 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"path/filepath"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/wedge-cloud/wedge"
@@ -24,6 +25,9 @@ type Config struct {
 	// Node returns what a PoP's node is to be like, without the fleet and what World sets itself (DataDir, Started).
 	Node func(wedge.PoP) node.Config
 	Log  *slog.Logger
+
+	// Twist is given each message that a PoP hears on the bus, and passes it on, as bus.LinkConfig says. nil: all come as they came.
+	Twist func(pop, subject string, pass func())
 
 	Ordered func(Order) // told what another process had the world do; nil: nobody is
 }
@@ -51,6 +55,8 @@ type place struct {
 	pop  wedge.PoP
 	path *path
 	cfg  node.Config
+	skew atomic.Int64 // how far its clock is ahead, in nanoseconds
+	full atomic.Bool  // its disk is said to be
 
 	mu   sync.Mutex
 	node *node.Node // nil: it is down
@@ -87,11 +93,10 @@ func Open(ctx context.Context, cfg Config) (*World, error) {
 }
 
 func (w *World) path(p *wedge.PoP) *path {
-	way := &path{conns: map[net.Conn]struct{}{}}
-	if !w.cfg.Flat {
-		way.delay = oneWay(p, &w.cfg.Core)
+	if w.cfg.Flat {
+		return newPath(0)
 	}
-	return way
+	return newPath(oneWay(p, &w.cfg.Core))
 }
 
 func (w *World) open(ctx context.Context) (err error) {
@@ -155,11 +160,15 @@ func (w *World) start(ctx context.Context, p *place) error {
 		return nil
 	}
 	cfg := p.cfg
-	if cfg.Load == nil {
+	if cfg.HTTP == nil {
 		cfg = w.cfg.Node(p.pop)
 	}
 	cfg.DataDir = filepath.Join(w.cfg.Dir, p.pop.Name)
 	cfg.Fleet = &node.FleetConfig{PoP: p.pop, Dial: p.path.dialed(w.core.Dial), Pass: func(public string) (string, error) { return w.core.Pass(p.pop.Name, public) }}
+	if w.cfg.Twist != nil {
+		cfg.Fleet.Twist = func(subject string, pass func()) { w.cfg.Twist(p.pop.Name, subject, pass) }
+	}
+	cfg.Now, cfg.Full = p.now, p.full.Load
 	started := make(chan *node.Node, 1)
 	cfg.Started = func(n *node.Node) { started <- n }
 	running, stop := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -177,6 +186,9 @@ func (w *World) start(ctx context.Context, p *place) error {
 		return fmt.Errorf("start %s: %w", p.pop.Name, p.err)
 	}
 }
+
+// now is the PoP's clock. It has no monotonic reading: what compares two of its times sees it jump.
+func (p *place) now() time.Time { return time.Now().Round(0).Add(time.Duration(p.skew.Load())) }
 
 // fixed is cfg with the addresses that n has, so that it has them again when it is started anew.
 func fixed(cfg node.Config, n *node.Node) node.Config {
@@ -212,29 +224,52 @@ func (w *World) end(why error, names []string) error {
 }
 
 // Cut takes PoPs' links to everybody else away; Heal gives them back.
-func (w *World) Cut(names ...string) error { return w.each(names, func(p *place) { p.path.set(true) }) }
+func (w *World) Cut(names ...string) error {
+	return w.change(names, func(p *path) { p.cut = true })
+}
 
-// Heal undoes Cut.
+// Blackhole lets nothing that is sent on these ways of PoPs' paths arrive, both if none is named, and tells nobody so. What still
+// arrives the other way is all that there is: nothing waits for acknowledgements.
+func (w *World) Blackhole(on []Way, names ...string) error {
+	return w.change(names, func(p *path) {
+		for way := range ways {
+			p.black[way] = len(on) == 0 || slices.Contains(on, way)
+		}
+	})
+}
+
+// Heal undoes Cut and Blackhole.
 func (w *World) Heal(names ...string) error {
-	return w.each(names, func(p *place) { p.path.set(false) })
+	return w.change(names, func(p *path) { p.cut, p.black = false, [ways]bool{} })
 }
 
 // Delay makes PoPs' paths longer, by so much each way.
 func (w *World) Delay(d time.Duration, names ...string) error {
-	return w.each(names, func(p *place) {
-		p.path.mu.Lock()
-		defer p.path.mu.Unlock()
-		p.path.extra = d
-	})
+	return w.change(names, func(p *path) { p.extra = d })
 }
 
 // Lose makes a share of what is sent on PoPs' paths be sent twice.
 func (w *World) Lose(share float64, names ...string) error {
-	return w.each(names, func(p *place) {
-		p.path.mu.Lock()
-		defer p.path.mu.Unlock()
-		p.path.loss = share
-	})
+	return w.change(names, func(p *path) { p.loss = share })
+}
+
+// Bandwidth makes PoPs' paths carry so many bytes a second each way, and no more; 0: no bound.
+func (w *World) Bandwidth(rate float64, names ...string) error {
+	return w.change(names, func(p *path) { p.rate, p.free = rate, [ways]time.Time{} })
+}
+
+// Skew sets PoPs' clocks so far ahead of this machine's, or behind. One that runs jumps.
+func (w *World) Skew(ahead time.Duration, names ...string) error {
+	return w.each(names, func(p *place) { p.skew.Store(int64(ahead)) })
+}
+
+// Fill has PoPs believe that their disks are full, or are so no more. They notice within a second.
+func (w *World) Fill(full bool, names ...string) error {
+	return w.each(names, func(p *place) { p.full.Store(full) })
+}
+
+func (w *World) change(names []string, change func(*path)) error {
+	return w.each(names, func(p *place) { p.path.set(change) })
 }
 
 func (w *World) each(names []string, f func(*place)) error {
@@ -266,8 +301,11 @@ func (w *World) OneWay(name string) time.Duration { return w.pops[name].path.tim
 type Status struct {
 	PoP   wedge.PoP `json:"pop"`
 	URL   string    `json:"url,omitempty"` // where its node listens
-	State string    `json:"state"`         // up, cut, down
+	State string    `json:"state"`         // up, cut, black (or black in, black out), down
 	RTTMS float64   `json:"rtt_ms"`        // to the core, in milliseconds
+
+	SkewMS         float64 `json:"skew_ms,omitempty"`          // how far its clock is ahead
+	BytesPerSecond float64 `json:"bytes_per_second,omitempty"` // each way; 0: no bound
 }
 
 // Status returns how all PoPs are.
@@ -283,10 +321,12 @@ func (w *World) Status() (list []Status) {
 			}
 		}
 		p.mu.Unlock()
-		p.path.mu.Lock()
-		if p.path.cut && s.State == "up" {
-			s.State = "cut"
+		if state := p.path.state(); state != "" && s.State == "up" {
+			s.State = state
 		}
+		s.SkewMS = float64(p.skew.Load()) / float64(time.Millisecond)
+		p.path.mu.Lock()
+		s.BytesPerSecond = p.path.rate
 		s.RTTMS = float64(2*(p.path.delay+p.path.extra)) / float64(time.Millisecond)
 		p.path.mu.Unlock()
 		list = append(list, s)
@@ -297,6 +337,7 @@ func (w *World) Status() (list []Status) {
 // Close ends everything.
 func (w *World) Close() {
 	_ = w.Stop()
+	_ = w.Cut() // or else a connection may wait for ever
 	w.core.Close()
 	w.ends.Wait()
 }

@@ -28,9 +28,6 @@ type lab struct {
 
 func newLab(t *testing.T, cfg Config) *lab { return newLabOf(t, cfg, true) }
 
-// newBareLab has PoPs that serve nothing yet.
-func newBareLab(t *testing.T) *lab { return newLabOf(t, Config{}, false) }
-
 func newLabOf(t *testing.T, cfg Config, shop bool) *lab {
 	t.Helper()
 	l := &lab{t: t}

@@ -24,7 +24,7 @@ import (
 	"github.com/wedge-cloud/wedge/world"
 )
 
-const worldUsage = "[FLAGS] [DIR...] | status | cut POP... | heal [POP...] | kill POP... | stop POP... | start [POP...] | delay MS POP... | lose SHARE POP..."
+const worldUsage = "[FLAGS] [DIR...] | status | cut POP... | heal [POP...] | kill POP... | stop POP... | start [POP...] | delay MS POP... | lose SHARE POP... | bandwidth BYTES POP... | blackhole [--way WAY] POP... | skew [--behind] TIME POP..."
 
 const (
 	worldControl = "127.0.0.1:7670"
@@ -39,6 +39,8 @@ type worldOptions struct {
 	dir     string // of the data; "": one that is removed at the end
 	flat    bool
 	asJSON  bool
+	way     string // blackhole
+	behind  bool   // skew
 }
 
 func runWorld(ctx context.Context, std stdio, args []string) error {
@@ -50,6 +52,8 @@ func runWorld(ctx context.Context, std stdio, args []string) error {
 	fs.StringVar(&o.dir, "data", "", "`DIR` where the PoPs and the core keep their data (default: nothing is kept)")
 	fs.BoolVar(&o.flat, "flat", false, "no round-trip times")
 	fs.BoolVar(&o.asJSON, "json", false, "status as JSON")
+	fs.StringVar(&o.way, "way", "", "blackhole `WAY`: out, from the PoP, or in, to it (default: both)")
+	fs.BoolVar(&o.behind, "behind", false, "skew: the clock is behind")
 	rest, err := parse(fs, args, 1000)
 	if err != nil {
 		return err
@@ -63,28 +67,23 @@ func runWorld(ctx context.Context, std stdio, args []string) error {
 	return o.run(ctx, std, rest)
 }
 
-var orders = map[string]bool{"status": true, "cut": true, "heal": true, "kill": true, "stop": true, "start": true, "delay": true, "lose": true}
+var orders = map[string]bool{"status": true, "cut": true, "heal": true, "kill": true, "stop": true, "start": true, "delay": true, "lose": true,
+	"bandwidth": true, "blackhole": true, "skew": true}
 
 // order tells a running world to do something.
 func (o *worldOptions) order(ctx context.Context, std stdio, do string, args []string) error {
 	bad := func(why string) error {
 		return &wedge.Error{Op: "world " + do, Kind: wedge.Invalid, Err: errors.New(why), Hint: "See: wedge help world"}
 	}
-	body := world.Order{Do: do}
-	if do == "delay" || do == "lose" {
+	body := world.Order{Do: do, Way: o.way}
+	if measured[do] {
 		if len(args) == 0 {
 			return bad("a number is missing")
 		}
-		n, err := strconv.ParseFloat(args[0], 64)
-		if err != nil {
-			return bad(fmt.Sprintf("%q is not a number", args[0]))
+		if err := o.measure(&body, args[0]); err != nil {
+			return bad(err.Error())
 		}
-		body.DelayMS, body.Share, args = n, n, args[1:]
-		if do == "delay" {
-			body.Share = 0
-		} else {
-			body.DelayMS = 0
-		}
+		args = args[1:]
 	}
 	if body.PoPs = args; len(args) == 0 && do != "status" && do != "heal" && do != "start" {
 		return bad("name the PoPs")
@@ -97,6 +96,36 @@ func (o *worldOptions) order(ctx context.Context, std stdio, do string, args []s
 		return printJSON(std.out, all)
 	}
 	printWorld(std.out, all)
+	return nil
+}
+
+// measured are the orders that say how much.
+var measured = map[string]bool{"delay": true, "lose": true, "bandwidth": true, "skew": true}
+
+// measure reads how much.
+func (o *worldOptions) measure(body *world.Order, text string) error {
+	if body.Do == "skew" {
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			return fmt.Errorf("%q is not a time, such as 30s", text)
+		}
+		if body.SkewMS = float64(d) / float64(time.Millisecond); o.behind {
+			body.SkewMS = -body.SkewMS
+		}
+		return nil
+	}
+	n, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return fmt.Errorf("%q is not a number", text)
+	}
+	switch body.Do {
+	case "delay":
+		body.DelayMS = n
+	case "lose":
+		body.Share = n
+	case "bandwidth":
+		body.Rate = n
+	}
 	return nil
 }
 

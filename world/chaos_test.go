@@ -29,6 +29,7 @@ type chaosPoP struct {
 	down      bool
 	leaving   atomic.Bool // it is drained: who comes now may find it gone
 	full      atomic.Bool // its disk is, or was a moment ago
+	fills     atomic.Int64
 }
 
 // worldChaos purges, deploys and asks, while everything happens to PoPs and their links.
@@ -254,14 +255,17 @@ func (c *worldChaos) trouble() {
 }
 
 func (c *worldChaos) fill(p *chaosPoP, full bool) {
+	n := p.fills.Add(1)
 	p.full.Store(true)
 	_ = c.Fill(full, p.name)
 	if !full { // it takes a second until that is noticed, and more on a busy machine
-		time.AfterFunc(5*time.Second, func() { p.full.Store(p.isFull(c)) })
+		time.AfterFunc(5*time.Second, func() {
+			if p.fills.Load() == n {
+				p.full.Store(false)
+			}
+		})
 	}
 }
-
-func (p *chaosPoP) isFull(c *worldChaos) bool { return c.World.pops[p.name].full.Load() }
 
 func (c *worldChaos) kill(p *chaosPoP) {
 	p.mu.Lock()

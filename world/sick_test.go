@@ -125,8 +125,7 @@ func TestClocks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	stored := func() bool { return l.get("nrt", "/a") == l.get("nrt", "/a") }
-	if !stored() {
+	if first := l.get("nrt", "/a"); first != l.get("nrt", "/a") {
 		t.Fatal("not stored") // for an hour
 	}
 	for _, jump := range []time.Duration{2 * time.Hour, -2 * time.Hour, 0} {

@@ -33,6 +33,9 @@ func (f *Front) drain(cancel context.CancelCauseFunc, patience time.Duration) {
 	calm, stopCalm := context.WithTimeout(ctx, calmTime)
 	defer stopCalm()
 	f.draining.Store(true)
+	if patience > 0 {
+		f.lastAccepts()
+	}
 	f.closeListeners()
 	f.accepting.Wait() // what was accepted is known
 	f.cfg.Log.Info("draining", "requests", f.stats.inFlight.Load())

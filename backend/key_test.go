@@ -14,7 +14,8 @@ import (
 // perRequest are the fields of a backend that connections do not depend on.
 var perRequest = []string{
 	"Name", "Dynamic", "HostOverride", "ConnectTimeout", "FirstByteTimeout", "BetweenBytesTimeout", "HealthCheck", "Health",
-	"Shield", // is another backend
+	"Shield", "ShieldPoP", // is another backend
+	"AtPoP", "AtService", // is reached by the peers' own connections
 	"Dir",    // such a backend has no connections
 }
 

@@ -25,6 +25,7 @@ import (
 type applier struct {
 	n       *Node
 	link    *bus.Link
+	pops    *popMap // forgets those that are members no more
 	pop     string
 	catalog *control.Control // follows, and never decides
 	kept    *state.Outbox    // the catalog's entries, as they came
@@ -51,7 +52,7 @@ const (
 )
 
 func (n *Node) openApplier(f *fleet) (a *applier, err error) {
-	a = &applier{n: n, link: f.link, pop: f.cfg.PoP.Name, catalog: control.New(nil, nil), chunks: control.OpenChunks(filepath.Join(n.cfg.DataDir, "chunks")),
+	a = &applier{n: n, link: f.link, pops: &f.pops, pop: f.cfg.PoP.Name, catalog: control.New(nil, nil), chunks: control.OpenChunks(filepath.Join(n.cfg.DataDir, "chunks")),
 		dir: filepath.Join(n.cfg.DataDir, "artifacts"), running: map[string]*control.Version{}, failed: map[string]failure{}, figures: map[string]map[int]*rollout.Figures{}}
 	a.catalog.Said = n.cfg.Log
 	if a.kept, err = n.kv.Outbox("catalog"); err != nil {
@@ -65,6 +66,7 @@ func (a *applier) recall() error {
 	for after := uint64(0); ; {
 		items, err := a.kept.Next(after, 256)
 		if err != nil || len(items) == 0 {
+			a.expel()
 			return err
 		}
 		for _, it := range items {
@@ -86,7 +88,14 @@ func (a *applier) take(e wedge.Entry) error {
 			return err
 		}
 	}
-	return a.catalog.Take(e)
+	err := a.catalog.Take(e)
+	a.expel()
+	return err
+}
+
+// expel has those forgotten who are members no more.
+func (a *applier) expel() {
+	a.catalog.See(func(s *control.State) { a.pops.expel(maps.Clone(s.Out)) })
 }
 
 // run follows the catalog and applies it until ctx ends.

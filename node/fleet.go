@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/url"
 	"slices"
 	"sync"
@@ -25,6 +26,8 @@ type FleetConfig struct {
 	Pass func(public string) (string, error)     // signs a pass, in a core's own process; nil: see Invitation
 
 	Invitation string // what wedge pops add has printed; of no use once the PoP has joined
+
+	Peers PeerConfig // where other PoPs reach this one
 }
 
 // fleet is a node's part in what the PoPs tell each other. What a PoP decides it does here first, writes into its
@@ -40,6 +43,7 @@ type fleet struct {
 	shown  func(wedge.Purge)
 
 	applier *applier
+	peers   *peers // nil: this PoP reaches no other
 
 	unready func() string // why this PoP does not serve, "" if it does
 	leaving atomic.Bool
@@ -72,10 +76,14 @@ func (n *Node) openFleet(ctx context.Context, cfg FleetConfig) (*fleet, error) {
 	if f.link, err = cfg.connect(ctx, f.writer, n.cfg.DataDir, n.cfg.Log); err != nil {
 		return nil, err
 	}
-	if f.applier, err = n.openApplier(f); err != nil {
-		f.link.Close()
+	if f.applier, err = n.openApplier(f); err == nil && cfg.Peers.Listen != "" {
+		f.peers, err = f.openPeers(http.HandlerFunc(n.servePeer), n.cfg.DataDir, n.cfg.Log)
 	}
-	return f, err
+	if err != nil {
+		f.link.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // connect makes a link of its own, named for the core's operator, with the key and the pass in a directory.
@@ -314,6 +322,9 @@ func (f *fleet) beat(ctx context.Context) error {
 
 func (f *fleet) say() {
 	p := f.cfg.PoP
+	if f.peers != nil {
+		p = f.peers.own
+	}
 	p.Ready = !f.leaving.Load() && f.unready() == ""
 	if b, err := json.Marshal(p); err == nil {
 		_ = f.link.Say("pop."+p.Name, b) // the next one comes soon

@@ -64,6 +64,9 @@ func Run(ctx context.Context, cfg Config) error {
 	runs := []func(context.Context) error{n.fetch.Run, n.kv.Run, pace}
 	if n.fleet != nil {
 		runs = append(runs, n.fleet.run)
+		if n.fleet.peers != nil {
+			runs = append(runs, n.fleet.peers.run)
+		}
 		defer context.AfterFunc(ctx, func() { n.fleet.leave(context.Cause(ctx)) })()
 		if n.dns != nil {
 			runs = append(runs, func(ctx context.Context) error { return n.dns.run(ctx, n.fleet.link) })
@@ -125,7 +128,15 @@ func open(ctx context.Context, cfg Config) (*Node, error) {
 	})
 	n.fetch = backend.New(backend.Config{MaxHeaderBytes: maxHeaderBytes, MaxConnections: maxBackendConns, MaxPerBackend: maxBackendConns, Log: cfg.Log})
 	dir, disk := cfg.caching()
-	n.cache = cache.New(cache.Config{Next: &files{next: &internal{next: &shielded{next: n.fetch, now: time.Now}, find: n.called}}, Memory: cfg.CacheMemory, Invalidated: n.invalidated, Dir: dir, Disk: disk, Log: cfg.Log})
+	name, shield, calls := "", &shielded{next: n.fetch, now: time.Now}, &internal{find: n.called}
+	if cfg.Fleet != nil {
+		name = cacheName(cfg.Fleet.PoP.Name)
+	}
+	if cfg.Fleet != nil && cfg.Fleet.Peers.Listen != "" {
+		shield.named, calls.away = n.shielding, n.callAway
+	}
+	calls.next = shield
+	n.cache = cache.New(cache.Config{Next: &files{next: calls}, Name: name, Memory: cfg.CacheMemory, Invalidated: n.invalidated, Dir: dir, Disk: disk, Log: cfg.Log})
 	done := n.console.access
 	if cfg.Quiet {
 		done = nil // a line that nobody reads costs a hit as much as all the rest
@@ -203,6 +214,9 @@ func (n *Node) close() {
 	if n.dns != nil {
 		n.dns.server.Close()
 	}
+	if n.fleet != nil && n.fleet.peers != nil {
+		n.fleet.peers.close()
+	}
 	n.engine.Close()
 	n.fetch.Close()
 	if err := n.cache.Close(); err != nil {
@@ -216,17 +230,25 @@ func (n *Node) close() {
 // Addrs returns the addresses the node listens at.
 func (n *Node) Addrs() (http, https []net.Addr) { return n.front.Addrs() }
 
-// called returns the handler of a service that another calls by name, nil if it is not here. What it belongs to stays until
-// done is called.
+// called returns the handler of a service that another calls by name, nil if it is not here.
 func (n *Node) called(service string) (h http.Handler, done func()) {
+	d, done := n.taken(service)
+	if d == nil {
+		return nil, nil
+	}
+	return d.handler, done
+}
+
+// taken returns what is deployed of a service, nil if it is not here. It stays until done is called.
+func (n *Node) taken(service string) (d *deployment, done func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	d := n.deployed[service]
+	d = n.deployed[service]
 	if d == nil {
 		return nil, nil
 	}
 	d.calls.Add(1)
-	return d.handler, d.calls.Done
+	return d, d.calls.Done
 }
 
 // Services returns how many services are deployed.
@@ -252,6 +274,14 @@ func (n *Node) OpsAddr() string {
 		return ""
 	}
 	return n.ops.listener.Addr().String()
+}
+
+// PeerAddr returns the address where other PoPs reach this one, "" if they do not.
+func (n *Node) PeerAddr() string {
+	if n.fleet == nil || n.fleet.peers == nil {
+		return ""
+	}
+	return n.fleet.peers.listener.Addr().String()
 }
 
 // Stats returns the engine's counters.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,14 +25,19 @@ func oneWay(a, b *wedge.PoP) time.Duration {
 	return ends + time.Duration(a.Distance(b)/fibre*detour*float64(time.Millisecond))
 }
 
-// path is the way between a PoP and the core. Its connections are delayed both ways, and cut together.
+// path is a PoP's access to the network: what is done to it by hand. Its connections are cut together.
 type path struct {
 	mu    sync.Mutex
-	delay time.Duration // one way
-	extra time.Duration // added by hand
+	extra time.Duration // added to each way
 	loss  float64       // share of writes that have to be sent again, as TCP would
 	cut   bool
 	conns map[net.Conn]struct{}
+}
+
+// way is what lies between two places: a PoP and the core, or two PoPs. Its connections are delayed in both directions.
+type way struct {
+	delay time.Duration // in one direction, without what is added
+	ends  []*path
 }
 
 var errCut = errors.New("the network is cut here")
@@ -39,13 +45,13 @@ var errCut = errors.New("the network is cut here")
 // retransmit is how much later something comes that was lost once.
 const retransmit = 200 * time.Millisecond
 
-// dialed returns dial with p's delays.
-func (p *path) dialed(dial func(context.Context) (net.Conn, error)) func(context.Context) (net.Conn, error) {
+// dialed returns dial with w's delays.
+func (w *way) dialed(dial func(context.Context) (net.Conn, error)) func(context.Context) (net.Conn, error) {
 	return func(ctx context.Context) (net.Conn, error) {
-		if p.isCut() {
+		if w.isCut() {
 			return nil, errCut
 		}
-		if err := sleep(ctx, 2*p.time()); err != nil { // the handshake
+		if err := sleep(ctx, 2*w.time()); err != nil { // the handshake
 			return nil, err
 		}
 		far, err := dial(ctx)
@@ -53,16 +59,19 @@ func (p *path) dialed(dial func(context.Context) (net.Conn, error)) func(context
 			return nil, err
 		}
 		near, inner := net.Pipe()
-		if !p.add(near, inner, far) {
-			return nil, errCut
+		for _, p := range w.ends {
+			if !p.add(near, inner, far) {
+				w.remove(near, inner, far)
+				return nil, errCut
+			}
 		}
-		var w sync.WaitGroup
-		for _, way := range [][2]net.Conn{{inner, far}, {far, inner}} {
-			w.Go(func() { p.carry(way[1], way[0]) })
+		var both sync.WaitGroup
+		for _, c := range [][2]net.Conn{{inner, far}, {far, inner}} {
+			both.Go(func() { w.carry(c[1], c[0]) })
 		}
 		go func() {
-			w.Wait()
-			p.remove(near, inner, far)
+			both.Wait()
+			w.remove(near, inner, far)
 		}()
 		return near, nil
 	}
@@ -79,20 +88,37 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func (p *path) time() time.Duration {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	d := p.delay + p.extra
-	if p.loss > 0 && rand.Float64() < p.loss {
-		d += retransmit
+// time returns how long something takes that is sent now.
+func (w *way) time() time.Duration {
+	d := w.delay
+	for _, p := range w.ends {
+		d += p.added()
 	}
 	return d
 }
 
-func (p *path) isCut() bool {
+func (w *way) isCut() bool {
+	return slices.ContainsFunc(w.ends, func(p *path) bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.cut
+	})
+}
+
+func (w *way) remove(conns ...net.Conn) {
+	for _, p := range w.ends {
+		p.remove(conns...)
+	}
+}
+
+func (p *path) added() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.cut
+	d := p.extra
+	if p.loss > 0 && rand.Float64() < p.loss {
+		d += retransmit
+	}
+	return d
 }
 
 func (p *path) add(conns ...net.Conn) bool {
@@ -143,21 +169,21 @@ type flying struct {
 const inFlight = 4096
 
 // carry brings what one connection says to another, a while later, until either ends.
-func (p *path) carry(to io.Writer, from io.Reader) {
-	way := make(chan flying, inFlight)
+func (w *way) carry(to io.Writer, from io.Reader) {
+	air := make(chan flying, inFlight)
 	go func() {
-		defer close(way)
+		defer close(air)
 		buf := make([]byte, 64<<10)
 		last := time.Time{}
 		for {
 			n, err := from.Read(buf)
 			if n > 0 {
-				due := time.Now().Add(p.time())
+				due := time.Now().Add(w.time())
 				if due.Before(last) {
 					due = last // nothing overtakes
 				}
 				last = due
-				way <- flying{append([]byte(nil), buf[:n]...), due}
+				air <- flying{append([]byte(nil), buf[:n]...), due}
 			}
 			if err != nil {
 				return
@@ -165,7 +191,7 @@ func (p *path) carry(to io.Writer, from io.Reader) {
 		}
 	}()
 	broken := false
-	for f := range way {
+	for f := range air {
 		if broken {
 			continue // until the reader has noticed, too
 		}

@@ -50,9 +50,11 @@ type World struct {
 type place struct {
 	pop  wedge.PoP
 	path *path
+	core way // to the core
 	cfg  node.Config
 
 	mu   sync.Mutex
+	peer string     // where its node listens for peers, once it has
 	node *node.Node // nil: it is down
 	stop func(error)
 	done chan struct{} // closed when the node has ended
@@ -78,7 +80,8 @@ func Open(ctx context.Context, cfg Config) (*World, error) {
 		if w.pops[p.Name] != nil {
 			return nil, &wedge.Error{Op: "open world", What: p.Name, Kind: wedge.Invalid, Err: errors.New("two PoPs have this name")}
 		}
-		w.pops[p.Name] = &place{pop: p, path: w.path(&p)}
+		way := &path{conns: map[net.Conn]struct{}{}}
+		w.pops[p.Name] = &place{pop: p, path: way, core: w.between(&p, &w.cfg.Core, way)}
 	}
 	if err := w.open(ctx); err != nil {
 		return nil, err
@@ -86,12 +89,28 @@ func Open(ctx context.Context, cfg Config) (*World, error) {
 	return w, nil
 }
 
-func (w *World) path(p *wedge.PoP) *path {
-	way := &path{conns: map[net.Conn]struct{}{}}
+// between returns what lies between two places, with the paths that lead there.
+func (w *World) between(a, b *wedge.PoP, paths ...*path) way {
+	between := way{ends: paths}
 	if !w.cfg.Flat {
-		way.delay = oneWay(p, &w.cfg.Core)
+		between.delay = oneWay(a, b)
 	}
-	return way
+	return between
+}
+
+// peer returns how a PoP of the world connects to another.
+func (w *World) peer(from *place) func(context.Context, *wedge.PoP) (net.Conn, error) {
+	return func(ctx context.Context, to *wedge.PoP) (net.Conn, error) {
+		far := w.pops[to.Name]
+		if far == nil || far == from {
+			return nil, errCut
+		}
+		between := w.between(&from.pop, &far.pop, from.path, far.path)
+		return between.dialed(func(ctx context.Context) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "tcp", to.Peer)
+		})(ctx)
+	}
 }
 
 func (w *World) open(ctx context.Context) (err error) {
@@ -159,7 +178,11 @@ func (w *World) start(ctx context.Context, p *place) error {
 		cfg = w.cfg.Node(p.pop)
 	}
 	cfg.DataDir = filepath.Join(w.cfg.Dir, p.pop.Name)
-	cfg.Fleet = &node.FleetConfig{PoP: p.pop, Dial: p.path.dialed(w.core.Dial), Pass: func(public string) (string, error) { return w.core.Pass(p.pop.Name, public) }}
+	peers := node.PeerConfig{Listen: "127.0.0.1:0", Dial: w.peer(p)}
+	if p.peer != "" {
+		peers.Listen = p.peer
+	}
+	cfg.Fleet = &node.FleetConfig{PoP: p.pop, Peers: peers, Dial: p.core.dialed(w.core.Dial), Pass: func(public string) (string, error) { return w.core.Pass(p.pop.Name, public) }}
 	started := make(chan *node.Node, 1)
 	cfg.Started = func(n *node.Node) { started <- n }
 	running, stop := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -170,7 +193,7 @@ func (w *World) start(ctx context.Context, p *place) error {
 	})
 	select {
 	case n := <-started:
-		p.node, p.stop, p.done, p.cfg = n, stop, done, fixed(cfg, n)
+		p.node, p.stop, p.done, p.cfg, p.peer = n, stop, done, fixed(cfg, n), n.PeerAddr()
 		return nil
 	case <-done:
 		stop(nil)
@@ -260,7 +283,7 @@ func (w *World) Node(name string) *node.Node {
 func (w *World) Core() *node.Core { return w.core }
 
 // OneWay returns how long the network takes from a PoP to the core.
-func (w *World) OneWay(name string) time.Duration { return w.pops[name].path.time() }
+func (w *World) OneWay(name string) time.Duration { return w.pops[name].core.time() }
 
 // Status says how a PoP is.
 type Status struct {
@@ -287,7 +310,7 @@ func (w *World) Status() (list []Status) {
 		if p.path.cut && s.State == "up" {
 			s.State = "cut"
 		}
-		s.RTTMS = float64(2*(p.path.delay+p.path.extra)) / float64(time.Millisecond)
+		s.RTTMS = float64(2*(p.core.delay+p.path.extra)) / float64(time.Millisecond)
 		p.path.mu.Unlock()
 		list = append(list, s)
 	}

@@ -54,7 +54,7 @@ func runNode(ctx context.Context, std stdio, args []string) error {
 	cfg := node.Config{
 		HTTP: n.HTTP.Listen, HTTPS: n.HTTPS.Listen, DataDir: filepath.Join(n.Data, "pop"), Ops: n.Ops.Listen, CacheMemory: n.CacheMemory, CacheDisk: n.CacheDisk,
 		JSON: *asJSON, Quiet: *quiet, Stdout: std.out, Stderr: std.err,
-		Fleet: &node.FleetConfig{PoP: n.Place, Invitation: n.Join.Invitation},
+		Fleet: &node.FleetConfig{PoP: n.Place, Invitation: n.Join.Invitation, Peers: node.PeerConfig{Listen: n.Peers.Listen, Public: n.Peers.Public}},
 	}
 	if len(n.HTTPS.Listen) > 0 {
 		cfg.Certificates = []front.CertificateFiles{{Cert: n.HTTPS.Cert, Key: n.HTTPS.Key}}

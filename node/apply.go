@@ -23,14 +23,15 @@ import (
 // applier makes a PoP run what the catalog says it should. It keeps the catalog and what versions are made of on
 // disk, so it needs the core for what is new only.
 type applier struct {
-	n       *Node
-	link    *bus.Link
-	pops    *popMap // forgets those that are members no more
-	pop     string
-	catalog *control.Control // follows, and never decides
-	kept    *state.Outbox    // the catalog's entries, as they came
-	chunks  *control.Chunks
-	dir     string // of the artifacts' files
+	n           *Node
+	link        *bus.Link
+	pops        *popMap // forgets those that are members no more
+	unconfirmed *unconfirmed
+	pop         string
+	catalog     *control.Control // follows, and never decides
+	kept        *state.Outbox    // the catalog's entries, as they came
+	chunks      *control.Chunks
+	dir         string // of the artifacts' files
 
 	mu      sync.Mutex
 	running map[string]*control.Version // by service
@@ -52,7 +53,7 @@ const (
 )
 
 func (n *Node) openApplier(f *fleet) (a *applier, err error) {
-	a = &applier{n: n, link: f.link, pops: &f.pops, pop: f.cfg.PoP.Name, catalog: control.New(nil, nil), chunks: control.OpenChunks(filepath.Join(n.cfg.DataDir, "chunks")),
+	a = &applier{n: n, link: f.link, pops: &f.pops, unconfirmed: &f.unconfirmed, pop: f.cfg.PoP.Name, catalog: control.New(nil, nil), chunks: control.OpenChunks(filepath.Join(n.cfg.DataDir, "chunks")),
 		dir: filepath.Join(n.cfg.DataDir, "artifacts"), running: map[string]*control.Version{}, failed: map[string]failure{}, figures: map[string]map[int]*rollout.Figures{}}
 	a.catalog.Said = n.cfg.Log
 	if a.kept, err = n.kv.Outbox("catalog"); err != nil {
@@ -95,7 +96,12 @@ func (a *applier) take(e wedge.Entry) error {
 
 // expel has those forgotten who are members no more.
 func (a *applier) expel() {
-	a.catalog.See(func(s *control.State) { a.pops.expel(maps.Clone(s.Out)) })
+	var out map[string]bool
+	a.catalog.See(func(s *control.State) { out = maps.Clone(s.Out) })
+	a.pops.expel(out)
+	for name := range out {
+		a.unconfirmed.left(name)
+	}
 }
 
 // run follows the catalog and applies it until ctx ends.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,8 +49,10 @@ type fleet struct {
 	unready func() string // why this PoP does not serve, "" if it does
 	leaving atomic.Bool
 
-	pops   popMap    // those heard of
-	recent recentIDs // purges that were done
+	pops        popMap        // those heard of
+	recent      recentIDs     // purges that were done
+	unconfirmed unconfirmed   // those that shields have not said they did
+	purged      atomic.Uint64 // how far in the log of purges this PoP has got
 }
 
 // purgeLog has every purge of the last day. Whoever was away for longer revalidates everything.
@@ -64,7 +67,7 @@ func (n *Node) openFleet(ctx context.Context, cfg FleetConfig) (*fleet, error) {
 	if err := cfg.PoP.Check(); err != nil {
 		return nil, err
 	}
-	f := &fleet{cfg: cfg, log: n.cfg.Log, kv: n.kv, here: n.cache.Purge, shown: n.console.purgedToo, unready: n.unready, pops: popMap{seen: map[string]wedge.PoP{}}}
+	f := &fleet{unconfirmed: newUnconfirmed(), cfg: cfg, log: n.cfg.Log, kv: n.kv, here: n.cache.Purge, shown: n.console.purgedToo, unready: n.unready, pops: popMap{seen: map[string]wedge.PoP{}}}
 	incarnation, err := n.kv.Incarnation()
 	if err != nil {
 		return nil, err
@@ -73,9 +76,15 @@ func (n *Node) openFleet(ctx context.Context, cfg FleetConfig) (*fleet, error) {
 	if f.box, err = n.kv.Outbox("purge"); err != nil {
 		return nil, err
 	}
+	cursor, err := f.kv.Cursor(purgeLog.Name)
+	if err != nil {
+		return nil, err
+	}
+	f.purged.Store(cursor)
 	if f.link, err = cfg.connect(ctx, f.writer, n.cfg.DataDir, n.cfg.Log); err != nil {
 		return nil, err
 	}
+	f.unconfirmed.shields, f.unconfirmed.hear, f.unconfirmed.log = n.shieldsOf, f.link.Hear, f.log
 	if f.applier, err = n.openApplier(f); err == nil && cfg.Peers.Listen != "" {
 		f.peers, err = f.openPeers(http.HandlerFunc(n.servePeer), n.cfg.DataDir, n.cfg.Log)
 	}
@@ -108,11 +117,8 @@ func (cfg *FleetConfig) connect(ctx context.Context, name, dir string, log *slog
 
 // run takes part until ctx ends.
 func (f *fleet) run(ctx context.Context) error {
-	cursor, err := f.kv.Cursor(purgeLog.Name)
-	if err != nil {
-		return err
-	}
-	for subject, hear := range map[string]func(string, []byte){"pop.*": f.pops.heard, nowSubject: f.now} {
+	cursor := f.purged.Load()
+	for subject, hear := range map[string]func(string, []byte){"pop.*": f.heard, nowSubject: f.now} {
 		stop, err := f.link.Hear(subject, hear)
 		if err != nil {
 			return err
@@ -140,6 +146,15 @@ func (f *fleet) run(ctx context.Context) error {
 	return nil
 }
 
+// heard is told a PoP's beat.
+func (f *fleet) heard(subject string, data []byte) {
+	f.pops.heard(subject, data)
+	name := strings.TrimPrefix(subject, "pop.")
+	if p, known := f.pops.named(name); known {
+		f.unconfirmed.got(name, p.Purged)
+	}
+}
+
 // purge makes objects unusable here, and then everywhere.
 func (f *fleet) purge(p wedge.Purge) error {
 	if err := f.here(p); err != nil {
@@ -158,8 +173,10 @@ func (f *fleet) publish(p wedge.Purge) error {
 		return err
 	}
 	f.recent.add(p.ID)
+	f.unconfirmed.expect(p) // no other PoP has heard of it yet
 	if _, err = f.box.Add(item); err == nil {
 		_ = f.link.Say(nowSubject, item) // or else the log will
+		f.tell(applied{PoP: f.cfg.PoP.Name, IDs: []string{p.ID}, At: time.Now()})
 	}
 	return err
 }
@@ -178,6 +195,7 @@ func (f *fleet) now(_ string, data []byte) {
 
 // do does what another PoP said.
 func (f *fleet) do(p wedge.Purge) {
+	f.unconfirmed.expect(p)
 	if err := f.here(p); err != nil { // it is in force: a restart might undo it, and reads the log's entry again
 		f.log.Error("purge", "id", p.ID, "service", p.Service, "err", err)
 	}
@@ -243,6 +261,11 @@ func readPurge(b []byte) (p wedge.Purge, err error) {
 	if err := json.Unmarshal(b, &w); err != nil {
 		return p, err
 	}
+	return w.purge()
+}
+
+// purge checks what came from another PoP.
+func (w *wirePurge) purge() (p wedge.Purge, err error) {
 	p = wedge.Purge{ID: w.ID, Service: w.Service, URL: string(w.URL), All: w.All, Soft: w.Soft, At: w.At}
 	for _, k := range w.Keys {
 		p.Keys = append(p.Keys, string(k))
@@ -289,11 +312,13 @@ func (f *fleet) take(e wedge.Entry) error {
 			f.do(p)
 			done.IDs = append(done.IDs, p.ID)
 		}
+		f.unconfirmed.placed(p.ID, e.Seq)
 	}
+	f.purged.Store(e.Seq)
 	if done.At = time.Now(); len(done.IDs) > 0 {
 		f.tell(done)
 	}
-	return f.kv.SetCursor(purgeLog.Name, e.Seq)
+	return f.kv.SetCursor(purgeLog.Name, f.unconfirmed.before(e.Seq))
 }
 
 // lost is told that there were purges of which nobody knows any more what they said: everything is to be validated.
@@ -302,6 +327,7 @@ func (f *fleet) lost(next uint64) error {
 	if err := f.here(wedge.Purge{ID: newPurgeID(), All: true, Soft: true, At: time.Now()}); err != nil {
 		return err
 	}
+	f.purged.Store(next - 1)
 	return f.kv.SetCursor(purgeLog.Name, next-1)
 }
 
@@ -325,6 +351,7 @@ func (f *fleet) say() {
 	if f.peers != nil {
 		p = f.peers.own
 	}
+	p.Purged = f.purged.Load()
 	p.Ready = !f.leaving.Load() && f.unready() == ""
 	if b, err := json.Marshal(p); err == nil {
 		_ = f.link.Say("pop."+p.Name, b) // the next one comes soon
@@ -377,5 +404,11 @@ func (n *Node) invalidated(p wedge.Purge) {
 	p.ID, p.At = newPurgeID(), time.Now()
 	if err := n.fleet.publish(p); err != nil {
 		n.cfg.Log.Error("pass an invalidation on", "service", p.Service, "err", err)
+	}
+	if len(n.shieldsOf(p.Service)) == 0 {
+		return
+	}
+	if err := n.cache.Purge(p); err != nil { // once more, for what came from a shield before the purge was to be carried there
+		n.cfg.Log.Error("invalidate", "service", p.Service, "err", err)
 	}
 }

@@ -57,7 +57,7 @@ func (t *internal) RoundTrip(req *http.Request) (*http.Response, error) {
 		return &http.Response{Status: "508 Loop Detected", StatusCode: http.StatusLoopDetected, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Body: http.NoBody,
 			Header: http.Header{"Proxy-Status": {"Wedge; error=proxy_loop_detected"}, "Cache-Control": {"no-store"}}, Request: req}, nil
 	}
-	if at != "" {
+	if at != "" && t.away != nil {
 		return t.away(req, name, at, depth)
 	}
 	handler, done := t.find(name)

@@ -39,10 +39,11 @@ type Node struct {
 	printing bool // what a plain WASI program prints is output, not a response
 
 	mu       sync.Mutex
-	deployed map[string]*deployment // by service
-	origins  map[string]string      // of the services deployed, see forgetOrigins
-	number   int                    // of the newest table; only deploy uses it, and it runs once at a time
-	retired  sync.WaitGroup         // deployments on their way out
+	deployed map[string]*deployment         // by service
+	origins  map[string]string              // of the services deployed, see forgetOrigins
+	shields  map[string]map[string]struct{} // by service: PoPs that shield it here, or have
+	number   int                            // of the newest table; only deploy uses it, and it runs once at a time
+	retired  sync.WaitGroup                 // deployments on their way out
 }
 
 // Run builds a node, serves until ctx ends, drains and returns nil. An error means that it
@@ -114,7 +115,7 @@ const maxHeaderBytes = 64_000
 // open builds the parts. None of them listens or serves yet.
 func open(ctx context.Context, cfg Config) (*Node, error) {
 	cfg = cfg.withDefaults()
-	n := &Node{cfg: cfg, console: newConsole(cfg), origins: map[string]string{}}
+	n := &Node{cfg: cfg, console: newConsole(cfg), origins: map[string]string{}, shields: map[string]map[string]struct{}{}}
 	if cfg.CacheDir != "" && os.MkdirAll(cfg.CacheDir, 0o700) != nil {
 		cfg.CacheDir = "" // compiled code is kept for speed only
 	}

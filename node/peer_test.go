@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -32,7 +33,7 @@ type peerLab struct {
 	core   *Core
 	client api.Client
 	nodes  map[string]*Node
-	stops  map[string]func()
+	gates  map[string]*gate // between a PoP and the core
 
 	mu  sync.Mutex
 	cut map[string]bool
@@ -48,7 +49,7 @@ func newPeerLab(t *testing.T) *peerLab {
 	t.Cleanup(core.Close)
 	server := httptest.NewServer(core)
 	t.Cleanup(server.Close)
-	return &peerLab{t: t, core: core, client: api.Client{URL: server.URL, Token: core.AdminToken()}, nodes: map[string]*Node{}, stops: map[string]func(){}, cut: map[string]bool{}}
+	return &peerLab{t: t, core: core, client: api.Client{URL: server.URL, Token: core.AdminToken()}, nodes: map[string]*Node{}, gates: map[string]*gate{}, cut: map[string]bool{}}
 }
 
 // start runs a PoP with apps of its own.
@@ -69,14 +70,15 @@ func (l *peerLab) start(p wedge.PoP, apps ...manifest.App) *Node {
 		return c, err
 	}}}
 	l.core.Join(&cfg)
-	n, stop := runNode(l.t, Config{HTTP: []string{"127.0.0.1:0"}, DataDir: l.t.TempDir(), CacheDisk: -1, Fleet: &cfg,
+	cfg.Dial = l.gate(p.Name).dialed(cfg.Dial)
+	n, _ := runNode(l.t, Config{HTTP: []string{"127.0.0.1:0"}, DataDir: l.t.TempDir(), CacheDisk: -1, Fleet: &cfg,
 		Load: func(context.Context) (all []*manifest.App, err error) {
 			for _, a := range apps {
 				all = append(all, &a)
 			}
 			return all, nil
 		}})
-	l.nodes[p.Name], l.stops[p.Name] = n, stop
+	l.nodes[p.Name] = n
 	return n
 }
 
@@ -348,6 +350,54 @@ func TestShieldByName(t *testing.T) {
 	}
 	if s := &l.nodes["lhr1"].fleet.peers.stats; s.direct.Load() == 0 || s.shielded.Load() < 2 {
 		t.Errorf("counted: %d direct, %d by the shield", s.direct.Load(), s.shielded.Load())
+	}
+}
+
+// TestShieldOfAGuest: what a guest has for a shield is its own service at a PoP.
+func TestShieldOfAGuest(t *testing.T) {
+	l := newPeerLab(t)
+	origin, n := counting(t)
+	shop := proxyTo(t, "shop", origin)
+	for _, name := range []string{"fra1", "lhr1"} {
+		shop := shop
+		l.start(wedge.PoP{Name: name}, shop)
+	}
+	l.meet()
+	lhr := l.nodes["lhr1"]
+	h := lhr.host(&shop.Version)
+	for name, want := range map[string][2]bool{"lhr1": {true, true}, "fra1": {false, true}, "nyc1": {false, false}} {
+		if here, known := h.Shield(name); here != want[0] || known != want[1] {
+			t.Errorf("%s: %v %v", name, here, known)
+		}
+	}
+	if got := lhr.shieldsOf("shop"); !slices.Equal(got, []string{"fra1"}) {
+		t.Errorf("after purges it waits for %v", got)
+	}
+	fetch := func(pop string, depth int) (*http.Response, error) {
+		b := &wedge.Backend{Name: "shield", Dynamic: true, URL: parsed(t, "https://"+pop+".pop.wedge.internal"), AtPoP: pop, AtService: "shop"}
+		ctx := context.WithValue(wedge.WithBackend(t.Context(), b), depthKey{}, depth)
+		req, err := http.NewRequestWithContext(ctx, "GET", "http://shop.example/page", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h.Fetch.RoundTrip(req)
+	}
+	for _, pop := range []string{"fra1", "lhr1"} {
+		resp, err := fetch(pop, 0)
+		if err != nil || resp.StatusCode != 200 || !strings.Contains(resp.Header.Get("Cache-Status"), "Wedge-"+pop+"; ") {
+			t.Fatalf("%s: %v %v", pop, resp, err)
+		}
+		resp.Body.Close()
+	}
+	if got := n.Load(); got != 2 {
+		t.Errorf("the origin was asked %d times", got)
+	}
+	if resp, err := fetch("fra1", maxDepth); err != nil || resp.StatusCode != http.StatusLoopDetected {
+		t.Errorf("too deep: %v %v", resp, err)
+	}
+	fe := (*wedge.FetchError)(nil)
+	if _, err := fetch("nyc1", 0); !errors.As(err, &fe) || fe.Failure != wedge.FailureUnavailable {
+		t.Errorf("a PoP that nobody knows: %v", err)
 	}
 }
 

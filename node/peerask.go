@@ -36,10 +36,12 @@ type errand struct {
 	Key       []byte         `json:"key,omitempty"`
 	Space     string         `json:"space,omitempty"`
 	Sensitive bool           `json:"sensitive,omitempty"`
+
+	Purges []wirePurge `json:"purges,omitempty"` // of the service, to be done before
 }
 
-// maxErrand bounds an errand on the wire, in bytes. Surrogate keys beyond it make a fetch go without its shield.
-const maxErrand = 16 << 10
+// maxErrand bounds an errand on the wire, in bytes. Surrogate keys and purges beyond it make a fetch go without its shield.
+const maxErrand = 32 << 10
 
 // What a peer says in peerField of a response, if it is not an answer.
 const (
@@ -318,15 +320,19 @@ func (n *Node) callAway(req *http.Request, service, at string, depth int) (*http
 			return inProcess(req, handler, done, depth)
 		}
 	}
-	var one []wedge.PoP
-	if to, known := p.pops.named(at); known && p.there(&to) {
-		one = append(one, to)
+	to, known := p.pops.named(at)
+	ok := false
+	if e.Purges, ok = n.fleet.unconfirmed.carry(at, service); !ok || !known || !p.there(&to) {
+		if req.Body != nil {
+			req.Body.Close()
+		}
+		return nil, &wedge.FetchError{Backend: at, Failure: wedge.FailureUnavailable, Err: errors.New("the PoP " + at + " cannot be reached")}
 	}
-	return p.call(req, one, e)
+	return p.call(req, []wedge.PoP{to}, e)
 }
 
 // shielding fetches through the PoP that shields a backend. done is false if the fetch is to go to the origin instead: this PoP
-// is the shield, or the shield is away, does not run the service or has no such backend, or the connection to it broke before there
+// is the shield, or the shield is away, is to be brought too many purges, does not run the service or has no such backend, or the connection to it broke before there
 // was an answer to a request that only reads. That the origin could not be asked, or took too long, the shield says; then the
 // fetch has failed.
 func (n *Node) shielding(req *http.Request, b *wedge.Backend) (resp *http.Response, done bool, err error) {
@@ -337,7 +343,8 @@ func (n *Node) shielding(req *http.Request, b *wedge.Backend) (resp *http.Respon
 	e := errand{Service: c.Service, Backend: b.Name, Scheme: req.URL.Scheme,
 		Pass: c.Pass, TTL: c.TTL, SWR: c.SWR, Keys: c.SurrogateKeys, Key: []byte(c.Key), Space: c.Space, Sensitive: c.Sensitive}
 	to, known := p.pops.named(b.ShieldPoP)
-	if !known || !p.there(&to) {
+	ok := false
+	if e.Purges, ok = n.fleet.unconfirmed.carry(b.ShieldPoP, c.Service); !ok || !known || !p.there(&to) || !n.shieldedBy(c.Service, b.ShieldPoP) {
 		p.stats.direct.Add(1)
 		return nil, false, nil
 	}

@@ -17,17 +17,21 @@ import (
 func (n *Node) servePeer(w http.ResponseWriter, r *http.Request) {
 	p := n.fleet.peers
 	var e errand
+	out := &peerWriter{ResponseWriter: w}
 	if _, ok := p.who(r.TLS); !ok {
-		http.Error(w, "no PoP that is known here", http.StatusForbidden)
+		out.refuse(http.StatusForbidden, peerGone)
 		return
 	}
 	if word := r.Header.Get(peerField); len(word) > maxErrand || json.Unmarshal([]byte(word), &e) != nil || e.Service == "" || e.Depth < 0 {
-		http.Error(w, "that is no errand", http.StatusBadRequest)
+		out.refuse(http.StatusBadRequest, peerGone)
 		return
 	}
 	delete(r.Header, peerField)
+	if n.fleet.carried(e.Service, e.Purges) != nil {
+		out.refuse(http.StatusBadRequest, peerGone)
+		return
+	}
 	p.stats.served.Add(1)
-	out := &peerWriter{ResponseWriter: w}
 	d, done := n.taken(e.Service)
 	if d == nil {
 		out.refuse(http.StatusMisdirectedRequest, peerGone)

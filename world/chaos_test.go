@@ -195,7 +195,7 @@ func (c *worldChaos) deploy(hold time.Duration) {
 	}
 	u := c.originURL()
 	v := c.version(&wedge.Version{Service: "shop", Hosts: []string{"shop.example"}, APIKeys: []wedge.Secret{wedge.Secret("secret")},
-		Backends: []wedge.Backend{{Name: "origin", URL: u, AllowPrivateAddr: true}}, Env: map[string]string{"N": fmt.Sprint(c.releases.Add(1))}})
+		Backends: []wedge.Backend{{Name: "origin", URL: u, AllowPrivateAddr: true, ShieldPoP: c.pops[rand.IntN(len(c.pops))].name}}, Env: map[string]string{"N": fmt.Sprint(c.releases.Add(1))}})
 	_, err := c.client.Release(ctx, "shop", "", api.Pick{Version: v.Number, HoldMS: hold.Milliseconds()})
 	if err != nil && wedge.KindOf(err) != wedge.Conflict {
 		c.t.Error(err)

@@ -16,13 +16,13 @@ import (
 // servePeer answers other PoPs. Each request is looked at anew: a connection outlives a membership.
 func (n *Node) servePeer(w http.ResponseWriter, r *http.Request) {
 	p := n.fleet.peers
-	var e errand
 	out := &peerWriter{ResponseWriter: w}
 	if _, ok := p.who(r.TLS); !ok {
 		out.refuse(http.StatusForbidden, peerGone)
 		return
 	}
-	if word := r.Header.Get(peerField); len(word) > maxErrand || json.Unmarshal([]byte(word), &e) != nil || e.Service == "" || e.Depth < 0 {
+	e, ok := readErrand(r.Header.Get(peerField))
+	if !ok {
 		out.refuse(http.StatusBadRequest, peerGone)
 		return
 	}
@@ -50,6 +50,12 @@ func (n *Node) servePeer(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	n.shieldFetch(out, r, d.version, b, &e)
+}
+
+// readErrand reads what a peer asks.
+func readErrand(word string) (e errand, ok bool) {
+	ok = len(word) <= maxErrand && json.Unmarshal([]byte(word), &e) == nil
+	return e, ok && e.Service != "" && e.Depth >= 0 && len(e.Purges) <= maxCarried
 }
 
 // shieldFetch fetches for another PoP from a backend that this one shields: through the cache here, and never through a

@@ -17,7 +17,10 @@ type Backend struct {
 	Dynamic bool
 	Dir     string // a directory whose files it answers with, in the place of an origin; then URL is nil
 
-	Shield       *url.URL // of the PoP through which others fetch; nil: everybody goes to the origin
+	Shield       *url.URL // of the PoP through which others fetch; nil: see ShieldPoP
+	ShieldPoP    string   // its name in the fleet, instead; "": everybody goes to the origin
+	AtPoP        string   // of a dynamic backend: the PoP whose AtService answers, in the place of an origin
+	AtService    string   // likewise
 	HostOverride string   // Host header to send; empty: the request's own
 
 	ConnectTimeout      time.Duration // 0: DefaultConnectTimeout

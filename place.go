@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"net/netip"
 	"regexp"
+	"strconv"
 	"time"
 )
 
@@ -21,6 +23,10 @@ type PoP struct {
 	Addresses     []string  `json:"addresses,omitempty"` // IP addresses where clients reach it, for DNS
 	Ready         bool      `json:"ready,omitempty"`     // it serves, and is not about to stop; it says so itself
 	Seen          time.Time `json:"seen,omitzero"`       // when it was last heard of
+
+	Peer   string `json:"peer,omitempty" toml:"-"`   // host:port where other PoPs reach it; "": they do not
+	Print  string `json:"print,omitempty" toml:"-"`  // SHA-256 of the certificate that it has there, in hex
+	Purged uint64 `json:"purged,omitempty" toml:"-"` // it has applied the log of purges up to this entry
 }
 
 // MaxPoPAddresses bounds a PoP's Addresses.
@@ -54,6 +60,12 @@ func (p *PoP) Check() error {
 		return bad("no such tier: "+string(p.Tier), "Use core, metro or far.")
 	case len(p.Addresses) > MaxPoPAddresses:
 		return bad("it has more than eight addresses", "")
+	case (p.Peer == "") != (p.Print == ""):
+		return bad("an address for other PoPs and the print of a certificate go together", "")
+	case p.Peer != "" && !isHostPort(p.Peer):
+		return bad(fmt.Sprintf("%.60q is no address for other PoPs", p.Peer), "Write a host and a port, such as fra1.example:7674.")
+	case p.Print != "" && !printForm.MatchString(p.Print):
+		return bad("its print is not 64 hexadecimal digits", "")
 	}
 	for _, text := range p.Addresses {
 		a, err := netip.ParseAddr(text)
@@ -63,6 +75,23 @@ func (p *PoP) Check() error {
 	}
 	return nil
 }
+
+var printForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// isHostPort reports whether s is a host, which may be a name or an IP address that others can reach, and a port.
+func isHostPort(s string) bool {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil || len(s) > 260 || !hostForm.MatchString(host) {
+		return false
+	}
+	if a, err := netip.ParseAddr(host); err == nil && (a.IsUnspecified() || a.IsMulticast()) {
+		return false
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
+}
+
+var hostForm = regexp.MustCompile(`^[0-9A-Za-z.:_-]+$`)
 
 // Distance returns how far two PoPs are from each other on the globe, in kilometres.
 func (p *PoP) Distance(q *PoP) float64 {

@@ -14,8 +14,9 @@ import (
 // perRequest are the fields of a backend that connections do not depend on.
 var perRequest = []string{
 	"Name", "Dynamic", "HostOverride", "ConnectTimeout", "FirstByteTimeout", "BetweenBytesTimeout", "HealthCheck", "Health",
-	"Shield", // is another backend
-	"Dir",    // such a backend has no connections
+	"Shield", "ShieldPoP", // is another backend
+	"AtPoP", "AtService", // is reached by the peers' own connections
+	"Dir", // such a backend has no connections
 }
 
 // TestKeyKnowsEveryField sets each field of a backend in turn, so that a field added

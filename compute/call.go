@@ -8,6 +8,7 @@ import (
 	"github.com/tetratelabs/wazero/sys"
 
 	"github.com/wedge-cloud/wedge/abi"
+	"github.com/wedge-cloud/wedge/trace"
 )
 
 // A Func implements one hostcall. It reads its arguments from the Call, writes results
@@ -25,6 +26,8 @@ type Call struct {
 	Writes  []Write // what was written to guest memory; kept only when observed
 
 	Redacted bool // arguments and writes hold a secret: observers show lengths only
+
+	Notes []trace.Field // what the guest did not see of it; kept only when observed
 
 	words    []uint64
 	mem      []byte
@@ -45,6 +48,13 @@ func (c *Call) Fail(s abi.Status) { panic(fault{s}) }
 
 // Redact marks the call as one that carries a secret.
 func (c *Call) Redact() { c.Redacted = true }
+
+// Note adds to what observers show of the call.
+func (c *Call) Note(name, value string) {
+	if c.observed {
+		c.Notes = append(c.Notes, trace.Field{Name: name, Value: trace.Text([]byte(value))})
+	}
+}
 
 // Memory returns the size of the guest's linear memory in bytes.
 func (c *Call) Memory() uint64 { return uint64(len(c.mem)) }

@@ -23,6 +23,10 @@ type Host struct {
 	// Purge makes stored responses of the version's service unusable before it returns. nil: there is no cache.
 	Purge func(wedge.Purge) error
 
+	// Shield says whether a name is that of a PoP by which the version's service can be reached, and whether this is the one.
+	// nil: there are none.
+	Shield func(name string) (here, known bool)
+
 	KV    KV    // key-value stores
 	Cache Cache // what the guest keeps in the cache itself; nil: there is none
 	Rates Rates // rate counters and penalty boxes; nil: there are none

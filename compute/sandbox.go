@@ -106,7 +106,7 @@ func (s *Sandbox) Dispatch(d *abi.Def, f Func, mem []byte, words []uint64) abi.S
 		c.invoke(f)
 		return c.Result
 	}
-	c.observed, c.Redacted, c.Writes = true, false, nil
+	c.observed, c.Redacted, c.Writes, c.Notes = true, false, nil, nil
 	start := time.Now()
 	c.invoke(f)
 	s.Observer.Called(c, time.Since(start))

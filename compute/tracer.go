@@ -45,6 +45,7 @@ func (t Tracer) Called(c *Call, took time.Duration) {
 		}
 		i += p.Words()
 	}
+	s.Out = append(s.Out, c.Notes...)
 	t.Trace.Add(s)
 }
 

@@ -178,6 +178,7 @@ type State struct {
 	Tokens   map[string]*Token  // by name
 	Members  map[string]*Member // PoPs, by name
 	Expelled []string           // public keys of PoPs that are members no more
+	Out      map[string]bool    // the names of those that have not joined again
 	Audit    []Event            // the latest
 	keys     map[string]Event   // the latest requests' keys
 	order    []string           // of keys
@@ -185,7 +186,7 @@ type State struct {
 
 // NewState returns the state before all events.
 func NewState() *State {
-	return &State{Services: map[string]*Service{}, Tokens: map[string]*Token{}, Members: map[string]*Member{}, keys: map[string]Event{}}
+	return &State{Services: map[string]*Service{}, Tokens: map[string]*Token{}, Members: map[string]*Member{}, Out: map[string]bool{}, keys: map[string]Event{}}
 }
 
 // What is remembered besides services.
@@ -310,9 +311,11 @@ func (s *State) applyMember(e Event) error {
 		s.Members[e.PoP] = &Member{Name: e.PoP, By: e.By, At: e.At, hash: e.Hash}
 	case e.Kind == EventJoin && m != nil && m.Public == "":
 		m.Public, m.hash = e.Public, ""
+		delete(s.Out, e.PoP)
 	case e.Kind == EventExpel && m != nil:
 		if m.Public != "" {
 			s.Expelled = append(s.Expelled, m.Public)
+			s.Out[e.PoP] = true
 		}
 		delete(s.Members, e.PoP)
 	default:

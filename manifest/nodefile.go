@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -40,6 +41,10 @@ type NodeFile struct {
 	Join struct { // with the roles pop and dns, where the core is elsewhere
 		Invitation string // what wedge pops add has printed
 		File       string // a file with that
+	}
+	Peers struct { // with the role pop
+		Listen string // host:port for other PoPs; "": none reaches this one, nor it them
+		Public string // host:port where they reach it, if that is another
 	}
 	HTTP  struct{ Listen []string } // host:port
 	HTTPS struct {
@@ -158,6 +163,7 @@ func (n *NodeFile) check(bad func(why, hint string)) {
 		if len(n.HTTP.Listen)+len(n.HTTPS.Listen) == 0 {
 			bad("a PoP listens nowhere", `Write [http] with listen = ["0.0.0.0:80"].`)
 		}
+		n.checkPeers(bad)
 	}
 	if n.Join.Invitation != "" && n.Join.File != "" {
 		bad("[join] has both an invitation and a file", "One will do.")
@@ -186,6 +192,17 @@ func (n *NodeFile) check(bad func(why, hint string)) {
 			bad("[cache]: "+err.Error(), "Write a size such as 512MiB.")
 		}
 		*s.into = size
+	}
+}
+
+func (n *NodeFile) checkPeers(bad func(why, hint string)) {
+	c := &n.Peers
+	reached := wedge.PoP{Name: "any", Peer: cmp.Or(c.Public, c.Listen), Print: strings.Repeat("0", 64)}
+	switch {
+	case c.Listen == "" && c.Public != "":
+		bad("[peers] has public, and no listen", "")
+	case c.Listen != "" && reached.Check() != nil && !(c.Public == "" && strings.HasSuffix(c.Listen, ":0")):
+		bad(fmt.Sprintf("[peers]: other PoPs cannot reach %s", reached.Peer), `Write where they can, such as public = "192.0.2.1:7674".`)
 	}
 }
 

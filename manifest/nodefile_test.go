@@ -24,7 +24,7 @@ func TestNodeSample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !n.Has(RoleCore) || !n.Has(RolePoP) || n.Place.Name != "fra1" || n.Place.Jurisdictions[0] != "eu" || n.Core.Public != "core.example:7671" || n.CacheDisk != 20<<30 || n.Ops.Listen == "" {
+	if !n.Has(RoleCore) || !n.Has(RolePoP) || n.Place.Name != "fra1" || n.Place.Jurisdictions[0] != "eu" || n.Core.Public != "core.example:7671" || n.CacheDisk != 20<<30 || n.Ops.Listen == "" || n.Peers.Listen != "0.0.0.0:7674" || n.Peers.Public != "192.0.2.1:7674" {
 		t.Errorf("%+v", n)
 	}
 	d := &n.DNS
@@ -52,6 +52,11 @@ func TestNodeFaults(t *testing.T) {
 		pop + "[join]\ninvitation = \"x\"\nfile = \"y\"\n":                      "both an invitation and a file",
 		pop + "[join]\nfile = \"none\"\n":                                       "none",
 		strings.Replace(pop, "lat = 1", "addresses = [\"here\"]", 1):            "no address of a PoP",
+		pop + "[peers]\nlisten = \"0.0.0.0:7674\"\n":                            "cannot reach 0.0.0.0:7674",
+		pop + "[peers]\nlisten = \":7674\"\n":                                   "cannot reach :7674",
+		pop + "[peers]\nlisten = \"0.0.0.0:1\"\npublic = \"fra1.example\"\n":    "cannot reach fra1.example",
+		pop + "[peers]\npublic = \"192.0.2.1:7674\"\n":                          "no listen",
+		pop + "print = \"00\"\n":                                                "unknown key place.print",
 		strings.Replace(dns, "ns1", "", 1):                                      "not a name for a PoP",
 		strings.Replace(dns, "\"127.0.0.1:0\"", "", 1):                          "DNS listens nowhere",
 		dns + "ttl = \"soon\"\n":                                                "ttl",

@@ -19,7 +19,7 @@ func wedgeBackend(name string, v value) (b wedge.Backend, ok bool) {
 		t.fail("Keep one of them.", "both url and dir")
 	}
 	if v, ok := t.get("shield"); ok {
-		b.Shield = v.originURL()
+		v.shield(&b)
 	}
 	b.HostOverride = t.host("host")
 	b.ConnectTimeout = t.duration("connect_timeout")
@@ -44,6 +44,20 @@ func wedgeBackend(name string, v value) (b wedge.Backend, ok bool) {
 	}
 	t.done()
 	return b, true
+}
+
+// shield reads which PoP others fetch through: its name in the fleet, or its URL.
+func (v value) shield(b *wedge.Backend) {
+	s, ok := v.str()
+	switch {
+	case !ok:
+	case strings.Contains(s, "/"):
+		b.Shield = v.originURL()
+	case (&wedge.PoP{Name: s}).Check() != nil:
+		v.fail(`Write the name of a PoP, such as "fra1", or scheme and host of one, such as "https://shield.example".`, "%.60q is neither a PoP's name nor a URL", s)
+	default:
+		b.ShieldPoP = s
+	}
 }
 
 func wedgeKeepAlive(v value, b *wedge.Backend) {

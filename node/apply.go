@@ -23,15 +23,17 @@ import (
 // applier makes a PoP run what the catalog says it should. It keeps the catalog and what versions are made of on
 // disk, so it needs the core for what is new only.
 type applier struct {
-	n       *Node
-	link    *bus.Link
-	pop     string
-	catalog *control.Control // follows, and never decides
-	kept    *state.Outbox    // the catalog's entries, as they came
-	keeping sync.Mutex
-	unkept  [][]byte // the newest, which the disk had no room for
-	chunks  *control.Chunks
-	dir     string // of the artifacts' files
+	n           *Node
+	link        *bus.Link
+	pop         string
+	catalog     *control.Control // follows, and never decides
+	kept        *state.Outbox    // the catalog's entries, as they came
+	keeping     sync.Mutex
+	unkept      [][]byte // the newest, which the disk had no room for
+	chunks      *control.Chunks
+	pops        *popMap // forgets those that are members no more
+	unconfirmed *unconfirmed
+	dir         string // of the artifacts' files
 
 	applying sync.Mutex // for one at a time: each swaps a table that it has made of the one before
 
@@ -62,7 +64,7 @@ const (
 )
 
 func (n *Node) openApplier(f *fleet) (a *applier, err error) {
-	a = &applier{n: n, link: f.link, pop: f.cfg.PoP.Name, catalog: control.New(nil, nil), chunks: control.OpenChunks(filepath.Join(n.cfg.DataDir, "chunks")),
+	a = &applier{n: n, link: f.link, pops: &f.pops, unconfirmed: &f.unconfirmed, pop: f.cfg.PoP.Name, catalog: control.New(nil, nil), chunks: control.OpenChunks(filepath.Join(n.cfg.DataDir, "chunks")),
 		dir: filepath.Join(n.cfg.DataDir, "artifacts"), running: map[string]planned{}, failed: map[string]failure{}, figures: map[string]map[int]*rollout.Figures{}}
 	a.catalog.Said = n.cfg.Log
 	if a.kept, err = n.kv.Outbox("catalog"); err != nil {
@@ -76,6 +78,7 @@ func (a *applier) recall() error {
 	for after := uint64(0); ; {
 		items, err := a.kept.Next(after, 256)
 		if err != nil || len(items) == 0 {
+			a.expel()
 			return err
 		}
 		for _, it := range items {
@@ -107,6 +110,7 @@ func (a *applier) take(e wedge.Entry) error {
 	if err := a.catalog.Take(e); err != nil {
 		return err
 	}
+	a.expel()
 	if _, err := a.keep(items...); err != nil {
 		a.n.cfg.Log.Error("an entry of the catalog is not kept on disk yet", "seq", e.Seq, "err", err)
 	}
@@ -140,6 +144,16 @@ func (a *applier) follow(ctx context.Context) {
 			return
 		}
 		sleep(ctx, partPause)
+	}
+}
+
+// expel has those forgotten who are members no more.
+func (a *applier) expel() {
+	var out map[string]bool
+	a.catalog.See(func(s *control.State) { out = maps.Clone(s.Out) })
+	a.pops.expel(out)
+	for name := range out {
+		a.unconfirmed.left(name)
 	}
 }
 

@@ -156,6 +156,7 @@ func (c *cdn) rewrite(p *httputil.ProxyRequest) {
 	p.Out.Header.Add("Via", strconv.Itoa(p.In.ProtoMajor)+"."+strconv.Itoa(p.In.ProtoMinor)+" wedge")
 	p.Out.Header.Add("Cdn-Loop", cdnLoop)
 	delete(p.Out.Header, shieldField)
+	delete(p.Out.Header, peerField)
 	edit(p.Out.Header, plan.request)
 }
 

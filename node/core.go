@@ -129,7 +129,7 @@ func (c *Core) openServer(keys string) (err error) {
 			c.keys, err = bus.AccountKeys(n.Account, n.Issuer)
 		}
 		if err == nil && c.cfg.Public != "" { // of the API
-			c.cert, err = openCertificate(keys)
+			c.cert, err = openCertificate(keys, coreCertFile, coreKeyFile, "wedge-core")
 		}
 		return err
 	}
@@ -138,7 +138,7 @@ func (c *Core) openServer(keys string) (err error) {
 	}
 	server := bus.CoreConfig{Name: c.cfg.Name, Dir: filepath.Join(c.cfg.Dir, "log"), Listen: c.cfg.Listen, Public: c.cfg.Public, Cluster: c.cfg.Cluster, Peers: c.cfg.Peers, Keys: c.keys}
 	if c.cfg.Listen != "" {
-		if c.cert, err = openCertificate(keys); err != nil {
+		if c.cert, err = openCertificate(keys, coreCertFile, coreKeyFile, "wedge-core"); err != nil {
 			return err
 		}
 		server.TLS = c.TLS()
@@ -229,7 +229,10 @@ func (c *Core) take(e wedge.Entry) error {
 	if err := c.control.Take(e); err != nil {
 		return err
 	}
-	c.control.See(func(s *control.State) { after = slices.Clone(s.Expelled) })
+	c.control.See(func(s *control.State) {
+		after = slices.Clone(s.Expelled)
+		c.pops.expel(maps.Clone(s.Out))
+	})
 	switch {
 	case len(after) == before:
 	case c.server == nil:
@@ -488,6 +491,25 @@ var errDecided = errors.New("another has decided meanwhile")
 type popMap struct {
 	mu   sync.Mutex
 	seen map[string]wedge.PoP
+	out  map[string]bool // members no more: what they say is nothing
+}
+
+// expel forgets PoPs that are members no more, all that there are.
+func (m *popMap) expel(out map[string]bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.out = out
+	for name := range out {
+		delete(m.seen, name)
+	}
+}
+
+// named returns the PoP of a name, if it was heard of within the last day.
+func (m *popMap) named(name string) (p wedge.PoP, known bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p, known = m.seen[name]
+	return p, known && time.Since(p.Seen) <= purgeLog.Keep
 }
 
 // heard notes that a PoP is there.
@@ -499,7 +521,7 @@ func (m *popMap) heard(subject string, data []byte) {
 	p.Seen = time.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, known := m.seen[p.Name]; known || len(m.seen) < maxPoPs {
+	if _, known := m.seen[p.Name]; !m.out[p.Name] && (known || len(m.seen) < maxPoPs) {
 		m.seen[p.Name] = p
 	}
 }

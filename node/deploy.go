@@ -107,6 +107,9 @@ func (n *Node) swap(fresh map[string]*deployment, splits map[string]split) error
 	old := n.deployed
 	n.deployed, n.splits = fresh, splits
 	ended := n.front.Swap(table)
+	for name, d := range fresh {
+		n.noteShields(name, d.version)
+	}
 	forget := func() {
 		for _, name := range moved {
 			if err := n.purgeAll(name); err != nil {
@@ -236,12 +239,16 @@ func (n *Node) host(v *wedge.Version) *compute.Host {
 		name = "localhost"
 	}
 	began := time.Now()
-	return &compute.Host{
+	h := &compute.Host{
 		Version: v, Fetch: n.cache, Health: n.fetch.Health, Purge: n.Purge, Cache: guestCache{n.cache}, KV: n.kv.For(v.Service, v.KVStores), Rates: n.rates.For(v.Service),
 		Log: n.console.log, Output: n.console.output,
 		Now: n.cfg.Now, Monotonic: func() int64 { return int64(time.Since(began)) }, Rand: rand.Reader,
 		Hostname: name, PoP: n.pop(), Region: "local",
 	}
+	if n.fleet != nil && n.fleet.peers != nil {
+		h.Shield = func(name string) (here, known bool) { return n.shieldFor(v.Service, name) }
+	}
+	return h
 }
 
 // retire waits for guests that still run, then frees everything.

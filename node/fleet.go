@@ -7,8 +7,10 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +30,8 @@ type FleetConfig struct {
 	Twist func(subject string, pass func()) // see bus.LinkConfig; for tests
 
 	Invitation string // what wedge pops add has printed; of no use once the PoP has joined
+
+	Peers PeerConfig // where other PoPs reach this one
 }
 
 // fleet is a node's part in what the PoPs tell each other. What a PoP decides it does here first, writes into its
@@ -45,14 +49,16 @@ type fleet struct {
 	now    func() time.Time
 
 	applier *applier
+	peers   *peers // nil: this PoP reaches no other
 
 	unready func() string // why this PoP does not serve, "" if it does
 	leaving atomic.Bool
 
-	cursor atomic.Uint64 // how far the log of purges was followed
-	unsure atomic.Bool   // a restart may bring back what was purged
-	pops   popMap        // those heard of
-	recent recentIDs     // purges that were done
+	unsure      atomic.Bool   // a restart may bring back what was purged
+	pops        popMap        // those heard of
+	recent      recentIDs     // purges that were done
+	unconfirmed unconfirmed   // those that shields have not said they did
+	purged      atomic.Uint64 // how far in the log of purges this PoP has got
 }
 
 // purgeLog has every purge of the last day. Whoever was away for longer revalidates everything.
@@ -67,7 +73,7 @@ func (n *Node) openFleet(ctx context.Context, cfg FleetConfig) (*fleet, error) {
 	if err := cfg.PoP.Check(); err != nil {
 		return nil, err
 	}
-	f := &fleet{cfg: cfg, log: n.cfg.Log, kv: n.kv, here: n.cache.Purge, event: n.takeEvent, shown: n.console.purgedToo, now: n.cfg.Now, unready: n.unready, pops: popMap{seen: map[string]wedge.PoP{}}}
+	f := &fleet{unconfirmed: newUnconfirmed(), cfg: cfg, log: n.cfg.Log, kv: n.kv, here: n.cache.Purge, event: n.takeEvent, shown: n.console.purgedToo, now: n.cfg.Now, unready: n.unready, pops: popMap{seen: map[string]wedge.PoP{}}}
 	incarnation, err := n.kv.Incarnation()
 	if err != nil {
 		return nil, err
@@ -76,13 +82,23 @@ func (n *Node) openFleet(ctx context.Context, cfg FleetConfig) (*fleet, error) {
 	if f.box, err = n.kv.Outbox("purge"); err != nil {
 		return nil, err
 	}
+	cursor, err := f.kv.Cursor(purgeLog.Name)
+	if err != nil {
+		return nil, err
+	}
+	f.purged.Store(cursor)
 	if f.link, err = cfg.connect(ctx, f.writer, n.cfg.DataDir, n.cfg.Log); err != nil {
 		return nil, err
 	}
-	if f.applier, err = n.openApplier(f); err != nil {
-		f.link.Close()
+	f.unconfirmed.shields, f.unconfirmed.hear, f.unconfirmed.log = n.shieldsOf, f.link.Hear, f.log
+	if f.applier, err = n.openApplier(f); err == nil && cfg.Peers.Listen != "" {
+		f.peers, err = f.openPeers(http.HandlerFunc(n.servePeer), n.cfg.DataDir, n.cfg.Log)
 	}
-	return f, err
+	if err != nil {
+		f.link.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // connect makes a link of its own, named for the core's operator, with the key and the pass in a directory.
@@ -107,12 +123,7 @@ func (cfg *FleetConfig) connect(ctx context.Context, name, dir string, log *slog
 
 // run takes part until ctx ends.
 func (f *fleet) run(ctx context.Context) error {
-	cursor, err := f.kv.Cursor(purgeLog.Name)
-	if err != nil {
-		return err
-	}
-	f.cursor.Store(cursor)
-	for subject, hear := range map[string]func(string, []byte){"pop.*": f.pops.heard, nowSubject: f.told} {
+	for subject, hear := range map[string]func(string, []byte){"pop.*": f.heard, nowSubject: f.told} {
 		stop, err := f.link.Hear(subject, hear)
 		if err != nil {
 			return err
@@ -130,7 +141,7 @@ func (f *fleet) run(ctx context.Context) error {
 			return f.link.Pump(ctx, purgeLog, f.writer, f.box, func(item, _ uint64) { _ = f.box.Trim(item) })
 		},
 		func(ctx context.Context) error {
-			return f.link.Follow(ctx, purgeLog, f.cursor.Load()+1, bus.Follower{Entry: f.take, Lost: f.lost})
+			return f.link.Follow(ctx, purgeLog, f.purged.Load()+1, bus.Follower{Entry: f.take, Lost: f.lost})
 		},
 		f.beat, f.applier.run,
 	} {
@@ -161,6 +172,15 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
+// heard is told a PoP's beat.
+func (f *fleet) heard(subject string, data []byte) {
+	f.pops.heard(subject, data)
+	name := strings.TrimPrefix(subject, "pop.")
+	if p, known := f.pops.named(name); known {
+		f.unconfirmed.got(name, p.Purged)
+	}
+}
+
 // purge makes objects unusable here, and then everywhere.
 func (f *fleet) purge(p wedge.Purge) error {
 	if err := f.here(p); err != nil {
@@ -179,8 +199,10 @@ func (f *fleet) publish(p wedge.Purge) error {
 		return err
 	}
 	f.recent.add(p.ID)
+	f.unconfirmed.expect(p) // no other PoP has heard of it yet
 	if _, err = f.box.Add(item); err == nil {
 		_ = f.link.Say(nowSubject, item) // or else the log will
+		f.tell(applied{PoP: f.cfg.PoP.Name, IDs: []string{p.ID}, At: time.Now()})
 	}
 	return err
 }
@@ -199,6 +221,7 @@ func (f *fleet) told(_ string, data []byte) {
 
 // do does what another PoP said.
 func (f *fleet) do(p wedge.Purge) {
+	f.unconfirmed.expect(p)
 	if err := f.here(p); err != nil { // it is in force: a restart might undo it, and then reads the log again from here on
 		f.unsure.Store(true)
 		f.log.Error("purge", "id", p.ID, "service", p.Service, "err", err)
@@ -271,6 +294,11 @@ func readPurge(b []byte) (p wedge.Purge, err error) {
 	if err := strict.Decode(&wirePurge{}); err != nil {
 		w.URL, w.Keys, w.All, w.Soft = nil, nil, true, false
 	}
+	return w.purge()
+}
+
+// purge checks what came from another PoP.
+func (w *wirePurge) purge() (p wedge.Purge, err error) {
 	p = wedge.Purge{ID: w.ID, Service: w.Service, URL: string(w.URL), All: w.All, Soft: w.Soft, At: w.At}
 	for _, k := range w.Keys {
 		p.Keys = append(p.Keys, string(k))
@@ -317,11 +345,12 @@ func (f *fleet) take(e wedge.Entry) error {
 			f.do(p)
 			done.IDs = append(done.IDs, p.ID)
 		}
+		f.unconfirmed.placed(p.ID, e.Seq)
 	}
 	if done.At = f.now(); len(done.IDs) > 0 {
 		f.tell(done)
 	}
-	return f.follows(e.Seq)
+	return f.follows(e.Seq, f.unconfirmed.before(e.Seq))
 }
 
 // lost is told that there were purges of which nobody knows any more what they said: everything is to be validated.
@@ -330,16 +359,16 @@ func (f *fleet) lost(next uint64) error {
 	if err := f.here(wedge.Purge{ID: newPurgeID(), All: true, Soft: true, At: f.now()}); err != nil {
 		return err
 	}
-	return f.follows(next - 1)
+	return f.follows(next-1, next-1)
 }
 
-// follows notes how far the log of purges was followed.
-func (f *fleet) follows(seq uint64) error {
-	f.cursor.Store(seq)
+// follows notes how far the log of purges was followed, and from where on to read it after a restart.
+func (f *fleet) follows(seq, again uint64) error {
+	f.purged.Store(seq)
 	if f.unsure.Load() {
 		return nil
 	}
-	return f.kv.SetCursor(purgeLog.Name, seq)
+	return f.kv.SetCursor(purgeLog.Name, again)
 }
 
 // beat says every second that this PoP is there, and whether it is ready. One that is not ready goes on saying so, rather than
@@ -359,6 +388,10 @@ func (f *fleet) beat(ctx context.Context) error {
 
 func (f *fleet) say() {
 	p := f.cfg.PoP
+	if f.peers != nil {
+		p = f.peers.own
+	}
+	p.Purged = f.purged.Load()
 	p.Ready = !f.leaving.Load() && f.unready() == ""
 	if b, err := json.Marshal(p); err == nil {
 		_ = f.link.Say("pop."+p.Name, b) // the next one comes soon
@@ -411,5 +444,11 @@ func (n *Node) invalidated(p wedge.Purge) {
 	p.ID, p.At = newPurgeID(), n.cfg.Now()
 	if err := n.fleet.publish(p); err != nil {
 		n.cfg.Log.Error("pass an invalidation on", "service", p.Service, "err", err)
+	}
+	if len(n.shieldsOf(p.Service)) == 0 {
+		return
+	}
+	if err := n.cache.Purge(p); err != nil { // once more, for what came from a shield before the purge was to be carried there
+		n.cfg.Log.Error("invalidate", "service", p.Service, "err", err)
 	}
 }

@@ -18,7 +18,7 @@ import (
 
 // Services call each other by name: a fetch from http://NAME.wedge.internal/ is answered by the service of that name on
 // this node, in process, as if it had come from a client of its own. Its cache is in front of it, its limits hold, and
-// no request goes in circles.
+// no request goes in circles. If the service is not here, the nearest PoP that runs it answers.
 
 // internalSuffix is the domain of services' names. Nothing of it is ever looked up.
 const internalSuffix = ".wedge.internal"
@@ -28,6 +28,9 @@ type internal struct {
 	next http.RoundTripper
 	find func(service string) (h http.Handler, done func())
 	now  func() time.Time
+
+	// away has a service answer that is not here; nil: there is no other PoP. at: only this one is asked, and nobody else.
+	away func(req *http.Request, service, at string, depth int) (*http.Response, error)
 }
 
 // serviceNamed returns the service that a fetch is for by name.
@@ -42,19 +45,37 @@ func serviceNamed(req *http.Request) (name string, ok bool) {
 // RoundTrip implements http.RoundTripper.
 func (t *internal) RoundTrip(req *http.Request) (*http.Response, error) {
 	name, ok := serviceNamed(req)
+	at := ""
+	if b := wedge.BackendFrom(req.Context()); b != nil && b.AtPoP != "" {
+		at, ok = b.AtPoP, true
+		name = b.AtService
+	}
 	if !ok {
 		return t.next.RoundTrip(req)
 	}
-	if loops(req.Header) >= maxLoops {
+	depth, _ := req.Context().Value(depthKey{}).(int)
+	if loops(req.Header) >= maxLoops || depth >= maxDepth {
 		return &http.Response{Status: "508 Loop Detected", StatusCode: http.StatusLoopDetected, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Body: http.NoBody,
 			Header: http.Header{"Proxy-Status": {"Wedge; error=proxy_loop_detected"}, "Cache-Control": {"no-store"}}, Request: req}, nil
 	}
+	if at != "" && t.away != nil {
+		return t.away(req, name, at, depth)
+	}
 	handler, done := t.find(name)
+	if handler == nil && t.away != nil {
+		return t.away(req, name, "", depth)
+	}
 	if handler == nil {
 		return nil, &wedge.FetchError{Failure: wedge.FailureNotFound, Err: errors.New("no service " + name + " is deployed here")}
 	}
-	return inProcess(req, handler, done, t.now)
+	return inProcess(req, handler, done, depth, t.now)
 }
+
+// depthKey finds how many calls by name have led to a request. A guest need not pass CDN-Loop on.
+type depthKey struct{}
+
+// maxDepth is how many may.
+const maxDepth = 8
 
 // plainContext is a context's end without what it carries: how the caller's fetch is to be cached, say, is nothing to
 // the service that is called.
@@ -62,13 +83,13 @@ type plainContext struct{ context.Context }
 
 func (plainContext) Value(any) any { return nil }
 
-// inProcess has a handler answer a request; done is called when it has.
-func inProcess(req *http.Request, handler http.Handler, done func(), now func() time.Time) (*http.Response, error) {
+// calling returns a request as the service that is called gets it, as from a client of its own.
+func calling(req *http.Request, depth int) *http.Request {
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails, by contract
 	client := &wedge.Client{RequestID: hex.EncodeToString(id[:]), Remote: loopback, Local: loopback, ConnRequestNum: 1, BytesIn: func() int64 { return 0 }}
-	in := req.Clone(wedge.WithClient(plainContext{req.Context()}, client))
-	in.RequestURI, in.RemoteAddr = req.URL.RequestURI(), loopback.String()
+	in := req.Clone(context.WithValue(wedge.WithClient(plainContext{req.Context()}, client), depthKey{}, depth+1))
+	in.RequestURI, in.RemoteAddr, in.TLS = req.URL.RequestURI(), loopback.String(), nil
 	if in.Host == "" {
 		in.Host = req.URL.Host
 	}
@@ -77,6 +98,12 @@ func inProcess(req *http.Request, handler http.Handler, done func(), now func() 
 		in.Body = http.NoBody
 	}
 	in.Header.Add("Cdn-Loop", cdnLoop)
+	return in
+}
+
+// inProcess has a handler answer a request; done is called when it has.
+func inProcess(req *http.Request, handler http.Handler, done func(), depth int, now func() time.Time) (*http.Response, error) {
+	in := calling(req, depth)
 	w := &internalWriter{req: req, now: now, header: http.Header{}, begun: make(chan struct{})}
 	w.body, w.pipe = io.Pipe()
 	go func() {

@@ -157,11 +157,15 @@ func (f *FleetConfig) join(ctx context.Context, public string) (membership, erro
 
 // Pinned trusts the certificate with that print, and no other.
 func Pinned(print string) *tls.Config {
+	return pinned(print, errors.New("the core has another certificate than the invitation says"))
+}
+
+func pinned(print string, other error) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, InsecureSkipVerify: true, // in place of names and issuers: this very certificate
 		VerifyConnection: func(s tls.ConnectionState) error {
 			if len(s.PeerCertificates) == 0 || printOf(s.PeerCertificates[0].Raw) != print {
-				return errors.New("the core has another certificate than the invitation says")
+				return other
 			}
 			return nil
 		},
@@ -179,9 +183,9 @@ const (
 	certTime     = 20 * 365 * 24 * time.Hour // who trusts it knows it by its print
 )
 
-// openCertificate reads the core's certificate from a directory, where it is made if it is not there.
-func openCertificate(dir string) (tls.Certificate, error) {
-	cert, key := filepath.Join(dir, coreCertFile), filepath.Join(dir, coreKeyFile)
+// openCertificate reads the certificate of a name from files of a directory, where it is made if it is not there.
+func openCertificate(dir, certFile, keyFile, name string) (tls.Certificate, error) {
+	cert, key := filepath.Join(dir, certFile), filepath.Join(dir, keyFile)
 	fail := func(err error) (tls.Certificate, error) {
 		return tls.Certificate{}, &wedge.Error{Op: "open certificate", What: cert, Kind: wedge.Unavailable, Err: err}
 	}
@@ -197,8 +201,8 @@ func openCertificate(dir string) (tls.Certificate, error) {
 		return fail(err)
 	}
 	now := time.Now()
-	template := &x509.Certificate{SerialNumber: big.NewInt(now.UnixNano()), Subject: pkix.Name{CommonName: "wedge core"}, DNSNames: []string{"wedge-core"},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(certTime), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, KeyUsage: x509.KeyUsageDigitalSignature}
+	template := &x509.Certificate{SerialNumber: big.NewInt(now.UnixNano()), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(certTime), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}, KeyUsage: x509.KeyUsageDigitalSignature}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &pair.PublicKey, pair)
 	if err != nil {
 		return fail(err)

@@ -30,12 +30,16 @@ type reading struct {
 	compute *compute.Stats
 	cache   *cache.Stats
 	dns     *dnsAnswers // nil: the node answers none
+	peers   *peers      // nil: the node has none
 
 	cacheBytes, cacheObjects, diskBytes, diskObjects int64
 }
 
 func (n *Node) read() *reading {
 	r := &reading{front: n.front.Stats(), backend: n.fetch.Stats(), compute: n.engine.Stats(), cache: n.cache.Stats(), dns: n.dns}
+	if n.fleet != nil {
+		r.peers = n.fleet.peers
+	}
 	bytes, objects := n.cache.Used()
 	r.cacheBytes, r.cacheObjects = bytes, int64(objects)
 	bytes, objects = n.cache.DiskUsed()
@@ -118,6 +122,9 @@ func (r *reading) metrics() []metric {
 	}
 	if r.dns != nil {
 		all = append(all, r.dns.metrics()...)
+	}
+	if r.peers != nil {
+		all = append(all, r.peers.metrics()...)
 	}
 	return all
 }

@@ -43,11 +43,12 @@ type Node struct {
 	printing bool // what a plain WASI program prints is output, not a response
 
 	mu       sync.Mutex
-	deployed map[string]*deployment // by service, and by besideOf it
-	splits   map[string]split       // by service
-	origins  map[string]string      // of the services deployed, see forgetOrigins
-	number   int                    // of the newest table; only deploy uses it, and it runs once at a time
-	retired  sync.WaitGroup         // deployments on their way out
+	deployed map[string]*deployment         // by service, and by besideOf it
+	splits   map[string]split               // by service
+	origins  map[string]string              // of the services deployed, see forgetOrigins
+	shields  map[string]map[string]struct{} // by service: PoPs that shield it here, or have
+	number   int                            // of the newest table; only deploy uses it, and it runs once at a time
+	retired  sync.WaitGroup                 // deployments on their way out
 }
 
 // Run builds a node, serves until ctx ends, drains and returns nil. An error means that it
@@ -72,6 +73,9 @@ func Run(ctx context.Context, cfg Config) error {
 	runs := []func(context.Context) error{n.fetch.Run, n.kv.Run, pace}
 	if n.fleet != nil {
 		runs = append(runs, n.fleet.run)
+		if n.fleet.peers != nil {
+			runs = append(runs, n.fleet.peers.run)
+		}
 		defer context.AfterFunc(ctx, func() { n.fleet.leave(context.Cause(ctx)) })()
 		if n.dns != nil {
 			runs = append(runs, func(ctx context.Context) error { return n.dns.run(ctx, n.fleet.link) })
@@ -140,7 +144,7 @@ const maxHeaderBytes = 64_000
 // open builds the parts. None of them listens or serves yet.
 func open(ctx context.Context, cfg Config) (*Node, error) {
 	cfg = cfg.withDefaults()
-	n := &Node{cfg: cfg, console: newConsole(cfg), origins: map[string]string{}, rates: state.NewRates()}
+	n := &Node{cfg: cfg, console: newConsole(cfg), origins: map[string]string{}, shields: map[string]map[string]struct{}{}, rates: state.NewRates()}
 	if cfg.CacheDir != "" && os.MkdirAll(cfg.CacheDir, 0o700) != nil {
 		cfg.CacheDir = "" // compiled code is kept for speed only
 	}
@@ -154,7 +158,15 @@ func open(ctx context.Context, cfg Config) (*Node, error) {
 	})
 	n.fetch = backend.New(backend.Config{MaxHeaderBytes: maxHeaderBytes, MaxConnections: maxBackendConns, MaxPerBackend: maxBackendConns, Log: cfg.Log})
 	dir, disk := cfg.caching()
-	n.cache = cache.New(cache.Config{Next: &files{next: &internal{next: &shielded{next: n.fetch, now: cfg.Now}, find: n.called, now: cfg.Now}}, Now: cfg.Now, Memory: cfg.CacheMemory, Invalidated: n.invalidated, Dir: dir, Disk: disk, Log: cfg.Log})
+	name, shield, calls := "", &shielded{next: n.fetch, now: cfg.Now}, &internal{find: n.called, now: cfg.Now}
+	if cfg.Fleet != nil {
+		name = cacheName(cfg.Fleet.PoP.Name)
+	}
+	if cfg.Fleet != nil && cfg.Fleet.Peers.Listen != "" {
+		shield.named, calls.away = n.shielding, n.callAway
+	}
+	calls.next = shield
+	n.cache = cache.New(cache.Config{Next: &files{next: calls}, Name: name, Now: cfg.Now, Memory: cfg.CacheMemory, Invalidated: n.invalidated, Dir: dir, Disk: disk, Log: cfg.Log})
 	done := n.console.access
 	if cfg.Quiet {
 		done = nil // a line that nobody reads costs a hit as much as all the rest
@@ -232,6 +244,9 @@ func (n *Node) close() {
 	if n.dns != nil {
 		n.dns.server.Close()
 	}
+	if n.fleet != nil && n.fleet.peers != nil {
+		n.fleet.peers.close()
+	}
 	n.engine.Close()
 	n.fetch.Close()
 	n.closeStores()
@@ -240,17 +255,25 @@ func (n *Node) close() {
 // Addrs returns the addresses the node listens at.
 func (n *Node) Addrs() (http, https []net.Addr) { return n.front.Addrs() }
 
-// called returns the handler of a service that another calls by name, nil if it is not here. What it belongs to stays until
-// done is called.
+// called returns the handler of a service that another calls by name, nil if it is not here.
 func (n *Node) called(service string) (h http.Handler, done func()) {
+	d, done := n.taken(service)
+	if d == nil {
+		return nil, nil
+	}
+	return d.handler, done
+}
+
+// taken returns what is deployed of a service, nil if it is not here. It stays until done is called.
+func (n *Node) taken(service string) (d *deployment, done func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	d := n.deployed[service]
+	d = n.deployed[service]
 	if d == nil {
 		return nil, nil
 	}
 	d.calls.Add(1)
-	return d.handler, d.calls.Done
+	return d, d.calls.Done
 }
 
 // Services returns how many services are deployed.
@@ -282,6 +305,14 @@ func (n *Node) OpsAddr() string {
 		return ""
 	}
 	return n.ops.listener.Addr().String()
+}
+
+// PeerAddr returns the address where other PoPs reach this one, "" if they do not.
+func (n *Node) PeerAddr() string {
+	if n.fleet == nil || n.fleet.peers == nil {
+		return ""
+	}
+	return n.fleet.peers.listener.Addr().String()
 }
 
 // Stats returns the engine's counters.

@@ -17,14 +17,19 @@ import (
 )
 
 // A shield is the PoP through which others fetch for one backend: their misses meet in its cache, so
-// that the origin is asked once. What goes to it is marked and signed with a key of the service. It
-// fetches for a marked request from the origin itself, and answers with all that is meant for caches
+// that the origin is asked once. It fetches from the origin itself, and answers with all that is meant for caches
 // between the origin and the client, which others do not get to see.
+//
+// A PoP of the fleet is named, and asked as a peer. One that is known by its URL only is asked at its front; what goes there is
+// marked, and signed with a key of the service.
 
 // shielded is an http.RoundTripper that sends fetches to the shield of their backend, if it has one.
 type shielded struct {
 	next http.RoundTripper
 	now  func() time.Time
+
+	// named fetches through a PoP; done is false if it is to be done without. nil: there are no other PoPs.
+	named func(req *http.Request, b *wedge.Backend) (resp *http.Response, done bool, err error)
 }
 
 const shieldField = "Wedge-Shield"
@@ -41,6 +46,11 @@ type hop struct {
 func (s *shielded) RoundTrip(req *http.Request) (*http.Response, error) {
 	b := wedge.BackendFrom(req.Context())
 	h, _ := req.Context().Value(shieldKey{}).(hop)
+	if b != nil && b.ShieldPoP != "" && !h.marked && s.named != nil {
+		if resp, done, err := s.named(req, b); done {
+			return resp, err
+		}
+	}
 	if b == nil || b.Shield == nil || h.marked || len(h.key) == 0 {
 		return s.next.RoundTrip(req)
 	}

@@ -140,7 +140,7 @@ func (o *operator) begin(name, addr string) *pop {
 		o.t.Fatal(line)
 	}
 	line = line[strings.LastIndexByte(line, '\n')+1:]
-	conf := fmt.Sprintf("roles = [\"pop\"]\ndata = \"data\"\n[place]\nname = %q\n[join]\ninvitation = %q\n[http]\nlisten = [%q]\n", name, line, addr)
+	conf := fmt.Sprintf("roles = [\"pop\"]\ndata = \"data\"\n[place]\nname = %q\n[join]\ninvitation = %q\n[http]\nlisten = [%q]\n[peers]\nlisten = \"127.0.0.1:0\"\n", name, line, addr)
 	p := &pop{child: begin(o.t, exec.Command(o.bin, "node", "--config", file(o.t, "node.toml", []byte(conf)))), addr: addr}
 	return p
 }

@@ -325,7 +325,7 @@ func (c *worldChaos) deploy(hold time.Duration) {
 	}
 	u := c.originURL()
 	v := c.version(&wedge.Version{Service: "shop", Hosts: []string{"shop.example"}, APIKeys: []wedge.Secret{wedge.Secret("secret")},
-		Backends: []wedge.Backend{{Name: "origin", URL: u, AllowPrivateAddr: true}}, Env: map[string]string{"N": fmt.Sprint(made)}})
+		Backends: []wedge.Backend{{Name: "origin", URL: u, AllowPrivateAddr: true, ShieldPoP: c.pops[rand.IntN(len(c.pops))].name}}, Env: map[string]string{"N": fmt.Sprint(made)}})
 	_, err := c.client.Release(ctx, "shop", key, api.Pick{Version: v.Number, Plan: control.Plan{HoldMS: hold.Milliseconds()}})
 	decided("releases", err)
 	if hold == 0 {

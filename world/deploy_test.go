@@ -29,7 +29,7 @@ func newFleetLab(t *testing.T) *fleetLab { return newTwistedFleet(t, nil) }
 // newTwistedFleet is one whose PoPs hear what twist passes on.
 func newTwistedFleet(t *testing.T, twist func(pop, subject string, pass func())) *fleetLab {
 	t.Helper()
-	l := &fleetLab{lab: newLabOf(t, Config{Twist: twist}, false)} // its PoPs serve nothing yet
+	l := &fleetLab{lab: newLabOf(t, Config{Twist: twist}, nil)} // its PoPs serve nothing yet
 	server := httptest.NewServer(l.Core())
 	t.Cleanup(server.Close)
 	l.client = api.Client{URL: server.URL, Token: l.Core().AdminToken()}

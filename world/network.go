@@ -32,10 +32,10 @@ const (
 	ways
 )
 
-// path is the way between a PoP and the core. Its connections are delayed both ways, share what it carries, and are cut together.
+// path is a PoP's way into the network, to the core or another PoP. Its connections are delayed both ways, share what it carries, and are cut together.
 type path struct {
 	mu     sync.Mutex
-	delay  time.Duration // one way
+	delay  time.Duration // one way, to the core
 	extra  time.Duration // added by hand
 	loss   float64       // share of writes that have to be sent again, as TCP would
 	cut    bool
@@ -57,14 +57,20 @@ const (
 	ahead      = 200 * time.Millisecond // how long what was sent may wait until a way is free; then its sender waits
 )
 
-// dialed returns dial with what p does to connections.
+// dialed returns dial with what p does to connections to the core.
 func (p *path) dialed(dial func(context.Context) (net.Conn, error)) func(context.Context) (net.Conn, error) {
+	return p.leg(p.delay, false, dial)
+}
+
+// leg returns dial with what p does to connections that are delayed so much each way besides. Those that come to p's PoP are
+// flipped: what its own end says is on the way out all the same.
+func (p *path) leg(delay time.Duration, flipped bool, dial func(context.Context) (net.Conn, error)) func(context.Context) (net.Conn, error) {
 	return func(ctx context.Context) (net.Conn, error) {
 		for _, way := range []Way{Out, In} { // the handshake
 			if err := p.open(ctx, way); err != nil {
 				return nil, err
 			}
-			if err := sleep(ctx, p.time()); err != nil {
+			if err := sleep(ctx, p.time(delay)); err != nil {
 				return nil, err
 			}
 		}
@@ -72,7 +78,7 @@ func (p *path) dialed(dial func(context.Context) (net.Conn, error)) func(context
 		if err != nil {
 			return nil, err
 		}
-		w := newWire(p, far)
+		w := newWire(p, far, delay, flipped)
 		if !p.add(w) {
 			w.close()
 			return nil, errCut
@@ -113,10 +119,11 @@ func (p *path) open(ctx context.Context, way Way) error {
 	}
 }
 
-func (p *path) time() time.Duration {
+// time is how long something takes that is sent now, where it takes delay besides.
+func (p *path) time(delay time.Duration) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	d := p.delay + p.extra
+	d := delay + p.extra
 	if p.loss > 0 && rand.Float64() < p.loss {
 		d += retransmit
 	}

@@ -11,16 +11,19 @@ import (
 // wire is one connection over a path: two pipes, and what is on its way between them.
 type wire struct {
 	path  *path
-	near  net.Conn // its PoP's end
+	near  net.Conn // who dialed
 	inner net.Conn // what near says comes out here
 	far   net.Conn // the other end
+
+	delay   time.Duration // one way, without what is added to the path
+	flipped bool          // its PoP's end is far
 
 	gone context.Context // ends when the connection does, whatever is still on its way
 	end  context.CancelFunc
 }
 
-func newWire(p *path, far net.Conn) *wire {
-	w := &wire{path: p, far: far}
+func newWire(p *path, far net.Conn, delay time.Duration, flipped bool) *wire {
+	w := &wire{path: p, far: far, delay: delay, flipped: flipped}
 	w.near, w.inner = net.Pipe()
 	w.gone, w.end = context.WithCancel(context.Background())
 	return w
@@ -37,8 +40,12 @@ func (w *wire) close() {
 // run carries until both ends have been told of an end, or the path is cut.
 func (w *wire) run() {
 	var both sync.WaitGroup
-	both.Go(func() { w.carry(Out, w.far, w.inner) })
-	both.Go(func() { w.carry(In, w.inner, w.far) })
+	out, in := Out, In
+	if w.flipped {
+		out, in = In, Out
+	}
+	both.Go(func() { w.carry(out, w.far, w.inner) })
+	both.Go(func() { w.carry(in, w.inner, w.far) })
 	both.Wait()
 	w.path.remove(w)
 }
@@ -91,7 +98,7 @@ func (w *wire) read(way Way, from io.Reader, flight chan<- flying) {
 		n, err := from.Read(buf[:w.path.piece()])
 		if n > 0 {
 			sent := w.path.send(way, n)
-			due := sent.Add(w.path.time())
+			due := sent.Add(w.path.time(w.delay))
 			if due.Before(last) {
 				due = last // nothing overtakes
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -59,6 +60,7 @@ type place struct {
 	full atomic.Bool  // its disk is said to be
 
 	mu   sync.Mutex
+	peer string     // where its node listens for peers, once it has
 	node *node.Node // nil: it is down
 	stop func(error)
 	done chan struct{} // closed when the node has ended
@@ -97,6 +99,24 @@ func (w *World) path(p *wedge.PoP) *path {
 		return newPath(0)
 	}
 	return newPath(oneWay(p, &w.cfg.Core))
+}
+
+// peer returns how a PoP of the world connects to another.
+func (w *World) peer(from *place) func(context.Context, *wedge.PoP) (net.Conn, error) {
+	return func(ctx context.Context, to *wedge.PoP) (net.Conn, error) {
+		far := w.pops[to.Name]
+		if far == nil || far == from {
+			return nil, errCut
+		}
+		delay := time.Duration(0)
+		if !w.cfg.Flat {
+			delay = oneWay(&from.pop, &far.pop)
+		}
+		return from.path.leg(delay, false, far.path.leg(0, true, func(ctx context.Context) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "tcp", to.Peer)
+		}))(ctx)
+	}
 }
 
 func (w *World) open(ctx context.Context) (err error) {
@@ -164,7 +184,11 @@ func (w *World) start(ctx context.Context, p *place) error {
 		cfg = w.cfg.Node(p.pop)
 	}
 	cfg.DataDir = filepath.Join(w.cfg.Dir, p.pop.Name)
-	cfg.Fleet = &node.FleetConfig{PoP: p.pop, Dial: p.path.dialed(w.core.Dial), Pass: func(public string) (string, error) { return w.core.Pass(p.pop.Name, public) }}
+	peers := node.PeerConfig{Listen: "127.0.0.1:0", Dial: w.peer(p)}
+	if p.peer != "" {
+		peers.Listen = p.peer
+	}
+	cfg.Fleet = &node.FleetConfig{PoP: p.pop, Peers: peers, Dial: p.path.dialed(w.core.Dial), Pass: func(public string) (string, error) { return w.core.Pass(p.pop.Name, public) }}
 	if w.cfg.Twist != nil {
 		cfg.Fleet.Twist = func(subject string, pass func()) { w.cfg.Twist(p.pop.Name, subject, pass) }
 	}
@@ -179,7 +203,7 @@ func (w *World) start(ctx context.Context, p *place) error {
 	})
 	select {
 	case n := <-started:
-		p.node, p.stop, p.done, p.cfg = n, stop, done, fixed(cfg, n)
+		p.node, p.stop, p.done, p.cfg, p.peer = n, stop, done, fixed(cfg, n), n.PeerAddr()
 		return nil
 	case <-done:
 		stop(nil)
@@ -295,7 +319,7 @@ func (w *World) Node(name string) *node.Node {
 func (w *World) Core() *node.Core { return w.core }
 
 // OneWay returns how long the network takes from a PoP to the core.
-func (w *World) OneWay(name string) time.Duration { return w.pops[name].path.time() }
+func (w *World) OneWay(name string) time.Duration { p := w.pops[name].path; return p.time(p.delay) }
 
 // Status says how a PoP is.
 type Status struct {

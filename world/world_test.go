@@ -26,9 +26,10 @@ type lab struct {
 	n      atomic.Int64
 }
 
-func newLab(t *testing.T, cfg Config) *lab { return newLabOf(t, cfg, true) }
+func newLab(t *testing.T, cfg Config) *lab { return newLabOf(t, cfg, func(*wedge.Version) {}) }
 
-func newLabOf(t *testing.T, cfg Config, shop bool) *lab {
+// newLabOf has PoPs that serve a version as edited; nil: nothing yet.
+func newLabOf(t *testing.T, cfg Config, edit func(*wedge.Version)) *lab {
 	t.Helper()
 	l := &lab{t: t}
 	l.origin = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -46,7 +47,8 @@ func newLabOf(t *testing.T, cfg Config, shop bool) *lab {
 		app := &manifest.App{Version: wedge.Version{Service: "shop", APIKeys: []wedge.Secret{wedge.Secret("secret")},
 			Backends: []wedge.Backend{{Name: "origin", URL: u, AllowPrivateAddr: true}}}}
 		own := node.Config{HTTP: []string{"127.0.0.1:0"}, Quiet: true, Log: cfg.Log, CacheDisk: 16 << 20, DrainTimeout: time.Second}
-		if shop {
+		if edit != nil {
+			edit(&app.Version)
 			own.Load = node.One(func(context.Context) (*manifest.App, error) { return app, nil })
 		}
 		return own

@@ -3,6 +3,7 @@ package hostcall
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/abi"
@@ -64,6 +65,9 @@ func (e *exec) mayFetch(name string) (*wedge.Backend, abi.Status) {
 
 // deliver opens handles for what a fetch brought, at words i and i+1.
 func deliver(c *compute.Call, f fetched, i int) abi.Status {
+	if how := f.resp.headers.values("cache-status"); len(how) > 0 {
+		c.Note("cache-status", strings.Join(how, ", ")) // which caches had a part in it, and at which PoPs
+	}
 	c.PutU32(c.U32(i), putResponse(c, f.resp))
 	c.PutU32(c.U32(i+1), putBody(c, f.body))
 	return abi.OK

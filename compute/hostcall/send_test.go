@@ -10,11 +10,14 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/abi"
+	"github.com/wedge-cloud/wedge/compute"
+	"github.com/wedge-cloud/wedge/trace"
 )
 
 // origin answers with what it got; some paths do something special.
@@ -32,6 +35,9 @@ func origin(t testing.TB) *httptest.Server {
 			io.WriteString(w, "some")
 			w.(http.Flusher).Flush()
 			panic(http.ErrAbortHandler)
+		case "/far":
+			w.Header()["Cache-Status"] = []string{"Wedge-nyc1; hit", "Wedge-lhr1; fwd=uri-miss"}
+			return
 		case "/none":
 			panic(http.ErrAbortHandler)
 		case "/trailer":
@@ -144,6 +150,30 @@ func TestSendPeer(t *testing.T) {
 			t.Errorf("%s of a %s, pass %d: address %v, want %v", c.call, c.method, c.pass, s, c.want)
 		}
 		g.is(c.want, "fastly_http_resp.get_addr_dest_port", resp, &port)
+	}
+}
+
+// TestTraceOfFetch: a trace says which caches, and so which PoPs, had a part in what a fetch brought.
+func TestTraceOfFetch(t *testing.T) {
+	g := sender(t, nil)
+	steps := &trace.Trace{}
+	g.sb.Observer = compute.Tracer{Trace: steps}
+	var resp, body, pending uint32
+	g.ok("fastly_http_req.send", g.request("GET", "http://example.com/far"), g.newBody(""), "origin", &resp, &body)
+	g.ok("fastly_http_req.send_async", g.request("GET", "http://example.com/far"), g.newBody(""), "origin", &pending)
+	g.ok("fastly_http_req.pending_req_wait", pending, &resp, &body)
+	g.ok("fastly_http_req.send", g.request("GET", "http://example.com/near"), g.newBody(""), "origin", &resp, &body)
+	var said []string
+	for _, s := range steps.Steps {
+		for _, f := range s.Out {
+			if f.Name == "cache-status" {
+				said = append(said, s.Name+" "+f.Value)
+			}
+		}
+	}
+	const how = ` "Wedge-nyc1; hit, Wedge-lhr1; fwd=uri-miss"`
+	if want := []string{"fastly_http_req.send" + how, "fastly_http_req.pending_req_wait" + how}; !slices.Equal(said, want) {
+		t.Errorf("%q", said)
 	}
 }
 

@@ -49,7 +49,7 @@ var lacks = []struct {
 	{"there is no GRIP proxy", []string{"fastly_http_req.redirect_to_grip_proxy", "fastly_http_req.redirect_to_grip_proxy_v2"}},
 	{"there is no web application firewall, and its verdict would be made up", []string{"fastly_http_req.inspect"}},
 	{"no service may act for another", []string{"fastly_http_req.on_behalf_of"}},
-	{"PoPs do not shield by a guest's word", []string{"fastly_shielding.shield_info", "fastly_shielding.backend_for_shield"}},
+	{"knows the sites of the version and the PoPs of the fleet; a cache key for a backend makes another name only", []string{"fastly_shielding.shield_info", "fastly_shielding.backend_for_shield"}},
 
 	{"makes no WebP, AVIF, JPEG XL or video, and does not cache what it makes", []string{"fastly_image_optimizer.transform_image_optimizer_request"}},
 	{"knows what the version's tables and its database say: no data come with Wedge", []string{"fastly_geo.lookup"}},

@@ -35,6 +35,7 @@ var modules = map[string]calls{
 	"fastly_image_optimizer":  imageOptimizer,
 	"fastly_cache":            cacheCalls,
 	"fastly_http_cache":       httpCache,
+	"fastly_shielding":        shielding,
 }
 
 // Table returns the implementation of each hostcall this package offers.

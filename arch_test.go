@@ -51,6 +51,7 @@ var gates = map[string][]string{
 	"github.com/ua-parser/":         {"compute/hostcall"},
 	"github.com/fxamacker/":         {"control"},
 	"github.com/kovidgoyal/":        {"picture"},
+	"github.com/oschwald/":          {"compute/hostcall"},
 	"golang.org/x/image":            {"picture"},
 	"github.com/restic/":            {"control"},
 }

@@ -53,10 +53,10 @@ var gates = map[string][]string{
 	"github.com/ua-parser/":         {"compute/hostcall"},
 	"github.com/fxamacker/":         {"control"},
 	"github.com/kovidgoyal/":        {"picture"},
+	"github.com/oschwald/":          {"dns", "compute/hostcall"},
 	"golang.org/x/image":            {"picture"},
 	"github.com/restic/":            {"control"},
 	"github.com/miekg/dns":          {"dns"},
-	"github.com/oschwald/":          {"dns"},
 	"github.com/coreos/":            {"handover"},
 	"pgregory.net/":                 {}, // tests only
 }

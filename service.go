@@ -37,6 +37,7 @@ type Version struct {
 	SecretStores map[string]map[string]Secret
 	ACLs         map[string][]ACLEntry
 	Geo          map[netip.Addr]json.RawMessage // geolocation record by address
+	GeoDatabase  []byte                         // in MaxMind's format, asked after Geo; nil: none
 	GeoLoopback  bool                           // answer for loopback addresses with a fixed record
 	Devices      map[string]json.RawMessage     // device record by User-Agent
 	APIKeys      []Secret                       // values of Fastly-Key that count as valid
@@ -143,6 +144,9 @@ type KVList struct {
 	After  string // keys greater than this; "": from the start
 	Limit  int    // 1 to 1,000
 }
+
+// MaxGeoDatabase is how large a version's geolocation database may be, in bytes. A node keeps it in memory.
+const MaxGeoDatabase = 256 << 20
 
 // Limits of the KV store's interface.
 const (

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/wedge-cloud/wedge"
@@ -29,6 +30,7 @@ type Host struct {
 
 	KV    KV    // key-value stores
 	Cache Cache // what the guest keeps in the cache itself; nil: there is none
+	Geo   Geo   // a database of where addresses are, besides the version's tables; nil: there is none
 	Rates Rates // rate counters and penalty boxes; nil: there are none
 
 	// Log takes one line, without its newline, for the named log endpoint. It must not block.
@@ -43,6 +45,12 @@ type Host struct {
 	Rand      io.Reader        // secure random bytes
 
 	Hostname, PoP, Region string // for the guest's environment
+}
+
+// Geo is what a sandbox needs of a database of addresses.
+type Geo interface {
+	// Record returns what is known of an address at that time, as the ABI's JSON.
+	Record(addr netip.Addr, now time.Time) (record []byte, ok bool)
 }
 
 // Rates is what a sandbox needs of rate counters and penalty boxes. A name that was not used before is a counter

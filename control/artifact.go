@@ -42,7 +42,7 @@ type Artifact struct {
 	Parts []Part `json:"parts"`
 }
 
-// Part is a file of an artifact: "version", "guest", or "files/BACKEND/PATH" of a directory that is a backend.
+// Part is a file of an artifact: "version", "guest", "geo" for its geolocation database, or "files/BACKEND/PATH" of a directory that is a backend.
 type Part struct {
 	Name   string  `json:"name"`
 	Size   int64   `json:"size"`
@@ -108,7 +108,7 @@ func (a *Artifact) Check() error {
 	}
 	seen := map[string]bool{}
 	for _, p := range a.Parts {
-		if rest, file := strings.CutPrefix(p.Name, "files/"); p.Name != "version" && p.Name != "guest" && (!file || !fs.ValidPath(rest) || strings.ContainsAny(rest, "\\:\x00")) {
+		if rest, file := strings.CutPrefix(p.Name, "files/"); p.Name != "version" && p.Name != "guest" && p.Name != "geo" && (!file || !fs.ValidPath(rest) || strings.ContainsAny(rest, "\\:\x00")) {
 			return bad(p.Name, "not a name for a part")
 		}
 		if seen[p.Name] {
@@ -138,7 +138,7 @@ func (a *Artifact) Check() error {
 // Pack makes an artifact of a version and passes each chunk to keep, which may see one twice.
 func Pack(v *wedge.Version, keep func(Digest, []byte) error) (*Artifact, error) {
 	a, own := &Artifact{}, *v
-	own.Guest, own.Number, own.Backends = nil, 0, slices.Clone(v.Backends)
+	own.Guest, own.GeoDatabase, own.Number, own.Backends = nil, nil, 0, slices.Clone(v.Backends)
 	for i := range own.Backends {
 		b := &own.Backends[i]
 		if b.Dir == "" {
@@ -156,8 +156,11 @@ func Pack(v *wedge.Version, keep func(Digest, []byte) error) (*Artifact, error) 
 	if err := a.add("version", bytes.NewReader(b), keep); err != nil {
 		return nil, err
 	}
-	if v.Guest != nil {
-		if err := a.add("guest", bytes.NewReader(v.Guest), keep); err != nil {
+	for name, b := range map[string][]byte{"guest": v.Guest, "geo": v.GeoDatabase} {
+		if b == nil {
+			continue
+		}
+		if err := a.add(name, bytes.NewReader(b), keep); err != nil {
 			return nil, err
 		}
 	}
@@ -225,7 +228,7 @@ func (a *Artifact) Unpack(dir string, get func(Digest) ([]byte, error)) (*wedge.
 		return nil, err
 	}
 	v := new(wedge.Version)
-	var guest []byte
+	var guest, geo []byte
 	for _, p := range a.Parts {
 		b, err := p.read(get)
 		if err != nil {
@@ -238,13 +241,15 @@ func (a *Artifact) Unpack(dir string, get func(Digest) ([]byte, error)) (*wedge.
 			}
 		case "guest":
 			guest = b
+		case "geo":
+			geo = b
 		default:
 			if err := writeFile(filepath.Join(dir, filepath.FromSlash(p.Name)), b); err != nil {
 				return nil, err
 			}
 		}
 	}
-	v.Guest = guest
+	v.Guest, v.GeoDatabase = guest, geo
 	for i := range v.Backends {
 		if b := &v.Backends[i]; b.Dir != "" {
 			b.Dir = filepath.Join(dir, "files", b.Name)

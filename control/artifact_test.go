@@ -34,7 +34,7 @@ func someVersion(t *testing.T) *wedge.Version {
 		guest[i] = byte(r.UintN(64))
 	}
 	return &wedge.Version{
-		Service: "shop", Hosts: []string{"shop.example"}, Guest: guest, Args: []string{"a"}, Env: map[string]string{"A": "B"},
+		Service: "shop", Hosts: []string{"shop.example"}, GeoDatabase: []byte("where things are"), Guest: guest, Args: []string{"a"}, Env: map[string]string{"A": "B"},
 		Backends: []wedge.Backend{{Name: "site", Dir: dir}, {Name: "origin", URL: origin, ConnectTimeout: time.Second}},
 		Rules:    []wedge.Rule{{Path: "/a", TTL: &ttl, Backends: []wedge.Share{{Backend: "site"}}}},
 		Egress:   []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, SecretStores: map[string]map[string]wedge.Secret{"s": {"k": wedge.Secret("hush")}},

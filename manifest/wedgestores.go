@@ -131,8 +131,11 @@ func wedgeTables(t *table, ver *wedge.Version) {
 	if v, ok := t.get("geo"); ok {
 		if geo, ok := v.tableOrFile("geo"); ok {
 			ver.GeoLoopback = geo.bool("loopback", true)
+			if v, ok := geo.get("database"); ok {
+				ver.GeoDatabase, _ = v.file(wedge.MaxGeoDatabase)
+			}
 			for _, addr := range geo.names() {
-				if addr != "loopback" {
+				if addr != "loopback" && addr != "database" {
 					rec, _ := geo.get(addr)
 					geoRecord(ver, addr, rec)
 				}

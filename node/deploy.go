@@ -185,6 +185,13 @@ func (n *Node) prepareGuest(ctx context.Context, app *manifest.App) (*deployment
 	d := &deployment{app: app, version: &app.Version}
 	v := d.version
 	host := n.host(v)
+	if v.GeoDatabase != nil {
+		db, err := hostcall.OpenGeo(v.GeoDatabase)
+		if err != nil {
+			return nil, err
+		}
+		host.Geo = db
+	}
 	cfg := hostcall.Config{
 		Host:    host,
 		Run:     func(ctx context.Context, sb *compute.Sandbox) error { return n.runGuest(ctx, d, sb) },

@@ -173,6 +173,10 @@ func (c *worldChaos) send(method string, p *chaosPoP, path string) (status int, 
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
+	if errors.Is(err, io.ErrUnexpectedEOF) { // its shield was cut off or killed meanwhile: then the client is to see that it is not whole
+		c.t.Logf("%s %s at %s: broken off", method, path, p.name)
+		return 0, ""
+	}
 	if err != nil {
 		c.t.Errorf("%s %s at %s: %v", method, path, p.name, err)
 	}

@@ -144,7 +144,10 @@ func TestAnyAddress(t *testing.T) {
 	for _, host := range []string{"127.0.0.1", "127.0.0.2"} { // a connected socket hears from there only
 		conn, err := net.Dial("udp", net.JoinHostPort(host, port))
 		if err != nil {
-			t.Skip(err) // not every system has it
+			if host == "127.0.0.1" {
+				t.Fatal(err)
+			}
+			t.Skip(err) // not every system has more than one loopback address
 		}
 		defer conn.Close()
 		r, _, err := (&dns.Client{Timeout: 5 * time.Second}).ExchangeWithConn(question("shop.edge.example.", dns.TypeA), &dns.Conn{Conn: conn})

@@ -30,7 +30,7 @@ func (x *exchange) hit(o *object, now time.Time, stale bool, detail string) (*ht
 	} else {
 		x.c.stats.Hits.Add(1)
 	}
-	if !o.body.whole() { // it is still on its way: this request shares the fetch
+	if !o.body.arrived(o.fields.get("Content-Length")) { // it is still on its way: this request shares the fetch
 		out = outcome{fwd: "uri-miss", collapsed: true}
 		x.c.stats.Collapsed.Add(1)
 	}
@@ -42,6 +42,15 @@ func (s *spool) whole() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.isWhole()
+}
+
+// arrived reports whether all of the body is there. Who has just got the last byte of the announced ones may ask again before
+// the writer has seen that no more come: that is a hit as well.
+func (s *spool) arrived(announced string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, ok := parseOffset(announced)
+	return s.isWhole() || ok && s.size == n && s.long.err == nil
 }
 
 // length returns how long the body is, or is said to be; -1: not known.

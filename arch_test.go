@@ -40,6 +40,7 @@ var arrows = map[string]map[string]string{
 	"api":              {"control": "puts on the wire what it decides"},
 	"rollout":          {"control": "decides about its releases"},
 	"conformance/run":  {"conformance": "prints what it found"},
+	"state":            {"state/merge": "keeps mergeable values"},
 	"world":            {"node": "its PoPs and its core are real ones"},
 }
 

@@ -34,6 +34,7 @@ type Version struct {
 
 	ConfigStores map[string]map[string]string // also served as dictionaries
 	KVStores     map[string][]KVSeed
+	KVScopes     map[string]Scope // of those stores; absent: merge
 	SecretStores map[string]map[string]Secret
 	ACLs         map[string][]ACLEntry
 	Geo          map[netip.Addr]json.RawMessage // geolocation record by address
@@ -101,6 +102,19 @@ type ACLEntry struct {
 	Prefix netip.Prefix `json:"prefix"`
 	Action string       `json:"action"` // "ALLOW" or "BLOCK"
 }
+
+// Scope says who decides what a key of a store holds, and who hears of it.
+type Scope string
+
+// The scopes.
+const (
+	ScopeMerge Scope = "merge" // every PoP by itself, at once; what PoPs wrote at the same time is merged
+	ScopeCore  Scope = "core"  // the core, for all PoPs: a condition that held there held everywhere
+	ScopeLocal Scope = "local" // every PoP for itself; no other hears of it
+)
+
+// Scopes are all there are.
+var Scopes = []Scope{ScopeMerge, ScopeCore, ScopeLocal}
 
 // KVSeed is a key a store holds from the start, unless it was written since.
 type KVSeed struct {

@@ -36,13 +36,20 @@ func writeUntilKilled(dir string) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	s := kv.For("svc", map[string][]wedge.KVSeed{"s": nil})
+	if _, err := kv.Share(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	s := killStores(kv)
 	var out sync.Mutex
 	for w := range 8 {
 		go func() {
 			for i := 0; ; i++ {
 				key := fmt.Sprintf("%d/%d", w, i)
 				gen, err := s.Put(context.Background(), "s", wedge.KVPut{Key: key, Value: killValue(key)})
+				if err == nil {
+					_, err = s.Put(context.Background(), "m", wedge.KVPut{Key: key, Value: killValue(key)})
+				}
 				if err != nil {
 					fmt.Fprintln(os.Stderr, err)
 					os.Exit(1)
@@ -55,6 +62,11 @@ func writeUntilKilled(dir string) {
 	}
 	time.Sleep(time.Minute) // the parent kills long before
 	os.Exit(1)
+}
+
+// killStores has a store of its own and one that is shared.
+func killStores(kv *KV) *Stores {
+	return kv.For("svc", map[string][]wedge.KVSeed{"s": nil, "m": nil}, map[string]wedge.Scope{"s": wedge.ScopeLocal})
 }
 
 func killValue(key string) []byte {
@@ -115,11 +127,33 @@ func checkAcked(t *testing.T, dir string, acked map[string]uint64) {
 		t.Fatal(err)
 	}
 	defer kv.Close()
-	s := kv.For("svc", map[string][]wedge.KVSeed{"s": nil})
+	share, err := kv.Share()
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := map[string]bool{}
+	for n := uint64(0); n < share.Box().Last(); {
+		items, err := share.Box().Next(n, 512)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += uint64(len(items))
+		for _, it := range items {
+			c, err := readChange(it[1:])
+			if err != nil {
+				t.Fatal(err)
+			}
+			told[c.key] = true
+		}
+	}
+	s := killStores(kv)
 	for key, gen := range acked {
 		v, err := s.Get(bg, "s", key)
 		if err != nil || v.Generation < gen || !bytes.Equal(v.Value, killValue(key)) {
 			t.Fatalf("acknowledged write %s at %d: found %d, %v", key, gen, v.Generation, err)
+		}
+		if v, err := s.Get(bg, "m", key); err != nil || !bytes.Equal(v.Value, killValue(key)) || !told[key] {
+			t.Fatalf("acknowledged write %s to the shared store: %v, in the outbox: %v", key, err, told[key])
 		}
 	}
 }
@@ -131,7 +165,7 @@ func TestReopen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return kv, kv.For("svc", map[string][]wedge.KVSeed{"s": nil})
+		return kv, kv.For("svc", map[string][]wedge.KVSeed{"s": nil}, map[string]wedge.Scope{"s": wedge.ScopeLocal})
 	}
 	kv, s := open()
 	first := put(t, s, wedge.KVPut{Key: "k", Value: []byte("v")})
@@ -158,7 +192,7 @@ func TestRunSweepsUntilCancelled(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer kv.Close()
-	s := kv.For("svc", map[string][]wedge.KVSeed{"s": nil})
+	s := kv.For("svc", map[string][]wedge.KVSeed{"s": nil}, nil)
 	put(t, s, wedge.KVPut{Key: "k", TTL: time.Nanosecond})
 	ctx, cancel := context.WithCancel(bg)
 	done := make(chan error)
@@ -201,7 +235,7 @@ func BenchmarkPut(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer kv.Close()
-	s := kv.For("svc", map[string][]wedge.KVSeed{"s": nil})
+	s := kv.For("svc", map[string][]wedge.KVSeed{"s": nil}, nil)
 	value := make([]byte, 200)
 	b.SetParallelism(8)
 	b.RunParallel(func(pb *testing.PB) {

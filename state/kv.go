@@ -16,10 +16,12 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/state/merge"
 )
 
 // Options tune a [KV]. The zero value is good.
 type Options struct {
+	PoP        string           // whose it is; "": local
 	Memory     bool             // keep everything in memory; dir is then only a name
 	CacheBytes int64            // for blocks read from disk; 0: 16 MiB
 	MinFree    uint64           // bytes of disk below which writes are refused; 0: 64 MiB
@@ -30,6 +32,9 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
+	if o.PoP == "" {
+		o.PoP = "local"
+	}
 	if o.CacheBytes <= 0 {
 		o.CacheBytes = 16 << 20
 	}
@@ -59,6 +64,10 @@ type KV struct {
 	db   *pebble.DB
 	fs   vfs.FS
 	gens generations
+
+	writer merge.Writer // who this PoP is to mergeable values
+	clock  *merge.Clock
+	share  *Share // nil: there is no other PoP
 
 	seed    maphash.Seed
 	stripes [numStripes]sync.Mutex // a key's writers take turns
@@ -107,15 +116,25 @@ func (kv *KV) start() error {
 		return err
 	}
 	if found == 0 {
-		return kv.db.Set(schemaKey, binary.BigEndian.AppendUint64(nil, schema), pebble.Sync)
-	}
-	if found != schema {
+		if err := kv.db.Set(schemaKey, binary.BigEndian.AppendUint64(nil, schema), pebble.Sync); err != nil {
+			return openError(kv.dir, err)
+		}
+	} else if found != schema {
 		return &wedge.Error{Op: "open state", What: kv.dir, Kind: wedge.Invalid,
 			Err:  fmt.Errorf("its schema is %d, this Wedge knows %d", found, schema),
 			Hint: "Run the Wedge that wrote it, or start with an empty state directory."}
 	}
 	last, err := kv.system(generationKey)
 	kv.gens.last, kv.gens.reserved = last, last
+	if err != nil {
+		return err
+	}
+	incarnation, err := kv.Incarnation()
+	if err != nil {
+		return err
+	}
+	kv.writer, err = merge.ParseWriter(kv.opts.PoP + "." + incarnation)
+	kv.clock = merge.NewClock(kv.writer)
 	return err
 }
 

@@ -57,10 +57,16 @@ func (s *Stores) merge(ctx context.Context, it *pebble.Iterator, st *store, from
 	var keys []string
 	now := s.kv.opts.Now()
 	seeds := st.order[sort.SearchStrings(st.order, from):]
+	var failed error
 	// seedsBefore takes the seeds that come before limit ("": all of them).
 	seedsBefore := func(limit string) {
 		for len(seeds) > 0 && len(keys) <= list.Limit && strings.HasPrefix(seeds[0], list.Prefix) && (limit == "" || seeds[0] < limit) {
-			keys, seeds = append(keys, seeds[0]), seeds[1:]
+			if h, err := s.kv.headFor(st, st.id(seeds[0]), seeds[0]); err != nil {
+				failed = err
+			} else if h == nil {
+				keys = append(keys, seeds[0])
+			}
+			seeds = seeds[1:]
 		}
 	}
 	skip := 1 + len(st.prefix)
@@ -82,6 +88,9 @@ func (s *Stores) merge(ctx context.Context, it *pebble.Iterator, st *store, from
 			break
 		}
 		seeded := len(seeds) > 0 && seeds[0] == key
+		if h, err = s.kv.overSeed(st, st.id(key), key, h); err != nil {
+			return nil, err
+		}
 		if h.live(now) || seeded && !h.hides(now) {
 			keys = append(keys, key)
 		}
@@ -93,5 +102,5 @@ func (s *Stores) merge(ctx context.Context, it *pebble.Iterator, st *store, from
 		return nil, diskError("list keys", err)
 	}
 	seedsBefore("")
-	return keys, nil
+	return keys, failed
 }

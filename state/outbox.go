@@ -33,6 +33,7 @@ type Outbox struct {
 // outboxBatch is what some who came at the same time have to say. It is written with one sync.
 type outboxBatch struct {
 	items [][]byte
+	along []func(*pebble.Batch) error
 	done  chan struct{} // closed when what follows is set
 	base  uint64        // number before the first item
 	err   error
@@ -82,7 +83,10 @@ func (o *Outbox) number(key []byte) uint64 {
 func (o *Outbox) lastKey() []byte { return append([]byte("soutbox\x00"), o.prefix[1:]...) }
 
 // Add puts items in and returns the number of the last one. Writers at the same time share the disk's sync.
-func (o *Outbox) Add(items ...[]byte) (uint64, error) {
+func (o *Outbox) Add(items ...[]byte) (uint64, error) { return o.add(nil, items...) }
+
+// add writes along what belongs to the items: both are there after a crash, or neither.
+func (o *Outbox) add(along func(*pebble.Batch) error, items ...[]byte) (uint64, error) {
 	if err := o.kv.enter(context.Background(), "add to outbox", ""); err != nil {
 		return 0, err
 	}
@@ -96,6 +100,9 @@ func (o *Outbox) Add(items ...[]byte) (uint64, error) {
 	}
 	b := o.next
 	b.items = append(b.items, items...)
+	if along != nil {
+		b.along = append(b.along, along)
+	}
 	at := uint64(len(b.items))
 	if o.writing {
 		o.mu.Unlock()
@@ -131,6 +138,11 @@ func (o *Outbox) commit(ob *outboxBatch) error {
 	defer b.Close()
 	for i, it := range ob.items {
 		if err := b.Set(o.key(ob.base+uint64(i)+1), it, nil); err != nil {
+			return diskError("add to outbox", err)
+		}
+	}
+	for _, fill := range ob.along {
+		if err := fill(b); err != nil {
 			return diskError("add to outbox", err)
 		}
 	}

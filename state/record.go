@@ -1,12 +1,14 @@
 package state
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/state/merge"
 )
 
 // The database's keys, by first byte. An id is service, store and key, the first two with
@@ -16,13 +18,21 @@ import (
 //	h id                 head: everything about a key, and its value if that is small
 //	v id                 a large value
 //	x time id            a head expires at that time
+//	m id                 the mergeable value of a key, see merged.go
+//	c id digest          what a write to a register holds, if that is large
+//	p writer 0 digest n  a piece of such content that came from another PoP, until the write comes
+//	a service 0 id       an apology that was not answered yet
 //	o lane 0 number      an item of an outbox
 const (
-	systemSpace = 's'
-	headSpace   = 'h'
-	valueSpace  = 'v'
-	expirySpace = 'x'
-	outboxSpace = 'o'
+	systemSpace  = 's'
+	headSpace    = 'h'
+	valueSpace   = 'v'
+	expirySpace  = 'x'
+	mergedSpace  = 'm'
+	contentSpace = 'c'
+	pieceSpace   = 'p'
+	apologySpace = 'a'
+	outboxSpace  = 'o'
 )
 
 const schema = 1
@@ -70,10 +80,12 @@ func successor(prefix []byte) []byte {
 // A head is what is written about one key.
 type head struct {
 	generation uint64
-	expires    time.Time // zero: never
-	tombstone  bool      // deleted at run time: hides the seed
-	shadows    bool      // lies over a seed: when it expires it must become a tombstone
-	large      bool      // the value lies apart
+	expires    time.Time         // zero: never
+	tombstone  bool              // deleted at run time: hides the seed
+	shadows    bool              // lies over a seed: when it expires it must become a tombstone
+	large      bool              // the value lies apart
+	kind       merge.Kind        // of a mergeable value, whose record the head goes with; 0: there is none
+	digest     [sha256.Size]byte // of a large value of a register
 	metadata   string
 	value      []byte // if not large
 }
@@ -85,7 +97,8 @@ const (
 	flagShadows   = 1 << 1
 	flagLarge     = 1 << 2
 	flagExpires   = 1 << 3
-	knownFlags    = 1<<4 - 1
+	flagMerged    = 1 << 4
+	knownFlags    = 1<<5 - 1
 )
 
 // live reports whether the head stands for a value at that time.
@@ -103,7 +116,7 @@ func (h *head) encode() []byte {
 	for _, f := range [...]struct {
 		set bool
 		bit byte
-	}{{h.tombstone, flagTombstone}, {h.shadows, flagShadows}, {h.large, flagLarge}, {!h.expires.IsZero(), flagExpires}} {
+	}{{h.tombstone, flagTombstone}, {h.shadows, flagShadows}, {h.large, flagLarge}, {!h.expires.IsZero(), flagExpires}, {h.kind != 0, flagMerged}} {
 		if f.set {
 			flags |= f.bit
 		}
@@ -113,6 +126,12 @@ func (h *head) encode() []byte {
 	b = binary.BigEndian.AppendUint64(b, h.generation)
 	if flags&flagExpires != 0 {
 		b = binary.BigEndian.AppendUint64(b, uint64(h.expires.UnixNano()))
+	}
+	if h.kind != 0 {
+		b = append(b, byte(h.kind))
+		if h.large {
+			b = append(b, h.digest[:]...)
+		}
 	}
 	b = binary.AppendUvarint(b, uint64(len(h.metadata)))
 	b = append(b, h.metadata...)
@@ -146,6 +165,18 @@ func decodeHead(b []byte) (*head, error) {
 		}
 		h.expires = time.Unix(0, int64(binary.BigEndian.Uint64(b)))
 		b = b[8:]
+	}
+	if flags&flagMerged != 0 {
+		if len(b) < 1 {
+			return nil, errShort
+		}
+		h.kind, b = merge.Kind(b[0]), b[1:]
+		if h.large {
+			if len(b) < len(h.digest) {
+				return nil, errShort
+			}
+			b = b[copy(h.digest[:], b):]
+		}
 	}
 	n, size := binary.Uvarint(b)
 	if size <= 0 || n > uint64(len(b)-size) {

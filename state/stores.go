@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -25,21 +26,23 @@ type Stores struct {
 
 // A store is one bound store: where its keys lie and what it is seeded with.
 type store struct {
-	prefix []byte
-	seeds  map[string]wedge.KVValue
-	order  []string // keys of seeds in byte order
+	service, name string
+	scope         wedge.Scope
+	prefix        []byte
+	seeds         map[string]wedge.KVValue
+	order         []string // keys of seeds in byte order
 }
 
 // seedBit marks the generation of a seed. Below it lie those of writes; all of it fits the 53 bits
 // that a JavaScript number holds exactly.
 const seedBit = 1 << 52
 
-// For binds the stores that a version of the service names, each with its seeds; of two
+// For binds the stores that a version of the service names, each with its seeds and its scope; of two
 // seeds for one key the last counts. The name of the service must be unique in the database.
-func (kv *KV) For(service string, stores map[string][]wedge.KVSeed) *Stores {
+func (kv *KV) For(service string, stores map[string][]wedge.KVSeed, scopes map[string]wedge.Scope) *Stores {
 	s := &Stores{kv: kv, named: make(map[string]*store, len(stores))}
 	for name, seeds := range stores {
-		st := &store{prefix: storePrefix(service, name), seeds: make(map[string]wedge.KVValue, len(seeds))}
+		st := &store{service: service, name: name, scope: cmp.Or(scopes[name], wedge.ScopeMerge), prefix: storePrefix(service, name), seeds: make(map[string]wedge.KVValue, len(seeds))}
 		for _, seed := range seeds {
 			st.seeds[seed.Key] = wedge.KVValue{
 				Value:      seed.Value[:len(seed.Value):len(seed.Value)],
@@ -63,8 +66,11 @@ func seedGeneration(seed wedge.KVSeed) uint64 {
 	h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(seed.Metadata))))
 	io.WriteString(h, seed.Metadata)
 	h.Write(seed.Value)
-	return seedBit | binary.BigEndian.Uint64(h.Sum(nil))&(seedBit-1)
+	return seedBit | generationOf(h.Sum(nil))
 }
+
+// generationOf draws a generation from a digest: the same on every node.
+func generationOf(sum []byte) uint64 { return max(1, binary.BigEndian.Uint64(sum)&(seedBit-1)) }
 
 func (st *store) id(key string) []byte {
 	return append(st.prefix[:len(st.prefix):len(st.prefix)], key...)
@@ -96,8 +102,8 @@ func (s *Stores) Get(ctx context.Context, name, key string) (wedge.KVValue, erro
 	}
 	defer s.kv.leave()
 	id, now := st.id(key), s.kv.opts.Now()
-	h, err := readHead(s.kv.db, id)
-	if err == nil && h != nil && h.large {
+	h, err := s.kv.headFor(st, id, key)
+	if err == nil && h != nil && (h.large || h.rendered()) {
 		return s.getLarge(id, name, key, st, now)
 	}
 	return st.see(h, now, name, key, err)
@@ -129,6 +135,31 @@ func (st *store) see(h *head, now time.Time, name, key string, err error) (wedge
 	return wedge.KVValue{}, absent("get key", name, key)
 }
 
+// headFor returns the head of a key.
+func (kv *KV) headFor(st *store, id []byte, key string) (*head, error) {
+	h, err := readHead(kv.db, id)
+	if err != nil {
+		return nil, err
+	}
+	return kv.overSeed(st, id, key, h)
+}
+
+// overSeed has the head of a key that is gone hide the key's seed.
+func (kv *KV) overSeed(st *store, id []byte, key string, h *head) (*head, error) {
+	if _, seeded := st.seeds[key]; !seeded || st.scope != wedge.ScopeMerge || h.live(kv.opts.Now()) {
+		return h, nil
+	}
+	written, err := kv.written(id)
+	switch {
+	case !written:
+	case h == nil:
+		h = &head{tombstone: true}
+	default:
+		h.shadows = true
+	}
+	return h, err
+}
+
 func absent(op, name, key string) error {
 	return &wedge.Error{Op: op, What: fmt.Sprintf("%q in store %s", key, name), Kind: wedge.NotExist}
 }
@@ -153,10 +184,16 @@ func readHead(r pebble.Reader, id []byte) (*head, error) {
 
 // loadValue brings in a value that lies apart.
 func (h *head) loadValue(r pebble.Reader, id []byte) error {
+	if h.rendered() {
+		return h.render(r, id)
+	}
 	if !h.large {
 		return nil
 	}
 	key := inSpace(valueSpace, id)
+	if h.kind != 0 {
+		key = contentKey(id, h.digest)
+	}
 	b, closer, err := r.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return corrupt(key, "the value is missing")

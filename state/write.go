@@ -31,13 +31,16 @@ func (s *Stores) Put(ctx context.Context, name string, put wedge.KVPut) (uint64,
 	id := st.id(put.Key)
 	defer s.kv.lock(id)()
 	now := s.kv.opts.Now()
-	old, err := readHead(s.kv.db, id)
+	old, err := s.kv.headFor(st, id, put.Key)
 	if err != nil && !(put.Mode == wedge.KVOverwrite && put.IfGeneration == nil && wedge.KindOf(err) == wedge.Internal) {
 		return 0, err
 	}
 	next, err := st.next(s.kv.db, id, old, now, name, put)
 	if err != nil {
 		return 0, err
+	}
+	if st.scope == wedge.ScopeMerge {
+		return s.kv.putMerged(st, id, put.Key, old, next)
 	}
 	if next.generation, err = s.kv.gens.next(); err != nil {
 		return 0, diskError("put key", err)
@@ -134,7 +137,7 @@ func (s *Stores) Delete(ctx context.Context, name, key string) error {
 	id := st.id(key)
 	defer s.kv.lock(id)()
 	now := s.kv.opts.Now()
-	old, err := readHead(s.kv.db, id)
+	old, err := s.kv.headFor(st, id, key)
 	damaged := err != nil && wedge.KindOf(err) == wedge.Internal
 	if err != nil && !damaged {
 		return err
@@ -142,6 +145,9 @@ func (s *Stores) Delete(ctx context.Context, name, key string) error {
 	_, seeded := st.seeds[key]
 	if !damaged && !old.live(now) && (!seeded || old.hides(now)) {
 		return absent("delete key", name, key)
+	}
+	if st.scope == wedge.ScopeMerge {
+		return s.kv.deleteMerged(st, id, key, old)
 	}
 	var next *head
 	if seeded || old != nil && old.shadows {
@@ -173,8 +179,8 @@ func (kv *KV) fill(b *pebble.Batch, id []byte, old, next *head) error {
 	if old != nil && !old.expires.IsZero() {
 		do(b.Delete(expiryKey(old.expires, id), nil))
 	}
-	apart := next != nil && len(next.value) > inlineMax
-	if !apart && (old == nil || old.large) { // an unreadable head may have left a value, too
+	apart := next != nil && next.kind == 0 && len(next.value) > inlineMax
+	if !apart && (old == nil || old.large && old.kind == 0) { // an unreadable head may have left a value, too
 		do(b.Delete(inSpace(valueSpace, id), nil))
 	}
 	if next == nil {

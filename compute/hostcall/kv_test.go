@@ -26,7 +26,7 @@ func stKVBed(t *testing.T, seeds ...wedge.KVSeed) *stBed {
 	}
 	t.Cleanup(func() { kv.Close() })
 	b := stNew(t, &wedge.Version{})
-	b.sb.Host.KV = kv.For("svc", map[string][]wedge.KVSeed{"s": seeds})
+	b.sb.Host.KV = kv.For("svc", map[string][]wedge.KVSeed{"s": seeds}, nil)
 	return b
 }
 

@@ -1,6 +1,7 @@
 package merge
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -116,6 +117,31 @@ func New(k Kind) *Value {
 
 // Kind returns what the value is.
 func (v *Value) Kind() Kind { return v.body.kind() }
+
+// Empty reports whether nothing is there: nothing ever was, or all is gone.
+func (v *Value) Empty() bool { return v.body.empty() }
+
+// Write is one write to a register that nobody has replaced who had seen it.
+type Write struct {
+	ID    string
+	Value json.RawMessage
+}
+
+// Writes returns what a register holds; the first is what a Register shows. Of other kinds: nil.
+func (v *Value) Writes() []Write {
+	r, ok := v.body.(register)
+	if !ok {
+		return nil
+	}
+	all := make([]Write, len(r.rows))
+	for i, w := range r.rows {
+		all[i] = Write{w.key.String(), json.RawMessage(w.val.value)}
+	}
+	if i := r.shown(); i > 0 {
+		all[0], all[i] = all[i], all[0]
+	}
+	return all
+}
 
 // change is one operation while it is applied.
 type change struct {

@@ -1,0 +1,393 @@
+package state
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/state/merge"
+)
+
+// Share is a PoP's part in stores that PoPs have in common. What is written here goes into its outbox in the same write, and what
+// others wrote comes by [Share.Take]. It may be used by many goroutines.
+type Share struct {
+	kv  *KV
+	box *Outbox
+	log *slog.Logger
+
+	// Sorry is told that there is a new apology of a service, if not nil. It must not wait.
+	Sorry func(service string)
+
+	stats struct{ taken, refused, late atomic.Int64 }
+
+	mu    sync.Mutex
+	heard map[string]uint64 // by writer: the number of its last item that was taken
+	took  chan struct{}     // closed, and replaced, when something was taken or found to be up to date
+	asOf  time.Time         // when nothing was missing here that the core had
+}
+
+// shareLane is the outbox of what is written to stores.
+const shareLane = "state"
+
+// Share has the stores shared with other PoPs. It must be called before the first write, and once.
+func (kv *KV) Share() (*Share, error) {
+	box, err := kv.Outbox(shareLane)
+	if err != nil {
+		return nil, err
+	}
+	s := &Share{kv: kv, box: box, log: kv.opts.Log, heard: map[string]uint64{}, took: make(chan struct{})}
+	it, err := kv.db.NewIter(&pebble.IterOptions{LowerBound: heardKey(""), UpperBound: successor(heardKey(""))})
+	if err != nil {
+		return nil, diskError("open state", err)
+	}
+	for ok := it.First(); ok; ok = it.Next() {
+		if v := it.Value(); len(v) == 8 {
+			s.heard[string(it.Key()[len(heardKey("")):])] = binary.BigEndian.Uint64(v)
+		}
+	}
+	if err := errors.Join(it.Error(), it.Close()); err != nil {
+		return nil, diskError("open state", err)
+	}
+	kv.share = s
+	return s, nil
+}
+
+func heardKey(writer string) []byte { return append([]byte("sheard\x00"), writer...) }
+
+// Box returns what is to be carried to the log, under the name of Writer.
+func (s *Share) Box() *Outbox { return s.box }
+
+// Writer returns who this PoP is in the log.
+func (s *Share) Writer() string { return s.kv.writer.String() }
+
+// An item is what one write says to the others. The first byte says what follows; texts have their length before them, as a uvarint.
+//
+//	1 service store key delta content     a change of a value, and what its register's write holds if that is large and fits
+//	2 digest number bytes                 a piece of content, which comes before the change
+const (
+	itemChange = 1
+	itemPiece  = 2
+)
+
+// pieceSize is how much content one item has.
+const pieceSize = 256 << 10
+
+const maxPieces = (wedge.MaxKVValue + pieceSize - 1) / pieceSize
+
+// maxDelta bounds a delta that comes from another PoP.
+const maxDelta = 400 << 10
+
+// items makes the items of a change.
+func (s *Share) items(st *store, key string, delta *merge.Value, apart *large) (items [][]byte) {
+	var with []byte
+	if apart != nil {
+		with = apart.value
+	}
+	if len(with) > pieceSize {
+		for n := 0; len(with) > 0; n++ {
+			size := min(len(with), pieceSize)
+			b := append([]byte{itemPiece}, apart.digest[:]...)
+			items, with = append(items, append(binary.AppendUvarint(b, uint64(n)), with[:size]...)), with[size:]
+		}
+	}
+	b := []byte{itemChange}
+	for _, text := range [...]string{st.service, st.name, key} {
+		b = append(binary.AppendUvarint(b, uint64(len(text))), text...)
+	}
+	d := delta.Encode()
+	b = append(binary.AppendUvarint(b, uint64(len(d))), d...)
+	return append(items, append(b, with...))
+}
+
+// sharedChange is a change as it came from another PoP.
+type sharedChange struct {
+	service, store, key string
+	delta               *merge.Value
+	content             []byte
+}
+
+var errItem = errors.New("the item makes no sense")
+
+// readChange reads an item, which anybody may have made.
+func readChange(b []byte) (c sharedChange, err error) {
+	next := func(most int) (part []byte) {
+		n, size := binary.Uvarint(b)
+		if err != nil || size <= 0 || n > uint64(len(b)-size) || n > uint64(most) {
+			err = errItem
+			return nil
+		}
+		part, b = b[size:size+int(n)], b[size+int(n):]
+		return part
+	}
+	c.service, c.store, c.key = string(next(maxSharedName)), string(next(maxSharedName)), string(next(wedge.MaxKVKey))
+	d := next(maxDelta)
+	if err != nil || c.service == "" || c.store == "" || c.key == "" || strings.Contains(c.service, "\x00") || len(b) > pieceSize {
+		return c, errItem
+	}
+	c.content = b
+	c.delta, err = merge.Decode(d)
+	return c, err
+}
+
+// maxSharedName bounds the names of services and stores.
+const maxSharedName = 255
+
+// Take does what an entry of the log says. What makes no sense, or what its writer may not say, is left out. An error means that the
+// disk does not work.
+func (s *Share) Take(e wedge.Entry) error {
+	if err := s.kv.enter(context.Background(), "take", e.Writer); err != nil {
+		return err
+	}
+	defer s.kv.leave()
+	from, err := merge.ParseWriter(e.Writer)
+	if err != nil {
+		s.refuse(e, 0, err)
+		return nil
+	}
+	last := e.First + uint64(len(e.Items)) - 1
+	if from != s.kv.writer {
+		for i, item := range e.Items {
+			err := s.takeItem(from, item, e.At)
+			switch {
+			case err == nil:
+				s.stats.taken.Add(1)
+			case wedge.KindOf(err) == wedge.Unavailable:
+				return err
+			default:
+				s.refuse(e, i, err)
+			}
+		}
+		if err := s.kv.db.Set(heardKey(e.Writer), binary.BigEndian.AppendUint64(nil, last), pebble.NoSync); err != nil {
+			return diskError("take", err)
+		}
+	}
+	s.progress(func() { s.heard[e.Writer] = last })
+	return nil
+}
+
+// progress changes what waits may wait for.
+func (s *Share) progress(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+	close(s.took)
+	s.took = make(chan struct{})
+}
+
+// Fresh notes that nothing is missing here that the core had at that time.
+func (s *Share) Fresh(at time.Time) {
+	s.progress(func() {
+		if at.After(s.asOf) {
+			s.asOf = at
+		}
+	})
+}
+
+// AsOf returns since when what the core has may be missing here; zero: from the start.
+func (s *Share) AsOf() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asOf
+}
+
+// Token says how far this PoP's writes have come. Who has it can ask another PoP for a read that has seen them.
+func (s *Share) Token() string { return s.Writer() + ":" + strconv.FormatUint(s.box.Last(), 10) }
+
+// Await returns once what a token stands for has come here, and when ctx ends with an error of kind Timeout. That of a bad token
+// is of kind Invalid.
+func (s *Share) Await(ctx context.Context, token string) error {
+	writer, number, _ := strings.Cut(token, ":")
+	n, err := strconv.ParseUint(number, 10, 64)
+	if _, err2 := merge.ParseWriter(writer); err != nil || err2 != nil {
+		return &wedge.Error{Op: "read state", What: "token", Kind: wedge.Invalid, Err: errors.New("not a token"), Hint: "Send what a write answered in Wedge-State-Token."}
+	}
+	if writer == s.Writer() {
+		return nil // it was written here before the token was made
+	}
+	return s.until(ctx, "what another PoP wrote has not come here", func() bool { return s.heard[writer] >= n })
+}
+
+// AwaitFresh returns once nothing is missing here that the core had at that time.
+func (s *Share) AwaitFresh(ctx context.Context, since time.Time) error {
+	return s.until(ctx, "this PoP may not have what others wrote", func() bool { return !s.asOf.Before(since) })
+}
+
+func (s *Share) until(ctx context.Context, why string, is func() bool) error {
+	for {
+		s.mu.Lock()
+		ok, took := is(), s.took
+		s.mu.Unlock()
+		if ok {
+			return nil
+		}
+		select {
+		case <-took:
+		case <-ctx.Done():
+			return &wedge.Error{Op: "read state", Kind: wedge.Timeout, Err: errors.New(why), Hint: "Ask again, ask the PoP that wrote, or take what is here."}
+		}
+	}
+}
+
+// Counts returns how many changes of others were taken, and how many refused.
+func (s *Share) Counts() (taken, refused int64) { return s.stats.taken.Load(), s.stats.refused.Load() }
+
+func (s *Share) refuse(e wedge.Entry, i int, err error) {
+	s.stats.refused.Add(1)
+	s.log.Error("a change from another PoP is refused", "writer", e.Writer, "item", e.First+uint64(i), "err", err)
+}
+
+func (s *Share) takeItem(from merge.Writer, item []byte, at time.Time) error {
+	if len(item) == 0 {
+		return errItem
+	}
+	switch item[0] {
+	case itemPiece:
+		return s.takePiece(from, item[1:])
+	case itemChange:
+		c, err := readChange(item[1:])
+		if err != nil {
+			return err
+		}
+		return s.takeChange(from, &c, at)
+	}
+	return fmt.Errorf("%w: an item of kind %d, from a newer Wedge", errItem, item[0])
+}
+
+func pieceKey(from merge.Writer, digest []byte, n uint64) []byte {
+	b := append([]byte{pieceSpace}, from.String()...)
+	b = append(append(b, 0), digest...)
+	return binary.BigEndian.AppendUint64(b, n)
+}
+
+func (s *Share) takePiece(from merge.Writer, b []byte) error {
+	if len(b) < sha256.Size {
+		return errItem
+	}
+	digest := b[:sha256.Size]
+	n, size := binary.Uvarint(b[sha256.Size:])
+	if size <= 0 || n >= maxPieces {
+		return errItem
+	}
+	piece := b[sha256.Size+size:]
+	if len(piece) == 0 || len(piece) > pieceSize {
+		return errItem
+	}
+	if err := s.kv.db.Set(pieceKey(from, digest, n), piece, pebble.NoSync); err != nil {
+		return diskError("take", err)
+	}
+	return nil
+}
+
+// pieces puts content together of what came before, and checks it.
+func (s *Share) pieces(from merge.Writer, digest []byte) (value []byte, err error) {
+	it, err := s.kv.db.NewIter(&pebble.IterOptions{LowerBound: pieceKey(from, digest, 0), UpperBound: pieceKey(from, digest, maxPieces)})
+	if err != nil {
+		return nil, diskError("take", err)
+	}
+	for ok := it.First(); ok && len(value) <= wedge.MaxKVValue; ok = it.Next() {
+		value = append(value, it.Value()...)
+	}
+	if err := errors.Join(it.Error(), it.Close()); err != nil {
+		return nil, diskError("take", err)
+	}
+	return value, nil
+}
+
+// takeChange joins a change with what is here.
+func (s *Share) takeChange(from merge.Writer, c *sharedChange, at time.Time) error {
+	limit := at.Add(merge.MaxAhead)
+	id := append(storePrefix(c.service, c.store), c.key...)
+	defer s.kv.lock(id)()
+	old, err := readHead(s.kv.db, id)
+	if err != nil && wedge.KindOf(err) != wedge.Internal {
+		return err
+	}
+	v, err := readMerged(s.kv.db, id)
+	if err != nil && wedge.KindOf(err) != wedge.Internal {
+		return err
+	}
+	if v == nil { // or it is damaged: then this is at least what the others say from now on
+		v = merge.New(c.delta.Kind())
+	}
+	if err := c.delta.Check(from, limit, nil); err != nil {
+		return err
+	}
+	next, sorry, err := merge.Join(v, c.delta)
+	if err != nil {
+		return err
+	}
+	apart, err := s.contentOf(from, c)
+	if err != nil {
+		return err
+	}
+	h, err := headOf(next)
+	if err != nil {
+		return err
+	}
+	if err := s.kv.clock.See(c.delta.Newest(), s.kv.opts.Now()); err != nil { // this PoP's own clock may be behind
+		s.stats.late.Add(1)
+	}
+	b := s.kv.db.NewBatch()
+	defer b.Close()
+	if err := s.kv.fillMerged(b, id, old, h, v, next, apart); err != nil {
+		return diskError("take", err)
+	}
+	if apart != nil && len(c.content) == 0 {
+		if err := b.DeleteRange(pieceKey(from, apart.digest[:], 0), pieceKey(from, apart.digest[:], maxPieces), nil); err != nil {
+			return diskError("take", err)
+		}
+	}
+	told := false
+	for _, a := range sorry {
+		if a.Writer != s.kv.writer {
+			continue // its own PoP apologises
+		}
+		if err := s.kv.putApology(b, c.service, c.store, c.key, a); err != nil {
+			return err
+		}
+		told = true
+	}
+	if err := b.Commit(pebble.NoSync); err != nil { // the log is read again from before it
+		return diskError("take", err)
+	}
+	if told && s.Sorry != nil {
+		s.Sorry(c.service)
+	}
+	return nil
+}
+
+// contentOf returns what the write of a delta holds, if that is large. All that comes has to be what the digest says.
+func (s *Share) contentOf(from merge.Writer, c *sharedChange) (*large, error) {
+	for _, w := range c.delta.Writes() {
+		said, digest, err := readContent(w.Value)
+		if err != nil {
+			return nil, err
+		}
+		if said.Digest == "" {
+			continue
+		}
+		value := c.content
+		if len(value) == 0 {
+			if value, err = s.pieces(from, digest[:]); err != nil {
+				return nil, err
+			}
+		}
+		if len(value) != said.Size || sha256.Sum256(value) != digest {
+			return nil, fmt.Errorf("%w: its content is not that of the digest %s", errItem, hex.EncodeToString(digest[:4]))
+		}
+		return &large{digest, value}, nil
+	}
+	return nil, nil
+}

@@ -113,6 +113,9 @@ const (
 	ScopeLocal Scope = "local" // every PoP for itself; no other hears of it
 )
 
+// ReservedNames are those under wedge.internal that no service can have.
+var ReservedNames = []string{"state"}
+
 // Scopes are all there are.
 var Scopes = []Scope{ScopeMerge, ScopeCore, ScopeLocal}
 

@@ -20,6 +20,8 @@ type Follower struct {
 	Lost func(next uint64) error
 	// CaughtUp is told whenever nothing is missing any more that was there when the link came up.
 	CaughtUp func()
+	// Fresh is told, about once a second while the link is up, that nothing is missing. nil: nobody is told.
+	Fresh func()
 }
 
 const (
@@ -107,7 +109,11 @@ func (t *tail) listen(ctx context.Context, came <-chan struct{}) error {
 func (t *tail) hear(m *nats.Msg) (missing bool, err error) {
 	if m.Subject == headSubject(t.log) {
 		last, err := strconv.ParseUint(string(m.Data), 10, 64)
-		return err == nil && last >= t.next, nil
+		missing := err == nil && last >= t.next
+		if err == nil && !missing && t.f.Fresh != nil {
+			t.f.Fresh()
+		}
+		return missing, nil
 	}
 	seq, err := strconv.ParseUint(m.Header.Get("Nats-Sequence"), 10, 64)
 	if err != nil || seq < t.next {
@@ -154,6 +160,9 @@ func (t *tail) catchUp(ctx context.Context) error {
 	}
 	if t.f.CaughtUp != nil {
 		t.f.CaughtUp()
+	}
+	if t.f.Fresh != nil {
+		t.f.Fresh()
 	}
 	return nil
 }

@@ -198,6 +198,12 @@ func (l *Link) extent(ctx context.Context, g *Log) (first, last uint64, err erro
 	return max(info.State.First, 1), info.State.Last, nil
 }
 
+// Head returns the number of a log's last entry, 0 if there is none.
+func (l *Link) Head(ctx context.Context, g *Log) (uint64, error) {
+	_, last, err := l.extent(ctx, g)
+	return last, err
+}
+
 // lastOf returns a writer's last entry; its number is 0 if there is none.
 func (l *Link) lastOf(ctx context.Context, g *Log, writer string) (e wedge.Entry, err error) {
 	got, err := l.last(ctx, g.Name, g.subject(writer))

@@ -1,6 +1,8 @@
 package manifest
 
 import (
+	"slices"
+
 	"github.com/wedge-cloud/wedge"
 )
 
@@ -15,6 +17,19 @@ func wedgeBindings(t *table, ver *wedge.Version) {
 	t.each("kv", func(name string, v value) {
 		if s, ok := v.tableOrFile(name); ok {
 			putIn(&ver.KVStores, name, wedgeSeeds(s))
+		}
+	})
+	t.each("stores", func(name string, v value) {
+		if s, ok := v.table(); ok && v.checkName(name) {
+			if ver.KVStores[name] == nil {
+				putIn(&ver.KVStores, name, []wedge.KVSeed{})
+			}
+			if scope := wedge.Scope(s.str("scope")); slices.Contains(wedge.Scopes, scope) {
+				putIn(&ver.KVScopes, name, scope)
+			} else if s.has("scope") {
+				v.fail("Write \"merge\", \"core\" or \"local\".", "unknown scope %q", scope)
+			}
+			s.done()
 		}
 	})
 	t.each("secrets", func(name string, v value) {

@@ -3,6 +3,7 @@ package manifest
 import (
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/wedge-cloud/wedge"
@@ -57,6 +58,9 @@ func wedgeName(t *table, dir string) string {
 	name, ok := v.str()
 	if ok && !nameRule.MatchString(name) {
 		v.fail("A service's name has 1 to 63 of a-z 0-9 and dashes between them.", "bad name %q", name)
+	}
+	if slices.Contains(wedge.ReservedNames, name) {
+		v.fail("Guests reach something of Wedge's own at "+name+".wedge.internal: choose another.", "the name %q is reserved", name)
 	}
 	return name
 }

@@ -93,6 +93,14 @@ func (c Config) caching() (dir string, bytes int64) {
 	return filepath.Join(c.DataDir, "cache"), max(0, c.CacheDisk)
 }
 
+// pop returns the name of the PoP that the node is at.
+func (c Config) pop() string {
+	if c.Fleet == nil {
+		return "local"
+	}
+	return c.Fleet.PoP.Name
+}
+
 func (c Config) withDefaults() Config {
 	if c.Stdout == nil {
 		c.Stdout = io.Discard

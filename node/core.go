@@ -76,6 +76,9 @@ type catalog struct{ link *bus.Link }
 // chunkShelf has what versions are made of.
 var chunkShelf = &bus.Shelf{Name: "CHUNKS"}
 
+// fleetLogs are all that a core keeps.
+var fleetLogs = []*bus.Log{purgeLog, catalogLog, stateLog}
+
 // depot implements control.Depot.
 type depot struct{ link *bus.Link }
 
@@ -208,7 +211,7 @@ func (c *Core) Pass(pop, public string) (string, error) {
 	if c.keys == nil {
 		return "", nil
 	}
-	return c.keys.Pass(pop, public, []*bus.Log{purgeLog, catalogLog}, []*bus.Shelf{chunkShelf})
+	return c.keys.Pass(pop, public, fleetLogs, []*bus.Shelf{chunkShelf})
 }
 
 // sign answers a PoP that joins. Of a core's servers one address will do: the link learns the others.
@@ -246,8 +249,7 @@ func (c *Core) take(e wedge.Entry) error {
 }
 
 func (c *Core) open(ctx, background context.Context) error {
-	logs := []*bus.Log{purgeLog, catalogLog}
-	if err := c.keep(ctx, logs); err != nil {
+	if err := c.keep(ctx, fleetLogs); err != nil {
 		return err
 	}
 	c.control = control.New(catalog{c.link}, depot{c.link})
@@ -264,7 +266,7 @@ func (c *Core) open(ctx, background context.Context) error {
 		}
 	}
 	caught, failed := make(chan struct{}), make(chan error, 1)
-	c.work.Go(func() { _ = c.link.Herald(background, logs...) })
+	c.work.Go(func() { _ = c.link.Herald(background, fleetLogs...) })
 	c.work.Go(func() {
 		err := c.link.Follow(background, catalogLog, 1, bus.Follower{Entry: c.take, CaughtUp: sync.OnceFunc(func() { close(caught) })})
 		if failed <- err; background.Err() == nil {

@@ -42,6 +42,7 @@ type fleet struct {
 	link   *bus.Link
 	kv     *state.KV
 	box    *state.Outbox
+	share  *state.Share
 	writer string
 	here   func(wedge.Purge) error // purges this PoP's cache
 	event  func(subject string, body []byte) []byte
@@ -80,6 +81,9 @@ func (n *Node) openFleet(ctx context.Context, cfg FleetConfig) (*fleet, error) {
 	}
 	f.writer = cfg.PoP.Name + "." + incarnation
 	if f.box, err = n.kv.Outbox("purge"); err != nil {
+		return nil, err
+	}
+	if f.share, err = n.kv.Share(); err != nil {
 		return nil, err
 	}
 	cursor, err := f.kv.Cursor(purgeLog.Name)
@@ -143,7 +147,7 @@ func (f *fleet) run(ctx context.Context) error {
 		func(ctx context.Context) error {
 			return f.link.Follow(ctx, purgeLog, f.purged.Load()+1, bus.Follower{Entry: f.take, Lost: f.lost})
 		},
-		f.beat, f.applier.run,
+		f.beat, f.applier.run, f.carryState, f.takeState,
 	} {
 		w.Go(func() {
 			for err := part(ctx); ctx.Err() == nil; err = part(ctx) {
@@ -418,14 +422,6 @@ func (n *Node) PoPs() []wedge.PoP {
 		return nil
 	}
 	return n.fleet.pops.here()
-}
-
-// pop returns the name of the PoP that the node is at.
-func (n *Node) pop() string {
-	if n.fleet == nil {
-		return "local"
-	}
-	return n.fleet.cfg.PoP.Name
 }
 
 // Purge makes objects unusable here and, in a fleet, everywhere else as soon as it can be reached.

@@ -29,6 +29,8 @@ type internal struct {
 	find func(service string) (h http.Handler, done func())
 	now  func() time.Time
 
+	reserved func(name, service string) http.Handler // answers a service at a reserved name; nil if it is none
+
 	// away has a service answer that is not here; nil: there is no other PoP. at: only this one is asked, and nobody else.
 	away func(req *http.Request, service, at string, depth int) (*http.Response, error)
 }
@@ -57,6 +59,11 @@ func (t *internal) RoundTrip(req *http.Request) (*http.Response, error) {
 	if loops(req.Header) >= maxLoops || depth >= maxDepth {
 		return &http.Response{Status: "508 Loop Detected", StatusCode: http.StatusLoopDetected, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Body: http.NoBody,
 			Header: http.Header{"Proxy-Status": {"Wedge; error=proxy_loop_detected"}, "Cache-Control": {"no-store"}}, Request: req}, nil
+	}
+	if c := wedge.CachingFrom(req.Context()); at == "" && c != nil {
+		if h := t.reserved(name, c.Service); h != nil {
+			return inProcess(req, h, func() {}, depth, t.now)
+		}
 	}
 	if at != "" && t.away != nil {
 		return t.away(req, name, at, depth)

@@ -149,7 +149,7 @@ func open(ctx context.Context, cfg Config) (*Node, error) {
 		cfg.CacheDir = "" // compiled code is kept for speed only
 	}
 	var err error
-	if n.kv, err = state.Open(cfg.DataDir, state.Options{Memory: cfg.Ephemeral, Now: cfg.Now, Full: cfg.Full, Log: cfg.Log}); err != nil {
+	if n.kv, err = state.Open(cfg.DataDir, state.Options{PoP: cfg.pop(), Memory: cfg.Ephemeral, Now: cfg.Now, Full: cfg.Full, Log: cfg.Log}); err != nil {
 		return nil, err
 	}
 	n.engine = compute.New(compute.Config{
@@ -158,7 +158,7 @@ func open(ctx context.Context, cfg Config) (*Node, error) {
 	})
 	n.fetch = backend.New(backend.Config{MaxHeaderBytes: maxHeaderBytes, MaxConnections: maxBackendConns, MaxPerBackend: maxBackendConns, Log: cfg.Log})
 	dir, disk := cfg.caching()
-	name, shield, calls := "", &shielded{next: n.fetch, now: cfg.Now}, &internal{find: n.called, now: cfg.Now}
+	name, shield, calls := "", &shielded{next: n.fetch, now: cfg.Now}, &internal{find: n.called, reserved: n.reserved, now: cfg.Now}
 	if cfg.Fleet != nil {
 		name = cacheName(cfg.Fleet.PoP.Name)
 	}

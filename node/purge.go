@@ -143,7 +143,7 @@ func (p *purger) watched(w http.ResponseWriter, r *http.Request, order wedge.Pur
 		return
 	}
 	p.log(order)
-	fleet, own := p.fleet.fleet, p.fleet.pop()
+	fleet, own := p.fleet.fleet, p.fleet.cfg.pop()
 	cities, here := map[string]string{own: fleet.cfg.PoP.City}, map[string]bool{}
 	for _, q := range fleet.pops.known() {
 		cities[q.Name], here[q.Name] = q.City, time.Since(q.Seen) < popTimeout

@@ -217,7 +217,7 @@ func (n *Node) noteShield(service, pop string) bool {
 	if _, noted := n.shields[service][pop]; noted {
 		return true
 	}
-	if n.fleet == nil || pop == n.pop() || len(n.shields[service]) >= maxHeard {
+	if n.fleet == nil || pop == n.cfg.pop() || len(n.shields[service]) >= maxHeard {
 		return false
 	}
 	if n.shields[service] == nil {
@@ -230,7 +230,7 @@ func (n *Node) noteShield(service, pop string) bool {
 
 // shieldFor says whether a guest can have a PoP for a shield, and whether it is this one.
 func (n *Node) shieldFor(service, pop string) (here, known bool) {
-	if pop == n.pop() {
+	if pop == n.cfg.pop() {
 		return true, true
 	}
 	to, known := n.fleet.peers.pops.named(pop)

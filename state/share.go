@@ -151,6 +151,9 @@ func (s *Share) Take(e wedge.Entry) error {
 		return err
 	}
 	defer s.kv.leave()
+	if err := s.kv.roomy(); err != nil { // the log has it still when there is room again
+		return err
+	}
 	from, err := merge.ParseWriter(e.Writer)
 	if err != nil {
 		s.refuse(e, 0, err)

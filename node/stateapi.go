@@ -1,0 +1,325 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/state"
+	"github.com/wedge-cloud/wedge/state/merge"
+)
+
+// stateAPI is what a guest reaches at http://state.wedge.internal/: the stores that its version binds. What the guest ABI has calls
+// for is here as well, with what these calls have no words for: mergeable values, and how old a read may be.
+//
+//	GET    /STORE?prefix=&after=&limit=   {"keys":[...],"more":true}
+//	GET    /STORE/KEY                     what the key holds; a mergeable value as JSON
+//	PUT    /STORE/KEY                     If-Match, If-None-Match: *, Wedge-TTL (seconds), Wedge-Metadata
+//	DELETE /STORE/KEY
+//	POST   /STORE/KEY?kind=counter        an operation as JSON, such as {"op":"add","by":3}; answers with the value then
+//
+// A read may say Wedge-Max-Staleness (seconds) and Wedge-At-Least (what a write has answered in Wedge-State-Token). It waits for that up
+// to Wedge-Wait (seconds, else 2), and then fails: it never answers with less. Each answer says in Wedge-State where it comes from.
+type stateAPI struct {
+	stores *state.Stores
+	share  *state.Share // nil: there is no other PoP
+	pop    string
+	now    func() time.Time
+	fresh  func(context.Context) error // asks the core whether something is missing here
+}
+
+// Fields of the state API.
+const (
+	fieldState     = "Wedge-State"
+	fieldToken     = "Wedge-State-Token"
+	fieldMetadata  = "Wedge-Metadata"
+	fieldTTL       = "Wedge-TTL"
+	fieldWait      = "Wedge-Wait"
+	fieldAtLeast   = "Wedge-At-Least"
+	fieldStaleness = "Wedge-Max-Staleness"
+)
+
+const (
+	stateWait    = 2 * time.Second
+	maxStateWait = 30 * time.Second
+	maxSeconds   = 100 * 365 * 24 * 3600
+)
+
+// ServeHTTP implements http.Handler.
+func (a *stateAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	if err := a.serve(w, r); err != nil {
+		answerError(w, err)
+	}
+}
+
+// answerError says what failed, as JSON.
+func answerError(w http.ResponseWriter, err error) {
+	kind := wedge.KindOf(err)
+	body := map[string]string{"kind": kind.String(), "error": err.Error(), "hint": wedge.HintOf(err)}
+	if kind == wedge.Internal {
+		body["error"] = "internal error"
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(kind.Status())
+	_ = json.NewEncoder(w).Encode(body)
+}
+
+func badState(err error, hint string) error {
+	return &wedge.Error{Op: "use state", Kind: wedge.Invalid, Err: err, Hint: hint}
+}
+
+func (a *stateAPI) serve(w http.ResponseWriter, r *http.Request) error {
+	store, key, keyed := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	if !a.stores.Has(store) {
+		return &wedge.Error{Op: "use state", What: "store " + store, Kind: wedge.NotExist, Err: errors.New("the version binds no such store"),
+			Hint: "Add [stores." + store + "] to wedge.toml, and write the path as /STORE/KEY."}
+	}
+	read := r.Method == http.MethodGet || r.Method == http.MethodHead
+	if read {
+		if err := a.wait(r, store); err != nil {
+			return err
+		}
+	}
+	switch {
+	case read && (!keyed || key == ""):
+		return a.list(w, r, store)
+	case read:
+		return a.get(w, r, store, key)
+	case r.Method == http.MethodPut:
+		return a.put(w, r, store, key)
+	case r.Method == http.MethodDelete:
+		if err := a.stores.Delete(r.Context(), store, key); err != nil {
+			return err
+		}
+		a.wrote(w, http.StatusNoContent)
+		return nil
+	case r.Method == http.MethodPost:
+		return a.change(w, r, store, key)
+	}
+	w.Header().Set("Allow", "GET, HEAD, PUT, DELETE, POST")
+	w.WriteHeader(http.StatusMethodNotAllowed)
+	return nil
+}
+
+// wrote says that a write is on disk, and what to ask for to see it elsewhere.
+func (a *stateAPI) wrote(w http.ResponseWriter, status int) {
+	if a.share != nil {
+		w.Header().Set(fieldToken, a.share.Token())
+	}
+	w.WriteHeader(status)
+}
+
+// seconds reads a field with a number of seconds.
+func seconds(r *http.Request, field string) (d time.Duration, there bool, err error) {
+	text := r.Header.Get(field)
+	if text == "" {
+		return 0, false, nil
+	}
+	s, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(s >= 0 && s <= maxSeconds) {
+		return 0, false, badState(fmt.Errorf("%s is not a number of seconds", field), "Write it like 1.5.")
+	}
+	return time.Duration(s * float64(time.Second)), true, nil
+}
+
+// wait returns once what is here is as new as the request wants it.
+func (a *stateAPI) wait(r *http.Request, store string) error {
+	staleness, bounded, err := seconds(r, fieldStaleness)
+	if err != nil {
+		return err
+	}
+	token := r.Header.Get(fieldAtLeast)
+	if a.share == nil || a.stores.Scope(store) == wedge.ScopeLocal || !bounded && token == "" {
+		return nil
+	}
+	patience, given, err := seconds(r, fieldWait)
+	if err != nil {
+		return err
+	}
+	if !given {
+		patience = stateWait
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), min(patience, maxStateWait))
+	defer cancel()
+	if token != "" {
+		if err := a.share.Await(ctx, token); err != nil {
+			return err
+		}
+	}
+	if !bounded {
+		return nil
+	}
+	since := a.now().Add(-staleness)
+	if a.share.AsOf().Before(since) {
+		if err := a.fresh(ctx); err != nil && wedge.KindOf(err) != wedge.Unavailable {
+			return err
+		}
+	}
+	return a.share.AwaitFresh(ctx, since)
+}
+
+// from says where a read comes from and how old it may be.
+func (a *stateAPI) from(w http.ResponseWriter, store string, kind merge.Kind, writer string) {
+	text := string(a.stores.Scope(store)) + `; pop="` + a.pop + `"`
+	if kind != 0 {
+		text += "; kind=" + kind.String()
+	}
+	if writer != "" {
+		text += `; from="` + writer + `"`
+	}
+	if a.share != nil && a.stores.Scope(store) != wedge.ScopeLocal {
+		if asOf := a.share.AsOf(); !asOf.IsZero() {
+			text += fmt.Sprintf("; age=%.3f", max(a.now().Sub(asOf), 0).Seconds())
+		}
+	}
+	w.Header().Set(fieldState, text)
+}
+
+func (a *stateAPI) list(w http.ResponseWriter, r *http.Request, store string) error {
+	q := r.URL.Query()
+	limit := 0
+	if text := q.Get("limit"); text != "" {
+		var err error
+		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > state.MaxList {
+			return badState(fmt.Errorf("limit %.20q", text), fmt.Sprintf("Use a number from 1 to %d.", state.MaxList))
+		}
+	}
+	keys, more, err := a.stores.List(r.Context(), store, wedge.KVList{Prefix: q.Get("prefix"), After: q.Get("after"), Limit: limit})
+	if err != nil {
+		return err
+	}
+	if keys == nil {
+		keys = []string{}
+	}
+	a.from(w, store, 0, "")
+	return answerJSON(w, http.StatusOK, map[string]any{"keys": keys, "more": more})
+}
+
+func answerJSON(w http.ResponseWriter, status int, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(b)))
+	w.WriteHeader(status)
+	_, _ = w.Write(b)
+	return nil
+}
+
+func (a *stateAPI) get(w http.ResponseWriter, r *http.Request, store, key string) error {
+	v, err := a.stores.Get(r.Context(), store, key)
+	if err != nil {
+		return err
+	}
+	h, kind, writer := w.Header(), merge.Kind(0), ""
+	if a.stores.Scope(store) == wedge.ScopeMerge {
+		m, err := a.stores.Value(r.Context(), store, key)
+		switch {
+		case wedge.KindOf(err) == wedge.NotExist && err != nil: // a seed
+		case err != nil:
+			return err
+		case m.Kind() != merge.Register:
+			kind = m.Kind()
+			h.Set("Content-Type", "application/json")
+			if kind == merge.Stock {
+				h.Set("Wedge-Left", strconv.FormatInt(a.stores.Left(m), 10))
+			}
+		default:
+			writer, _, _ = strings.Cut(m.Writes()[0].ID, ".")
+		}
+	}
+	a.from(w, store, kind, writer)
+	if kind == 0 {
+		h.Set("Content-Type", "application/octet-stream")
+	}
+	h.Set("Etag", `"`+strconv.FormatUint(v.Generation, 10)+`"`)
+	if v.Metadata != "" {
+		h.Set(fieldMetadata, v.Metadata)
+	}
+	if !v.Expires.IsZero() {
+		h.Set(fieldTTL, fmt.Sprintf("%.3f", max(v.Expires.Sub(a.now()), 0).Seconds()))
+	}
+	h.Set("Content-Length", strconv.Itoa(len(v.Value)))
+	_, _ = w.Write(v.Value)
+	return nil
+}
+
+func (a *stateAPI) put(w http.ResponseWriter, r *http.Request, store, key string) error {
+	put := wedge.KVPut{Key: key}
+	ttl, _, err := seconds(r, fieldTTL)
+	if err != nil {
+		return err
+	}
+	put.TTL = ttl
+	if m := r.Header[http.CanonicalHeaderKey(fieldMetadata)]; len(m) > 0 {
+		put.Metadata = &m[0]
+	}
+	if r.Header.Get("If-None-Match") == "*" {
+		put.Mode = wedge.KVAdd
+	}
+	if tag := r.Header.Get("If-Match"); tag != "" {
+		gen, err := strconv.ParseUint(strings.Trim(tag, `"`), 10, 64)
+		if err != nil {
+			return badState(errors.New("If-Match is no ETag of a key"), "Send what a read answered in ETag.")
+		}
+		put.IfGeneration = &gen
+	}
+	if put.Value, err = bodyUpTo(r, wedge.MaxKVValue); err != nil {
+		return err
+	}
+	gen, err := a.stores.Put(r.Context(), store, put)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Etag", `"`+strconv.FormatUint(gen, 10)+`"`)
+	a.wrote(w, http.StatusNoContent)
+	return nil
+}
+
+// bodyUpTo reads a request's body.
+func bodyUpTo(r *http.Request, most int64) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r.Body, most+1))
+	if err != nil {
+		return nil, badState(err, "")
+	}
+	if int64(len(b)) > most {
+		return nil, &wedge.Error{Op: "read request", Kind: wedge.Exhausted, Err: errors.New("the body is too large"), Hint: fmt.Sprintf("Send up to %d bytes.", most)}
+	}
+	return b, nil
+}
+
+func (a *stateAPI) change(w http.ResponseWriter, r *http.Request, store, key string) error {
+	var kind merge.Kind
+	if err := kind.UnmarshalText([]byte(r.URL.Query().Get("kind"))); err != nil {
+		return err
+	}
+	b, err := bodyUpTo(r, 4*merge.MaxValue)
+	if err != nil {
+		return err
+	}
+	op, err := merge.ParseOp(b)
+	if err != nil {
+		return err
+	}
+	v, err := a.stores.Change(r.Context(), store, key, kind, op)
+	if err != nil {
+		return err
+	}
+	a.from(w, store, kind, "")
+	if kind == merge.Stock {
+		w.Header().Set("Wedge-Left", strconv.FormatInt(a.stores.Left(v), 10))
+	}
+	if a.share != nil {
+		w.Header().Set(fieldToken, a.share.Token())
+	}
+	return answerJSON(w, http.StatusOK, v)
+}

@@ -1,0 +1,134 @@
+package world
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/wedge-cloud/wedge"
+)
+
+// stateLab is a world whose service passes requests on to the state API.
+type stateLab struct{ *lab }
+
+func newStateLab(t *testing.T) stateLab {
+	return stateLab{newLabOf(t, Config{}, func(v *wedge.Version) {
+		u, err := url.Parse("http://state.wedge.internal")
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.Backends = []wedge.Backend{{Name: "state", URL: u}}
+		v.KVStores = map[string][]wedge.KVSeed{"book": {{Key: "seed", Value: []byte("planted")}}, "own": nil}
+		v.KVScopes = map[string]wedge.Scope{"own": wedge.ScopeLocal}
+	})}
+}
+
+// ask sends a request to a PoP and returns the status, the body and the fields.
+func (l stateLab) ask(method, pop, path, body string, lines ...string) (int, string, http.Header) {
+	l.t.Helper()
+	req, err := http.NewRequestWithContext(l.t.Context(), method, l.url(pop)+path, strings.NewReader(body))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	req.Host = "shop.example"
+	for _, line := range lines {
+		name, value, _ := strings.Cut(line, ": ")
+		req.Header.Set(name, value)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return resp.StatusCode, string(b), resp.Header
+}
+
+func (l stateLab) has(path, want string, pops ...string) func() bool {
+	return func() bool {
+		for _, pop := range pops {
+			if _, got, _ := l.ask("GET", pop, path, ""); got != want {
+				return false
+			}
+		}
+		return true
+	}
+}
+
+// TestState: what one PoP writes is at the others soon, what both sides of a cut wrote is there once it has healed, and a
+// read that asks for more than a PoP has gets an error and not less.
+func TestState(t *testing.T) {
+	l := newStateLab(t)
+	every := []string{"lhr", "nyc", "nrt"}
+	write := func(method, pop, path, body string) (token string) {
+		t.Helper()
+		status, answer, h := l.ask(method, pop, path, body)
+		if status/100 != 2 {
+			t.Fatalf("%s %s at %s: %d %s", method, path, pop, status, answer)
+		}
+		return h.Get("Wedge-State-Token")
+	}
+	token := write("PUT", "lhr", "/book/a", "from london")
+	if status, got, h := l.ask("GET", "nrt", "/book/a", "", "Wedge-At-Least: "+token); status != 200 || got != "from london" {
+		t.Errorf("at least what London wrote: %d %s", status, got)
+	} else if s := h.Get("Wedge-State"); !strings.HasPrefix(s, `merge; pop="nrt"; from="lhr"; age=0.`) {
+		t.Errorf("Wedge-State: %s", s)
+	}
+	write("PUT", "lhr", "/own/a", "london's own")
+	if status, got, _ := l.ask("GET", "nyc", "/own/a", ""); status != 404 {
+		t.Errorf("a store of its own: %d %s", status, got)
+	}
+	for i, pop := range every {
+		write("POST", pop, "/book/visits?kind=counter", fmt.Sprintf(`{"op":"add","by":%d}`, i+1))
+	}
+	l.becomes("all have counted six", 5*time.Second, l.has("/book/visits", "6", every...))
+
+	if err := l.Cut("nrt"); err != nil {
+		t.Fatal(err)
+	}
+	write("PUT", "nrt", "/book/b", "while cut off")
+	write("POST", "nrt", "/book/visits?kind=counter", `{"op":"add","by":10}`)
+	write("DELETE", "lhr", "/book/seed", "")
+	write("POST", "nyc", "/book/visits?kind=counter", `{"op":"add","by":100}`)
+	token = write("PUT", "nyc", "/book/c", strings.Repeat("long", 1<<18))
+	l.becomes("the others agree", 5*time.Second, l.has("/book/visits", "106", "lhr", "nyc"))
+	for _, line := range []string{"Wedge-At-Least: " + token, "Wedge-Max-Staleness: 0"} {
+		if status, got, _ := l.ask("GET", "nrt", "/book/visits", "", line, "Wedge-Wait: 0.1"); status != http.StatusGatewayTimeout {
+			t.Errorf("cut off, %s: %d %s", line, status, got)
+		}
+	}
+	if status, got, _ := l.ask("GET", "nrt", "/book/visits", "", "Wedge-Max-Staleness: 60"); status != 200 || got != "16" {
+		t.Errorf("cut off, up to a minute old: %d %s", status, got)
+	}
+	if err := l.Kill("nrt"); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Start(t.Context(), "nrt"); err != nil {
+		t.Fatal(err)
+	}
+	if !l.has("/book/b", "while cut off", "nrt")() {
+		t.Error("a write was lost by a kill")
+	}
+	if err := l.Heal("nrt"); err != nil {
+		t.Fatal(err)
+	}
+	l.becomes("all have counted", 10*time.Second, l.has("/book/visits", "116", every...))
+	l.becomes("all have what was written while cut off", 10*time.Second, func() bool {
+		return l.has("/book/b", "while cut off", every...)() && l.has("/book/c", strings.Repeat("long", 1<<18), every...)()
+	})
+	for _, pop := range every {
+		if status, got, _ := l.ask("GET", pop, "/book/seed", ""); status != 404 {
+			t.Errorf("%s has what was deleted: %d %s", pop, status, got)
+		}
+	}
+	if status, got, _ := l.ask("GET", "nrt", "/book/visits", "", "Wedge-Max-Staleness: 0.5"); status != 200 || got != "116" {
+		t.Errorf("healed, half a second old at most: %d %s", status, got)
+	}
+}

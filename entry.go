@@ -4,7 +4,7 @@ import "time"
 
 // Entry is one record of a log, as who follows it gets it: what one writer had to say at one time.
 type Entry struct {
-	Seq    uint64    // its number in the log, from 1, without gaps
+	Seq    uint64    // its number in the log, from 1; without gaps, unless only the newest of each writer are kept
 	Writer string    // who wrote it
 	First  uint64    // the number of the first item at its writer
 	Items  [][]byte  // at least one

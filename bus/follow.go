@@ -145,6 +145,9 @@ func (t *tail) catchUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if t.next < first && t.log.Newest {
+		t.next = first // what stood before was replaced
+	}
 	if t.next < first || t.next > last+1 {
 		t.next = max(first, min(t.next, last+1))
 		if t.f.Lost != nil {

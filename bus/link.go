@@ -230,6 +230,9 @@ func pause(ctx context.Context, d time.Duration) error {
 
 // Ask sends a question about a subject to one of those who answer, and returns the answer.
 func (l *Link) Ask(ctx context.Context, subject string, question []byte) ([]byte, error) {
+	if !l.Up() {
+		return nil, unavailable("ask", subject, errors.New("the link to the core is down"))
+	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	m, err := l.nc.RequestWithContext(ctx, subject, question)

@@ -25,6 +25,8 @@ type Log struct {
 	Keep time.Duration // how long entries stay; 0: for ever
 	Size int64         // how many bytes stay, the newest; 0: no bound
 	Core bool          // only cores write to it
+
+	Newest bool // of each writer only the newest entry stays: numbers have gaps
 }
 
 func (g *Log) subject(writer string) string { return "log." + g.Name + "." + writer }
@@ -47,8 +49,12 @@ func (l *Link) Keep(ctx context.Context, g *Log, copies int) error {
 	if size == 0 {
 		size = -1
 	}
+	each := int64(-1)
+	if g.Newest {
+		each = 1
+	}
 	return l.keep(ctx, jetstream.StreamConfig{
-		Name: g.Name, Subjects: []string{g.subject(">")}, Storage: jetstream.FileStorage, Replicas: copies,
+		Name: g.Name, MaxMsgsPerSubject: each, Subjects: []string{g.subject(">")}, Storage: jetstream.FileStorage, Replicas: copies,
 		MaxAge: g.Keep, MaxBytes: size, Discard: jetstream.DiscardOld, DenyDelete: true, AllowDirect: true,
 		RePublish: &jetstream.RePublish{Source: ">", Destination: g.tail() + ".>"},
 	})
@@ -204,8 +210,8 @@ func (l *Link) Head(ctx context.Context, g *Log) (uint64, error) {
 	return last, err
 }
 
-// lastOf returns a writer's last entry; its number is 0 if there is none.
-func (l *Link) lastOf(ctx context.Context, g *Log, writer string) (e wedge.Entry, err error) {
+// Last returns a writer's last entry; its number is 0 if there is none.
+func (l *Link) Last(ctx context.Context, g *Log, writer string) (e wedge.Entry, err error) {
 	got, err := l.last(ctx, g.Name, g.subject(writer))
 	if err != nil || got.Seq == 0 {
 		return e, err

@@ -51,7 +51,7 @@ func (l *Link) pump(ctx context.Context, g *Log, writer string, box Outbox, sent
 	if err := l.wait(ctx); err != nil {
 		return err
 	}
-	e, err := l.lastOf(ctx, g, writer)
+	e, err := l.Last(ctx, g, writer)
 	if err != nil {
 		return err
 	}

@@ -77,7 +77,7 @@ type catalog struct{ link *bus.Link }
 var chunkShelf = &bus.Shelf{Name: "CHUNKS"}
 
 // fleetLogs are all that a core keeps.
-var fleetLogs = []*bus.Log{purgeLog, catalogLog, stateLog}
+var fleetLogs = []*bus.Log{purgeLog, catalogLog, stateLog, keyLog}
 
 // depot implements control.Depot.
 type depot struct{ link *bus.Link }
@@ -264,6 +264,9 @@ func (c *Core) open(ctx, background context.Context) error {
 		if _, err := c.link.Hear(subject, hear); err != nil { // until the link is closed
 			return err
 		}
+	}
+	if _, err := c.link.Answer(keysSubject+"*", c.decideKey); err != nil { // until the link is closed
+		return err
 	}
 	caught, failed := make(chan struct{}), make(chan error, 1)
 	c.work.Go(func() { _ = c.link.Herald(background, fleetLogs...) })

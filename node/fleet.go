@@ -86,6 +86,7 @@ func (n *Node) openFleet(ctx context.Context, cfg FleetConfig) (*fleet, error) {
 	if f.share, err = n.kv.Share(); err != nil {
 		return nil, err
 	}
+	f.share.AskCore = f.askCore
 	cursor, err := f.kv.Cursor(purgeLog.Name)
 	if err != nil {
 		return nil, err
@@ -147,7 +148,7 @@ func (f *fleet) run(ctx context.Context) error {
 		func(ctx context.Context) error {
 			return f.link.Follow(ctx, purgeLog, f.purged.Load()+1, bus.Follower{Entry: f.take, Lost: f.lost})
 		},
-		f.beat, f.applier.run, f.carryState, f.takeState,
+		f.beat, f.applier.run, f.carryState, f.takeState, f.takeKeys,
 	} {
 		w.Go(func() {
 			for err := part(ctx); ctx.Err() == nil; err = part(ctx) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/bus"
+	"github.com/wedge-cloud/wedge/state"
 )
 
 // Stores that PoPs share. What is written at a PoP lies in its outbox with the write itself, a pump carries it to the log of state, and
@@ -16,7 +17,13 @@ import (
 // stateLog has what was written to shared stores in the last three days.
 var stateLog = &bus.Log{Name: "STATE", Keep: 72 * time.Hour, Size: 16 << 30}
 
-// share carries what this PoP writes to the log, until ctx ends.
+// keyLog has what each key of a store of scope core holds.
+var keyLog = &bus.Log{Name: "KEYS", Core: true, Newest: true}
+
+// stateLogs are the logs that stores come by.
+var stateLogs = map[wedge.Scope]*bus.Log{wedge.ScopeMerge: stateLog, wedge.ScopeCore: keyLog}
+
+// carryState carries what this PoP writes to the log, until ctx ends.
 func (f *fleet) carryState(ctx context.Context) error {
 	box := f.share.Box()
 	return f.link.Pump(ctx, stateLog, f.share.Writer(), box, func(item, _ uint64) { _ = box.Trim(item) })
@@ -24,38 +31,79 @@ func (f *fleet) carryState(ctx context.Context) error {
 
 // takeState takes what other PoPs wrote, until ctx ends.
 func (f *fleet) takeState(ctx context.Context) error {
-	cursor, err := f.kv.Cursor(stateLog.Name)
+	return f.takeShared(ctx, wedge.ScopeMerge, f.share.Take)
+}
+
+// takeKeys takes what the core decided, until ctx ends.
+func (f *fleet) takeKeys(ctx context.Context) error {
+	return f.takeShared(ctx, wedge.ScopeCore, f.share.TakeKeys)
+}
+
+func (f *fleet) takeShared(ctx context.Context, scope wedge.Scope, take func(wedge.Entry) error) error {
+	log := stateLogs[scope]
+	cursor, err := f.kv.Cursor(log.Name)
 	if err != nil {
 		return err
 	}
-	return f.link.Follow(ctx, stateLog, cursor+1, bus.Follower{
+	return f.link.Follow(ctx, log, cursor+1, bus.Follower{
 		Entry: func(e wedge.Entry) error {
-			if err := f.share.Take(e); err != nil {
+			if err := take(e); err != nil {
 				return err
 			}
-			return f.kv.SetCursor(stateLog.Name, e.Seq)
+			return f.kv.SetCursor(log.Name, e.Seq)
 		},
 		Lost: func(uint64) error {
-			f.log.Error("this PoP was away for longer than the log of state is kept: it lacks some of what others wrote meanwhile", "pop", f.cfg.PoP.Name)
+			f.log.Error("this PoP was away for longer than the log of state is kept: it lacks some of what others wrote meanwhile", "pop", f.cfg.PoP.Name, "log", log.Name)
 			return nil
 		},
-		Fresh: func() { f.share.Fresh(f.now()) },
+		Fresh: func() { f.share.Fresh(scope, f.now()) },
 	})
 }
 
-// freshState asks the core how far the log has come, and returns once this PoP has come as far.
-func (f *fleet) freshState(ctx context.Context) error {
+// freshState asks the core how far the log has come, and notes it if this PoP has come as far.
+func (f *fleet) freshState(ctx context.Context, scope wedge.Scope) error {
 	asked := f.now()
-	last, err := f.link.Head(ctx, stateLog)
+	last, err := f.link.Head(ctx, stateLogs[scope])
 	if err != nil {
 		return err
 	}
-	if cursor, err := f.kv.Cursor(stateLog.Name); err != nil || cursor < last {
+	if cursor, err := f.kv.Cursor(stateLogs[scope].Name); err != nil || cursor < last {
 		return err // the rest is on its way
 	}
-	f.share.Fresh(asked)
+	f.share.Fresh(scope, asked)
 	return nil
 }
+
+// keysSubject is where PoPs ask the core to write keys: with the PoP's name.
+const keysSubject = "keys."
+
+// askCore has the core decide a write.
+func (f *fleet) askCore(ctx context.Context, question []byte) ([]byte, error) {
+	return f.link.Ask(ctx, keysSubject+f.cfg.PoP.Name, question)
+}
+
+// coreKeys is the log of keys at the core.
+type coreKeys struct{ link *bus.Link }
+
+// Last implements state.KeyLog.
+func (k coreKeys) Last(ctx context.Context, key string) (wedge.Entry, error) {
+	return k.link.Last(ctx, keyLog, key)
+}
+
+// Append implements state.KeyLog.
+func (k coreKeys) Append(ctx context.Context, key string, last uint64, item []byte) (uint64, error) {
+	return k.link.Append(ctx, keyLog, key, last, item)
+}
+
+// decideKey answers a PoP that wants a key written.
+func (c *Core) decideKey(_ string, question []byte) []byte {
+	ctx, cancel := context.WithTimeout(context.Background(), decideTimeout)
+	defer cancel()
+	return state.Decide(ctx, coreKeys{c.link}, question, time.Now())
+}
+
+// decideTimeout is shorter than a PoP waits.
+const decideTimeout = 1500 * time.Millisecond
 
 // Names under wedge.internal that are not services'.
 const stateName = "state"

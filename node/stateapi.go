@@ -32,7 +32,7 @@ type stateAPI struct {
 	share  *state.Share // nil: there is no other PoP
 	pop    string
 	now    func() time.Time
-	fresh  func(context.Context) error // asks the core whether something is missing here
+	fresh  func(context.Context, wedge.Scope) error // asks the core whether something is missing here
 }
 
 // Fields of the state API.
@@ -99,7 +99,8 @@ func (a *stateAPI) serve(w http.ResponseWriter, r *http.Request) error {
 		if err := a.stores.Delete(r.Context(), store, key); err != nil {
 			return err
 		}
-		a.wrote(w, http.StatusNoContent)
+		a.wrote(w, store)
+		w.WriteHeader(http.StatusNoContent)
 		return nil
 	case r.Method == http.MethodPost:
 		return a.change(w, r, store, key)
@@ -110,11 +111,10 @@ func (a *stateAPI) serve(w http.ResponseWriter, r *http.Request) error {
 }
 
 // wrote says that a write is on disk, and what to ask for to see it elsewhere.
-func (a *stateAPI) wrote(w http.ResponseWriter, status int) {
-	if a.share != nil {
-		w.Header().Set(fieldToken, a.share.Token())
+func (a *stateAPI) wrote(w http.ResponseWriter, store string) {
+	if scope := a.stores.Scope(store); a.share != nil && scope != wedge.ScopeLocal {
+		w.Header().Set(fieldToken, a.share.Token(scope))
 	}
-	w.WriteHeader(status)
 }
 
 // seconds reads a field with a number of seconds.
@@ -157,13 +157,13 @@ func (a *stateAPI) wait(r *http.Request, store string) error {
 	if !bounded {
 		return nil
 	}
-	since := a.now().Add(-staleness)
-	if a.share.AsOf().Before(since) {
-		if err := a.fresh(ctx); err != nil && wedge.KindOf(err) != wedge.Unavailable {
+	scope, since := a.stores.Scope(store), a.now().Add(-staleness)
+	if a.share.AsOf(scope).Before(since) {
+		if err := a.fresh(ctx, scope); err != nil && wedge.KindOf(err) != wedge.Unavailable {
 			return err
 		}
 	}
-	return a.share.AwaitFresh(ctx, since)
+	return a.share.AwaitFresh(ctx, scope, since)
 }
 
 // from says where a read comes from and how old it may be.
@@ -175,8 +175,8 @@ func (a *stateAPI) from(w http.ResponseWriter, store string, kind merge.Kind, wr
 	if writer != "" {
 		text += `; from="` + writer + `"`
 	}
-	if a.share != nil && a.stores.Scope(store) != wedge.ScopeLocal {
-		if asOf := a.share.AsOf(); !asOf.IsZero() {
+	if scope := a.stores.Scope(store); a.share != nil && scope != wedge.ScopeLocal {
+		if asOf := a.share.AsOf(scope); !asOf.IsZero() {
 			text += fmt.Sprintf("; age=%.3f", max(a.now().Sub(asOf), 0).Seconds())
 		}
 	}
@@ -281,7 +281,8 @@ func (a *stateAPI) put(w http.ResponseWriter, r *http.Request, store, key string
 		return err
 	}
 	w.Header().Set("Etag", `"`+strconv.FormatUint(gen, 10)+`"`)
-	a.wrote(w, http.StatusNoContent)
+	a.wrote(w, store)
+	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
@@ -318,8 +319,6 @@ func (a *stateAPI) change(w http.ResponseWriter, r *http.Request, store, key str
 	if kind == merge.Stock {
 		w.Header().Set("Wedge-Left", strconv.FormatInt(a.stores.Left(v), 10))
 	}
-	if a.share != nil {
-		w.Header().Set(fieldToken, a.share.Token())
-	}
+	a.wrote(w, store)
 	return answerJSON(w, http.StatusOK, v)
 }

@@ -30,12 +30,18 @@ type Share struct {
 	// Sorry is told that there is a new apology of a service, if not nil. It must not wait.
 	Sorry func(service string)
 
+	// AskCore has the core decide a write to a store of scope core: what it is asked there [Decide] answers. It must be set.
+	AskCore func(ctx context.Context, question []byte) ([]byte, error)
+
 	stats struct{ taken, refused, late atomic.Int64 }
 
 	mu    sync.Mutex
 	heard map[string]uint64 // by writer: the number of its last item that was taken
 	took  chan struct{}     // closed, and replaced, when something was taken or found to be up to date
-	asOf  time.Time         // when nothing was missing here that the core had
+	keys  uint64            // how far the log of keys was taken
+	wrote uint64            // the last entry of the log of keys that was written from here
+
+	asOf map[wedge.Scope]time.Time // when nothing was missing here that the core had
 }
 
 // shareLane is the outbox of what is written to stores.
@@ -47,7 +53,7 @@ func (kv *KV) Share() (*Share, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Share{kv: kv, box: box, log: kv.opts.Log, heard: map[string]uint64{}, took: make(chan struct{})}
+	s := &Share{kv: kv, box: box, log: kv.opts.Log, heard: map[string]uint64{}, asOf: map[wedge.Scope]time.Time{}, took: make(chan struct{})}
 	it, err := kv.db.NewIter(&pebble.IterOptions{LowerBound: heardKey(""), UpperBound: successor(heardKey(""))})
 	if err != nil {
 		return nil, diskError("open state", err)
@@ -189,42 +195,55 @@ func (s *Share) progress(f func()) {
 	s.took = make(chan struct{})
 }
 
-// Fresh notes that nothing is missing here that the core had at that time.
-func (s *Share) Fresh(at time.Time) {
+// Fresh notes that nothing of stores of that scope is missing here that the core had at that time.
+func (s *Share) Fresh(scope wedge.Scope, at time.Time) {
 	s.progress(func() {
-		if at.After(s.asOf) {
-			s.asOf = at
+		if at.After(s.asOf[scope]) {
+			s.asOf[scope] = at
 		}
 	})
 }
 
-// AsOf returns since when what the core has may be missing here; zero: from the start.
-func (s *Share) AsOf() time.Time {
+// AsOf returns since when what the core has of stores of that scope may be missing here; zero: from the start.
+func (s *Share) AsOf(scope wedge.Scope) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.asOf
+	return s.asOf[scope]
 }
 
-// Token says how far this PoP's writes have come. Who has it can ask another PoP for a read that has seen them.
-func (s *Share) Token() string { return s.Writer() + ":" + strconv.FormatUint(s.box.Last(), 10) }
+// coreToken stands for the core in tokens. No PoP is called so: its writers' names have a dot.
+const coreToken = "core"
+
+// Token says how far this PoP's writes to stores of that scope have come. Who has it can ask another PoP for a read that has seen them.
+func (s *Share) Token(scope wedge.Scope) string {
+	if scope != wedge.ScopeCore {
+		return s.Writer() + ":" + strconv.FormatUint(s.box.Last(), 10)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return coreToken + ":" + strconv.FormatUint(max(s.wrote, s.keys), 10)
+}
 
 // Await returns once what a token stands for has come here, and when ctx ends with an error of kind Timeout. That of a bad token
 // is of kind Invalid.
 func (s *Share) Await(ctx context.Context, token string) error {
 	writer, number, _ := strings.Cut(token, ":")
 	n, err := strconv.ParseUint(number, 10, 64)
-	if _, err2 := merge.ParseWriter(writer); err != nil || err2 != nil {
+	if _, err2 := merge.ParseWriter(writer); err != nil || err2 != nil && writer != coreToken {
 		return &wedge.Error{Op: "read state", What: "token", Kind: wedge.Invalid, Err: errors.New("not a token"), Hint: "Send what a write answered in Wedge-State-Token."}
 	}
-	if writer == s.Writer() {
+	switch writer {
+	case coreToken:
+		return s.until(ctx, "what the core decided has not come here", func() bool { return s.keys >= n })
+	case s.Writer():
 		return nil // it was written here before the token was made
 	}
 	return s.until(ctx, "what another PoP wrote has not come here", func() bool { return s.heard[writer] >= n })
 }
 
 // AwaitFresh returns once nothing is missing here that the core had at that time.
-func (s *Share) AwaitFresh(ctx context.Context, since time.Time) error {
-	return s.until(ctx, "this PoP may not have what others wrote", func() bool { return !s.asOf.Before(since) })
+func (s *Share) AwaitFresh(ctx context.Context, scope wedge.Scope, since time.Time) error {
+	return s.until(ctx, "this PoP may not have what others wrote", func() bool { return !s.asOf[scope].Before(since) })
 }
 
 func (s *Share) until(ctx context.Context, why string, is func() bool) error {

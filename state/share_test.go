@@ -297,7 +297,7 @@ func TestAwait(t *testing.T) {
 	f := newPoPs(t, "lhr", "nyc")
 	lhr, nyc := f.all[0], f.all[1]
 	f.put(lhr, "k", "v")
-	token := lhr.share.Token()
+	token := lhr.share.Token(wedge.ScopeMerge)
 	ctx, cancel := context.WithCancel(bg)
 	cancel()
 	if err := nyc.share.Await(ctx, token); wedge.KindOf(err) != wedge.Timeout {
@@ -317,11 +317,11 @@ func TestAwait(t *testing.T) {
 			t.Errorf("token %q: %v", bad, err)
 		}
 	}
-	if err := nyc.share.AwaitFresh(ctx, time.Now()); wedge.KindOf(err) != wedge.Timeout {
+	if err := nyc.share.AwaitFresh(ctx, wedge.ScopeMerge, time.Now()); wedge.KindOf(err) != wedge.Timeout {
 		t.Errorf("not up to date: %v", err)
 	}
-	nyc.share.Fresh(time.Now())
-	if err := nyc.share.AwaitFresh(ctx, time.Now().Add(-time.Second)); err != nil {
+	nyc.share.Fresh(wedge.ScopeMerge, time.Now())
+	if err := nyc.share.AwaitFresh(ctx, wedge.ScopeMerge, time.Now().Add(-time.Second)); err != nil {
 		t.Error(err)
 	}
 }

@@ -42,7 +42,10 @@ const seedBit = 1 << 52
 func (kv *KV) For(service string, stores map[string][]wedge.KVSeed, scopes map[string]wedge.Scope) *Stores {
 	s := &Stores{kv: kv, named: make(map[string]*store, len(stores))}
 	for name, seeds := range stores {
-		st := &store{service: service, name: name, scope: cmp.Or(scopes[name], wedge.ScopeMerge), prefix: storePrefix(service, name), seeds: make(map[string]wedge.KVValue, len(seeds))}
+		st := &store{service: service, name: name, scope: cmp.Or(scopes[name], wedge.ScopeMerge), seeds: make(map[string]wedge.KVValue, len(seeds))}
+		if st.prefix = storePrefix(service, name); st.scope == wedge.ScopeCore {
+			st.prefix = storePrefix(coreService(service), name)
+		}
 		for _, seed := range seeds {
 			st.seeds[seed.Key] = wedge.KVValue{
 				Value:      seed.Value[:len(seed.Value):len(seed.Value)],

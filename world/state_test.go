@@ -22,8 +22,8 @@ func newStateLab(t *testing.T) stateLab {
 			t.Fatal(err)
 		}
 		v.Backends = []wedge.Backend{{Name: "state", URL: u}}
-		v.KVStores = map[string][]wedge.KVSeed{"book": {{Key: "seed", Value: []byte("planted")}}, "own": nil}
-		v.KVScopes = map[string]wedge.Scope{"own": wedge.ScopeLocal}
+		v.KVStores = map[string][]wedge.KVSeed{"book": {{Key: "seed", Value: []byte("planted")}}, "own": nil, "agreed": nil}
+		v.KVScopes = map[string]wedge.Scope{"own": wedge.ScopeLocal, "agreed": wedge.ScopeCore}
 	})}
 }
 
@@ -75,6 +75,10 @@ func TestState(t *testing.T) {
 		}
 		return h.Get("Wedge-State-Token")
 	}
+	l.becomes("nrt is up to date", 5*time.Second, func() bool {
+		_, _, h := l.ask("GET", "nrt", "/book/seed", "")
+		return strings.Contains(h.Get("Wedge-State"), "age=")
+	})
 	token := write("PUT", "lhr", "/book/a", "from london")
 	if status, got, h := l.ask("GET", "nrt", "/book/a", "", "Wedge-At-Least: "+token); status != 200 || got != "from london" {
 		t.Errorf("at least what London wrote: %d %s", status, got)
@@ -131,4 +135,68 @@ func TestState(t *testing.T) {
 	if status, got, _ := l.ask("GET", "nrt", "/book/visits", "", "Wedge-Max-Staleness: 0.5"); status != 200 || got != "116" {
 		t.Errorf("healed, half a second old at most: %d %s", status, got)
 	}
+}
+
+// TestAgreedState: of writes with a condition at several PoPs one holds, all PoPs end with it, and a PoP that cannot reach the core
+// reads and refuses to write.
+func TestAgreedState(t *testing.T) {
+	l := newStateLab(t)
+	every := []string{"lhr", "nyc", "nrt"}
+	l.becomes("the core answers", 5*time.Second, func() bool {
+		status, _, _ := l.ask("PUT", "nrt", "/agreed/first", "x")
+		return status == 204
+	})
+	won := make(chan string, 30)
+	done := make(chan struct{})
+	for i := range 30 {
+		go func() {
+			defer func() { done <- struct{}{} }()
+			name := fmt.Sprint(i)
+			if status, _, _ := l.ask("PUT", every[i%3], "/agreed/lock", name, "If-None-Match: *"); status == 204 {
+				won <- name
+			} else if status != 409 && status != 412 {
+				t.Errorf("status %d", status)
+			}
+		}()
+	}
+	for range 30 {
+		<-done
+	}
+	if len(won) != 1 {
+		t.Fatalf("%d have taken the lock", len(won))
+	}
+	owner := <-won
+	l.becomes("all know who has the lock", 5*time.Second, l.has("/agreed/lock", owner, every...))
+	status, _, h := l.ask("GET", "lhr", "/agreed/lock", "")
+	if status != 200 || !strings.HasPrefix(h.Get("Wedge-State"), `core; pop="lhr"; age=`) {
+		t.Errorf("%d %v", status, h)
+	}
+	tag := h.Get("Etag")
+	status, _, h = l.ask("PUT", "nyc", "/agreed/lock", "next", "If-Match: "+tag)
+	if status != 204 {
+		t.Fatalf("status %d", status)
+	}
+	if status, body, _ := l.ask("PUT", "lhr", "/agreed/lock", "late", "If-Match: "+tag); status != 409 && status != 412 {
+		t.Errorf("a condition that does not hold any more: %d %s", status, body)
+	}
+	if _, got, _ := l.ask("GET", "lhr", "/agreed/lock", "", "Wedge-At-Least: "+h.Get("Wedge-State-Token")); got != "next" {
+		t.Errorf("at least what New York wrote: %s", got)
+	}
+	l.becomes("nrt knows the next", 5*time.Second, l.has("/agreed/lock", "next", "nrt"))
+	if err := l.Cut("nrt"); err != nil {
+		t.Fatal(err)
+	}
+	if status, body, _ := l.ask("PUT", "nrt", "/agreed/lock", "alone"); status != 503 || !strings.Contains(body, "The core decides about this store") {
+		t.Errorf("cut off: %d %s", status, body)
+	}
+	if status, _, _ := l.ask("DELETE", "lhr", "/agreed/lock", ""); status != 204 {
+		t.Errorf("delete: %d", status)
+	}
+	if status, got, _ := l.ask("GET", "nrt", "/agreed/lock", ""); status != 200 || got != "next" {
+		t.Errorf("cut off, a read: %d %s", status, got)
+	}
+	if err := l.Heal("nrt"); err != nil {
+		t.Fatal(err)
+	}
+	l.becomes("nrt knows that it is gone", 10*time.Second, func() bool { status, _, _ := l.ask("GET", "nrt", "/agreed/lock", ""); return status == 404 })
 }

@@ -44,6 +44,7 @@ type Version struct {
 	APIKeys      []Secret                       // values of Fastly-Key that count as valid
 	Events       []Event                        // messages that purge
 	Shields      map[string]ShieldSite
+	Apologies    string // path where the service takes apologies; "": nowhere, they are kept
 	Files        string // directory served by the service itself; reserved for services without a guest
 }
 

@@ -22,10 +22,11 @@ import (
 // Server answers the control API.
 type Server struct {
 	Control *control.Control
-	PoPs    func() []wedge.PoP                                                                 // those that are there
-	Sign    func(pop, public string) (Joined, error)                                           // lets a PoP with this public key in; nil: none can join
-	Event   func(ctx context.Context, service string, message []byte) (json.RawMessage, error) // has a PoP take a message that purges; nil: none can
-	Log     *slog.Logger                                                                       // of faults whose text clients do not get; nil: slog.Default
+	PoPs    func() []wedge.PoP                                                                  // those that are there
+	Sign    func(pop, public string) (Joined, error)                                            // lets a PoP with this public key in; nil: none can join
+	Event   func(ctx context.Context, service string, message []byte) (json.RawMessage, error)  // has a PoP take a message that purges; nil: none can
+	State   func(ctx context.Context, service string, want StateRequest) ([]StateAnswer, error) // asks PoPs for what a service keeps; nil: there are none
+	Log     *slog.Logger                                                                        // of faults whose text clients do not get; nil: slog.Default
 
 	mux http.ServeMux
 }
@@ -60,6 +61,7 @@ func (s *Server) routes() map[string]handler {
 		"POST /v1/services/{name}/promote":  {control.ScopeDeploy, s.promote, "let a release that holds go on to all PoPs", nil, control.Release{}},
 		"POST /v1/services/{name}/rollback": {control.ScopeDeploy, s.rollback, "make all PoPs run a version at once", Pick{}, control.Release{}},
 		"POST /v1/services/{name}/events":   {control.ScopePurge, s.event, "send a message that purges what its events say", map[string]any{}, Event{}},
+		"POST /v1/services/{name}/state":    {control.ScopeState, s.state, "ask PoPs for what the service keeps there", StateRequest{}, []StateAnswer{}},
 		"GET /v1/pops":                      {control.ScopeRead, s.pops, "the PoPs that are there", nil, []wedge.PoP{}},
 		"POST /v1/pops":                     {control.ScopeAdmin, s.addPoP, "let a PoP join", NewPoP{}, Secret{}},
 		"DELETE /v1/pops/{name}":            {control.ScopeAdmin, s.removePoP, "let a PoP be a member no more", nil, struct{}{}},

@@ -193,6 +193,7 @@ const (
 	ScopeRead   = "read"
 	ScopeDeploy = "deploy"
 	ScopePurge  = "purge"
+	ScopeState  = "state" // what services keep, of their users too
 	ScopeAdmin  = "admin" // all of it, and tokens
 )
 
@@ -205,12 +206,12 @@ func NewToken(name string, scopes []string) (secret string, ev Event, err error)
 		return bad("not a name for a token", "Use up to 63 lower-case letters, digits and dashes.")
 	}
 	if len(scopes) == 0 {
-		return bad("it has no scopes", "There are read, deploy, purge and admin; deploy:NAME is for one service.")
+		return bad("it has no scopes", "There are read, deploy, purge, state and admin; deploy:NAME is for one service.")
 	}
 	for _, s := range scopes {
 		kind, _, _ := strings.Cut(s, ":")
-		if !slices.Contains([]string{ScopeRead, ScopeDeploy, ScopePurge, ScopeAdmin}, kind) {
-			return bad("no such scope: "+s, "There are read, deploy, purge and admin; deploy:NAME is for one service.")
+		if !slices.Contains([]string{ScopeRead, ScopeDeploy, ScopePurge, ScopeState, ScopeAdmin}, kind) {
+			return bad("no such scope: "+s, "There are read, deploy, purge, state and admin; deploy:NAME is for one service.")
 		}
 	}
 	secret = newSecret("wdg_")

@@ -259,7 +259,7 @@ func (c *Core) open(ctx, background context.Context) error {
 	if c.cfg.Listen != "" || c.cfg.NATS != nil {
 		c.api.Sign = c.sign
 	}
-	c.api.Event = c.event
+	c.api.Event, c.api.State = c.event, c.askState
 	for subject, hear := range map[string]func(string, []byte){"pop.*": c.pops.heard, runsSubject: c.runs} {
 		if _, err := c.link.Hear(subject, hear); err != nil { // until the link is closed
 			return err

@@ -46,6 +46,7 @@ type fleet struct {
 	writer string
 	here   func(wedge.Purge) error // purges this PoP's cache
 	event  func(subject string, body []byte) []byte
+	asked  func(subject string, body []byte) []byte // by an operator, for state
 	shown  func(wedge.Purge)
 	now    func() time.Time
 
@@ -74,7 +75,7 @@ func (n *Node) openFleet(ctx context.Context, cfg FleetConfig) (*fleet, error) {
 	if err := cfg.PoP.Check(); err != nil {
 		return nil, err
 	}
-	f := &fleet{unconfirmed: newUnconfirmed(), cfg: cfg, log: n.cfg.Log, kv: n.kv, here: n.cache.Purge, event: n.takeEvent, shown: n.console.purgedToo, now: n.cfg.Now, unready: n.unready, pops: popMap{seen: map[string]wedge.PoP{}}}
+	f := &fleet{unconfirmed: newUnconfirmed(), cfg: cfg, log: n.cfg.Log, kv: n.kv, here: n.cache.Purge, event: n.takeEvent, asked: n.answerState, shown: n.console.purgedToo, now: n.cfg.Now, unready: n.unready, pops: popMap{seen: map[string]wedge.PoP{}}}
 	incarnation, err := n.kv.Incarnation()
 	if err != nil {
 		return nil, err
@@ -135,11 +136,13 @@ func (f *fleet) run(ctx context.Context) error {
 		}
 		defer stop()
 	}
-	stop, err := f.link.Answer(eventSubject, f.event)
-	if err != nil {
-		return err
+	for subject, answer := range map[string]func(string, []byte) []byte{eventSubject: f.event, stateSubject + f.cfg.PoP.Name: f.asked} {
+		stop, err := f.link.Answer(subject, answer)
+		if err != nil {
+			return err
+		}
+		defer stop()
 	}
-	defer stop()
 	var w sync.WaitGroup
 	for _, part := range []func(context.Context) error{
 		func(ctx context.Context) error {

@@ -72,7 +72,9 @@ func Run(ctx context.Context, cfg Config) error {
 	defer stop()
 	runs := []func(context.Context) error{n.fetch.Run, n.kv.Run, pace}
 	if n.fleet != nil {
-		runs = append(runs, n.fleet.run)
+		sorry := newApologizer(n)
+		n.fleet.share.Sorry = sorry.wake
+		runs = append(runs, n.fleet.run, sorry.run)
 		if n.fleet.peers != nil {
 			runs = append(runs, n.fleet.peers.run)
 		}
@@ -261,7 +263,7 @@ func (n *Node) called(service string) (h http.Handler, done func()) {
 	if d == nil {
 		return nil, nil
 	}
-	return d.handler, done
+	return d.byName(), done
 }
 
 // taken returns what is deployed of a service, nil if it is not here. It stays until done is called.

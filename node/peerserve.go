@@ -41,7 +41,7 @@ func (n *Node) servePeer(w http.ResponseWriter, r *http.Request) {
 	w.Header()["Content-Type"] = nil // net/http would guess one where there is none
 	if e.Backend == "" {
 		in := calling(r, e.Depth)
-		d.handler.ServeHTTP(out, in)
+		d.byName().ServeHTTP(out, in)
 		return
 	}
 	b, ok := d.version.Backend(e.Backend)

@@ -31,6 +31,10 @@ type purger struct {
 }
 
 func (p *purger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if path := p.version.Apologies; path != "" && r.URL.Path == path {
+		http.NotFound(w, r) // Wedge itself comes another way
+		return
+	}
 	if e := p.eventAt(r); e != nil {
 		p.event(w, r, e)
 		return

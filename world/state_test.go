@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/api"
 )
 
 // stateLab is a world whose service passes requests on to the state API.
@@ -17,11 +19,7 @@ type stateLab struct{ *lab }
 
 func newStateLab(t *testing.T) stateLab {
 	return stateLab{newLabOf(t, Config{}, func(v *wedge.Version) {
-		u, err := url.Parse("http://state.wedge.internal")
-		if err != nil {
-			t.Fatal(err)
-		}
-		v.Backends = []wedge.Backend{{Name: "state", URL: u}}
+		v.Backends = []wedge.Backend{{Name: "state", URL: parsed(t, "http://state.wedge.internal")}}
 		v.KVStores = map[string][]wedge.KVSeed{"book": {{Key: "seed", Value: []byte("planted")}}, "own": nil, "agreed": nil}
 		v.KVScopes = map[string]wedge.Scope{"own": wedge.ScopeLocal, "agreed": wedge.ScopeCore}
 	})}
@@ -199,4 +197,84 @@ func TestAgreedState(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.becomes("nrt knows that it is gone", 10*time.Second, func() bool { status, _, _ := l.ask("GET", "nrt", "/agreed/lock", ""); return status == 404 })
+}
+
+// TestApologies: of two who wrote at the same time, the PoP of the one whose write is not there any more tells the service, until that
+// has taken it. Operators see what was not taken yet; nobody else can say so to the service.
+func TestApologies(t *testing.T) {
+	told := make(chan string, 10)
+	refuse := make(chan bool, 10)
+	refuse <- true
+	sorry := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		select {
+		case <-refuse:
+			w.WriteHeader(http.StatusServiceUnavailable)
+		default:
+		}
+		told <- r.Method + " " + string(b)
+	}))
+	defer sorry.Close()
+	l := stateLab{newLabOf(t, Config{}, func(v *wedge.Version) {
+		v.Backends = []wedge.Backend{{Name: "state", URL: parsed(t, "http://state.wedge.internal")}, {Name: "sorry", URL: parsed(t, sorry.URL), AllowPrivateAddr: true}}
+		v.Rules = []wedge.Rule{{Backends: []wedge.Share{{Backend: "state"}}}, {Path: "/sorry", Backends: []wedge.Share{{Backend: "sorry"}}}}
+		v.KVStores = map[string][]wedge.KVSeed{"book": nil}
+		v.Apologies = "/sorry"
+	})}
+	core := httptest.NewServer(l.Core())
+	defer core.Close()
+	client := api.Client{URL: core.URL, Token: l.Core().AdminToken()}
+	if err := l.Cut("nrt"); err != nil {
+		t.Fatal(err)
+	}
+	for _, pop := range []string{"lhr", "nrt"} {
+		if status, body, _ := l.ask("PUT", pop, "/book/seat", "for "+pop); status != 204 {
+			t.Fatal(status, body)
+		}
+		time.Sleep(2 * time.Millisecond) // the later one is to be nrt's
+	}
+	if err := l.Heal("nrt"); err != nil {
+		t.Fatal(err)
+	}
+	first := <-told
+	list, err := client.State(t.Context(), "shop", api.StateRequest{PoP: api.EveryPoP, Method: "GET", Path: api.ApologiesPath})
+	if err != nil || len(list) != 3 {
+		t.Fatalf("%v, %v", list, err)
+	}
+	for _, a := range list {
+		if want := a.PoP == "lhr"; strings.Contains(string(a.Body), `"for lhr"`) != want {
+			t.Errorf("%s has %s", a.PoP, a.Body)
+		}
+	}
+	if status, _, _ := l.ask("POST", "lhr", "/sorry", "{}"); status != 404 {
+		t.Errorf("a client apologises: status %d", status)
+	}
+	if again := <-told; again != first || !strings.HasPrefix(first, `POST {"service":"shop","store":"book","key":"seat"`) || !strings.Contains(first, `"instead":"for nrt"`) {
+		t.Errorf("told %s, then %s", first, again)
+	}
+	l.becomes("it was taken", 5*time.Second, func() bool {
+		list, err := client.State(t.Context(), "shop", api.StateRequest{PoP: "lhr", Method: "GET", Path: api.ApologiesPath})
+		return err == nil && len(list) == 1 && string(list[0].Body) == "[]"
+	})
+	list, err = client.State(t.Context(), "shop", api.StateRequest{PoP: "nyc", Method: "PUT", Path: "/book/seat", Body: []byte("by hand")})
+	if err != nil || list[0].Fault() != nil {
+		t.Fatalf("%v, %v", list, err)
+	}
+	l.becomes("what an operator wrote is everywhere", 5*time.Second, l.has("/book/seat", "by hand", "lhr", "nyc", "nrt"))
+	if _, err := client.State(t.Context(), "shop", api.StateRequest{PoP: "mars", Method: "GET", Path: "/book"}); wedge.KindOf(err) != wedge.Unavailable {
+		t.Errorf("a PoP that is not there: %v", err)
+	}
+	list, err = client.State(t.Context(), "shop", api.StateRequest{PoP: "nyc", Method: "GET", Path: "/nothing/k"})
+	if err != nil || wedge.KindOf(list[0].Fault()) != wedge.NotExist {
+		t.Errorf("a store that is not there: %v, %v", list, err)
+	}
+}
+
+func parsed(t *testing.T, text string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
 }

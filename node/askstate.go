@@ -1,0 +1,126 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/api"
+)
+
+// Operators reach what services keep through the control API. The core asks PoPs over the bus; a PoP answers as it would a guest.
+
+// stateSubject is where a PoP is asked: with its name.
+const stateSubject = "state."
+
+// stateQuestion is what the core asks.
+type stateQuestion struct {
+	Service string `json:"service"`
+	api.StateRequest
+}
+
+// maxStateAnswer is what the bus takes, in base64.
+const maxStateAnswer = 350 << 10
+
+// askState asks PoPs for what a service keeps there.
+func (c *Core) askState(ctx context.Context, service string, want api.StateRequest) ([]api.StateAnswer, error) {
+	var pops []string
+	for _, p := range c.pops.here() {
+		if want.PoP == "" || want.PoP == api.EveryPoP || want.PoP == p.Name {
+			pops = append(pops, p.Name)
+		}
+	}
+	if len(pops) == 0 {
+		return nil, &wedge.Error{Op: "ask for state", What: "PoP " + want.PoP, Kind: wedge.Unavailable, Err: errors.New("it is not there"), Hint: "See those that are with: wedge pops"}
+	}
+	if want.PoP == "" {
+		pops = pops[:1]
+	}
+	question, err := json.Marshal(stateQuestion{service, want})
+	if err != nil {
+		return nil, err
+	}
+	list := make([]api.StateAnswer, len(pops))
+	slots := make(chan struct{}, 64)
+	var w sync.WaitGroup
+	for i, pop := range pops {
+		w.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			b, err := c.link.Ask(ctx, stateSubject+pop, question)
+			if err == nil {
+				err = json.Unmarshal(b, &list[i])
+			}
+			if err != nil {
+				list[i] = api.StateAnswer{Error: err.Error()}
+			}
+			list[i].PoP = pop
+		})
+	}
+	w.Wait()
+	return list, nil
+}
+
+// answerState answers the core, which an operator has asked.
+func (n *Node) answerState(_ string, question []byte) []byte {
+	a := api.StateAnswer{PoP: n.cfg.pop(), Header: map[string]string{}}
+	var q stateQuestion
+	err := json.Unmarshal(question, &q)
+	var resp *http.Response
+	if err == nil {
+		resp, err = n.stateFor(&q)
+	}
+	if err == nil {
+		defer resp.Body.Close()
+		a.Status = resp.StatusCode
+		for name := range resp.Header {
+			a.Header[name] = resp.Header.Get(name)
+		}
+		if a.Body, err = io.ReadAll(io.LimitReader(resp.Body, maxStateAnswer+1)); len(a.Body) > maxStateAnswer {
+			err = errors.New("the answer is too large for an operator's command: let a guest read it")
+		}
+	}
+	if err != nil {
+		a = api.StateAnswer{PoP: a.PoP, Error: err.Error()}
+	}
+	b, _ := json.Marshal(a) // texts and a number
+	return b
+}
+
+// stateTimeout is shorter than the core waits.
+const stateTimeout = 1800 * time.Millisecond
+
+func (n *Node) stateFor(q *stateQuestion) (*http.Response, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), stateTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, q.Method, "http://"+stateName+internalSuffix+q.Path, bytes.NewReader(q.Body))
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range q.Header {
+		req.Header.Set(name, value)
+	}
+	d, done := n.taken(q.Service)
+	if d == nil {
+		return nil, errors.New("no such service is deployed here")
+	}
+	handler := d.state
+	if path, _, _ := strings.Cut(q.Path, "?"); path == api.ApologiesPath {
+		handler = n.listApologies(q.Service)
+	}
+	resp, err := inProcess(req, handler, done, 0, n.cfg.Now)
+	if err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxStateAnswer+1)) // before ctx ends
+	resp.Body.Close()
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	return resp, err
+}

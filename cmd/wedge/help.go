@@ -28,7 +28,7 @@ func runHelp(ctx context.Context, std stdio, args []string) error {
 func printCommands(w io.Writer) {
 	fmt.Fprint(w, "Wedge: an edge cloud in one binary.\n\nusage: wedge COMMAND [ARGUMENTS]\n\n")
 	for _, c := range commands() {
-		fmt.Fprintf(w, "  %-9s %s\n", c.name, c.short)
+		fmt.Fprintf(w, "  %-10s %s\n", c.name, c.short)
 	}
 	fmt.Fprint(w, "\nFor the flags of one: wedge help COMMAND\n")
 }

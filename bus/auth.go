@@ -135,7 +135,7 @@ func (k *Keys) Pass(pop, public string, logs []*Log, shelves []*Shelf) (string, 
 	}
 	c := jwt.NewUserClaims(public)
 	c.Name = pop
-	c.Pub.Allow = jwt.StringList{"now.*", "applied.*." + pop, "pop." + pop, "runs." + pop, "keys." + pop}
+	c.Pub.Allow = jwt.StringList{"now.*", "applied.*." + pop, "pop." + pop, "runs." + pop, "keys." + pop, "snapshot." + pop}
 	c.Sub.Allow = jwt.StringList{"now.*", "applied.>", "pop.*", "tail.>", "head.*", "event.*", "state." + pop, inbox(pop) + ".>"}
 	c.Resp = &jwt.ResponsePermission{MaxMsgs: 1, Expires: askTimeout} // who is asked may answer
 	for _, s := range shelves {

@@ -58,6 +58,7 @@ type Core struct {
 	pops    popMap
 	keys    *bus.Keys
 	cert    tls.Certificate
+	archive archive
 	stop    context.CancelFunc
 	work    sync.WaitGroup
 
@@ -265,9 +266,15 @@ func (c *Core) open(ctx, background context.Context) error {
 			return err
 		}
 	}
-	if _, err := c.link.Answer(keysSubject+"*", c.decideKey); err != nil { // until the link is closed
+	if err := c.openArchive(background); err != nil {
 		return err
 	}
+	for subject, answer := range map[string]func(string, []byte) []byte{keysSubject + "*": c.decideKey, snapshotSubject + "*": c.giveSnapshot} {
+		if _, err := c.link.Answer(subject, answer); err != nil { // until the link is closed
+			return err
+		}
+	}
+	c.work.Go(func() { c.keepArchive(background) })
 	caught, failed := make(chan struct{}), make(chan error, 1)
 	c.work.Go(func() { _ = c.link.Herald(background, fleetLogs...) })
 	c.work.Go(func() {
@@ -396,6 +403,9 @@ func (c *Core) Close() {
 	}
 	if c.server != nil {
 		c.server.Close()
+	}
+	if c.archive.kv != nil {
+		_ = c.archive.kv.Close()
 	}
 }
 

@@ -168,7 +168,12 @@ func (kv *KV) change(st *store, id []byte, key string, old *head, v *merge.Value
 	if delta == nil {
 		return v, gen, nil
 	}
-	fill := func(b *pebble.Batch) error { return kv.fillMerged(b, id, old, h, v, next, apart) }
+	fill := func(b *pebble.Batch) error {
+		if apart == nil {
+			return kv.fillMerged(b, id, old, h, v, next)
+		}
+		return kv.fillMerged(b, id, old, h, v, next, *apart)
+	}
 	if kv.share == nil {
 		b := kv.db.NewBatch()
 		defer b.Close()
@@ -217,7 +222,7 @@ func headOf(v *merge.Value) (*head, error) {
 }
 
 // fillMerged writes value, head and large content, and drops content that no write holds any more.
-func (kv *KV) fillMerged(b *pebble.Batch, id []byte, old, h *head, before, after *merge.Value, apart *large) error {
+func (kv *KV) fillMerged(b *pebble.Batch, id []byte, old, h *head, before, after *merge.Value, parts ...large) error {
 	if err := b.Set(inSpace(mergedSpace, id), after.Encode(), nil); err != nil {
 		return err
 	}
@@ -234,8 +239,11 @@ func (kv *KV) fillMerged(b *pebble.Batch, id []byte, old, h *head, before, after
 			}
 		}
 	}
-	if apart != nil && kept[apart.digest] {
-		if err := b.Set(contentKey(id, apart.digest), apart.value, nil); err != nil {
+	for _, p := range parts {
+		if !kept[p.digest] {
+			continue
+		}
+		if err := b.Set(contentKey(id, p.digest), p.value, nil); err != nil {
 			return err
 		}
 	}

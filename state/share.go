@@ -82,9 +82,11 @@ func (s *Share) Writer() string { return s.kv.writer.String() }
 //
 //	1 service store key delta content     a change of a value, and what its register's write holds if that is large and fits
 //	2 digest number bytes                 a piece of content, which comes before the change
+//	3 service store key digest            a whole value, encoded, whose bytes came in pieces: only in snapshots
 const (
 	itemChange = 1
 	itemPiece  = 2
+	itemWhole  = 3
 )
 
 // pieceSize is how much content one item has.
@@ -102,19 +104,31 @@ func (s *Share) items(st *store, key string, delta *merge.Value, apart *large) (
 		with = apart.value
 	}
 	if len(with) > pieceSize {
-		for n := 0; len(with) > 0; n++ {
-			size := min(len(with), pieceSize)
-			b := append([]byte{itemPiece}, apart.digest[:]...)
-			items, with = append(items, append(binary.AppendUvarint(b, uint64(n)), with[:size]...)), with[size:]
-		}
+		items, with = inPieces(items, apart.digest, with), nil
 	}
-	b := []byte{itemChange}
-	for _, text := range [...]string{st.service, st.name, key} {
-		b = append(binary.AppendUvarint(b, uint64(len(text))), text...)
-	}
+	b := named(itemChange, st.service, st.name, key)
 	d := delta.Encode()
 	b = append(binary.AppendUvarint(b, uint64(len(d))), d...)
 	return append(items, append(b, with...))
+}
+
+// named begins an item.
+func named(kind byte, texts ...string) []byte {
+	b := []byte{kind}
+	for _, text := range texts {
+		b = append(binary.AppendUvarint(b, uint64(len(text))), text...)
+	}
+	return b
+}
+
+// inPieces adds the items of a content.
+func inPieces(items [][]byte, digest [sha256.Size]byte, content []byte) [][]byte {
+	for n := uint64(0); len(content) > 0; n++ {
+		size := min(len(content), pieceSize)
+		b := append([]byte{itemPiece}, digest[:]...)
+		items, content = append(items, append(binary.AppendUvarint(b, n), content[:size]...)), content[size:]
+	}
+	return items
 }
 
 // sharedChange is a change as it came from another PoP.
@@ -122,6 +136,7 @@ type sharedChange struct {
 	service, store, key string
 	delta               *merge.Value
 	content             []byte
+	whole               bool // a value of a snapshot
 }
 
 var errItem = errors.New("the item makes no sense")
@@ -284,6 +299,13 @@ func (s *Share) takeItem(from merge.Writer, item []byte, at time.Time) error {
 		}
 		return s.takeChange(from, &c, at)
 	}
+	if item[0] == itemWhole && from == snapshotWriter {
+		c, err := s.readWhole(item[1:])
+		if err != nil {
+			return err
+		}
+		return s.takeChange(from, &c, at)
+	}
 	return fmt.Errorf("%w: an item of kind %d, from a newer Wedge", errItem, item[0])
 }
 
@@ -343,14 +365,14 @@ func (s *Share) takeChange(from merge.Writer, c *sharedChange, at time.Time) err
 	if v == nil { // or it is damaged: then this is at least what the others say from now on
 		v = merge.New(c.delta.Kind())
 	}
-	if err := c.delta.Check(from, limit, nil); err != nil {
+	if err := c.delta.Check(from, limit, nil); err != nil && !c.whole {
 		return err
 	}
 	next, sorry, err := merge.Join(v, c.delta)
 	if err != nil {
 		return err
 	}
-	apart, err := s.contentOf(from, c)
+	parts, err := s.contentOf(from, c)
 	if err != nil {
 		return err
 	}
@@ -363,11 +385,11 @@ func (s *Share) takeChange(from merge.Writer, c *sharedChange, at time.Time) err
 	}
 	b := s.kv.db.NewBatch()
 	defer b.Close()
-	if err := s.kv.fillMerged(b, id, old, h, v, next, apart); err != nil {
+	if err := s.kv.fillMerged(b, id, old, h, v, next, parts...); err != nil {
 		return diskError("take", err)
 	}
-	if apart != nil && len(c.content) == 0 {
-		if err := b.DeleteRange(pieceKey(from, apart.digest[:], 0), pieceKey(from, apart.digest[:], maxPieces), nil); err != nil {
+	for _, p := range parts {
+		if err := b.DeleteRange(pieceKey(from, p.digest[:], 0), pieceKey(from, p.digest[:], maxPieces), nil); err != nil && len(c.content) == 0 {
 			return diskError("take", err)
 		}
 	}
@@ -390,8 +412,8 @@ func (s *Share) takeChange(from merge.Writer, c *sharedChange, at time.Time) err
 	return nil
 }
 
-// contentOf returns what the write of a delta holds, if that is large. All that comes has to be what the digest says.
-func (s *Share) contentOf(from merge.Writer, c *sharedChange) (*large, error) {
+// contentOf returns what the writes of a delta hold, if that is large. All that comes has to be what the digest says.
+func (s *Share) contentOf(from merge.Writer, c *sharedChange) (parts []large, err error) {
 	for _, w := range c.delta.Writes() {
 		said, digest, err := readContent(w.Value)
 		if err != nil {
@@ -409,7 +431,7 @@ func (s *Share) contentOf(from merge.Writer, c *sharedChange) (*large, error) {
 		if len(value) != said.Size || sha256.Sum256(value) != digest {
 			return nil, fmt.Errorf("%w: its content is not that of the digest %s", errItem, hex.EncodeToString(digest[:4]))
 		}
-		return &large{digest, value}, nil
+		parts = append(parts, large{digest, value})
 	}
-	return nil, nil
+	return parts, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/api"
+	"github.com/wedge-cloud/wedge/bus"
 )
 
 // stateLab is a world whose service passes requests on to the state API.
@@ -197,6 +198,41 @@ func TestAgreedState(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.becomes("nrt knows that it is gone", 10*time.Second, func() bool { status, _, _ := l.ask("GET", "nrt", "/agreed/lock", ""); return status == 404 })
+}
+
+// TestLateState: a PoP that comes back when the log has forgotten what it lacks gets a snapshot, and keeps what it wrote itself.
+func TestLateState(t *testing.T) {
+	l := newStateLab(t)
+	if err := l.Cut("nrt"); err != nil {
+		t.Fatal(err)
+	}
+	large := strings.Repeat("large", 1<<17)
+	for pop, key := range map[string]string{"lhr": "/book/a", "nyc": "/book/b", "nrt": "/book/c"} {
+		if status, body, _ := l.ask("PUT", pop, key, large+pop); status != 204 {
+			t.Fatal(status, body)
+		}
+	}
+	if err := l.Kill("nrt"); err != nil {
+		t.Fatal(err)
+	}
+	l.becomes("the others agree", 5*time.Second, func() bool { return l.has("/book/a", large+"lhr", "nyc")() && l.has("/book/b", large+"nyc", "lhr")() })
+	log := &bus.Log{Name: "STATE"}
+	last, err := l.Core().Link().Head(t.Context(), log)
+	if err == nil {
+		err = l.Core().Link().Forget(t.Context(), log, last+1)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Start(t.Context(), "nrt"); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Heal("nrt"); err != nil {
+		t.Fatal(err)
+	}
+	for key, pop := range map[string]string{"/book/a": "lhr", "/book/b": "nyc", "/book/c": "nrt"} {
+		l.becomes(key+" is everywhere", 10*time.Second, l.has(key, large+pop, "lhr", "nyc", "nrt"))
+	}
 }
 
 // TestApologies: of two who wrote at the same time, the PoP of the one whose write is not there any more tells the service, until that

@@ -220,7 +220,11 @@ func TestShareConverges(t *testing.T) {
 				p.kv.Close()
 				f.open(p)
 			default:
-				f.put(p, key, strings.Repeat("x", rnd.IntN(2*inlineMax)))
+				ttl := time.Duration(rnd.IntN(2)) * time.Hour
+				if _, err := p.s.Put(bg, "s", wedge.KVPut{Key: key, Value: make([]byte, rnd.IntN(2*inlineMax)), TTL: ttl}); err != nil {
+					t.Fatal(err)
+				}
+				f.now.Add(int64(1500 * time.Microsecond))
 			}
 		}
 		f.settle()

@@ -104,12 +104,30 @@ func (s *Stores) Get(ctx context.Context, name, key string) (wedge.KVValue, erro
 		return wedge.KVValue{}, err
 	}
 	defer s.kv.leave()
-	id, now := st.id(key), s.kv.opts.Now()
+	var room [128]byte
+	id := append(append(room[:0], st.prefix...), key...)
+	stripe := s.kv.stripe(id)
+	v, ok, changes := stripe.ready(id, s.kv.opts.Now)
+	if ok {
+		return v, nil
+	}
+	v, written, err := s.read(st, st.id(key), name, key)
+	if err == nil && written {
+		stripe.keep(id, v, changes)
+	}
+	return v, err
+}
+
+// read reads what a key holds from the database; written: it is not a seed.
+func (s *Stores) read(st *store, id []byte, name, key string) (v wedge.KVValue, written bool, err error) {
+	now := s.kv.opts.Now()
 	h, err := s.kv.headFor(st, id, key)
 	if err == nil && h != nil && (h.large || h.rendered()) {
-		return s.getLarge(id, name, key, st, now)
+		v, err = s.getLarge(id, name, key, st, now)
+		return v, h.live(now), err
 	}
-	return st.see(h, now, name, key, err)
+	v, err = st.see(h, now, name, key, err)
+	return v, h.live(now), err
 }
 
 // getLarge reads head and value from one snapshot: they must be of the same write.

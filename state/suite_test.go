@@ -488,6 +488,7 @@ func testCorruption(t *testing.T, b *bed) {
 		if err := b.db.Set(inSpace(headSpace, id), raw, pebble.NoSync); err != nil {
 			t.Fatal(err)
 		}
+		b.lock(id)() // what was read before is not kept ready any more
 		_, err := s.Get(bg, "s", "k")
 		wantKind(t, err, wedge.Internal)
 		if !strings.Contains(err.Error(), "corrupt") || wedge.HintOf(err) == "" {

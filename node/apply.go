@@ -135,16 +135,29 @@ func (a *applier) follow(ctx context.Context) {
 	for ctx.Err() == nil {
 		next := uint64(0)
 		a.catalog.See(func(s *control.State) { next = s.Seq + 1 })
-		err := a.link.Follow(ctx, catalogLog, next, bus.Follower{Entry: a.take})
+		err := a.link.Follow(ctx, catalogLog, next, bus.Follower{Entry: a.take, Lost: func(now uint64) error { return older(now, next) }})
 		if ctx.Err() != nil {
 			return
 		}
 		a.n.cfg.Log.Error("the catalog is not followed", "err", err, "hint", wedge.HintOf(err))
+		if wedge.KindOf(err) == wedge.Conflict {
+			sleep(ctx, olderPause)
+		}
 		if a.catalog.Newer() != nil {
 			return
 		}
 		sleep(ctx, partPause)
 	}
+}
+
+// olderPause is before a PoP looks again whether the core has its catalog back.
+const olderPause = 10 * time.Second
+
+// older is how the following ends if the core's catalog ends before what was followed: it was restored from an older copy. What it decides now
+// has numbers that other decisions had, so a PoP that took it would have a state that nobody decided on. It runs on with what it knows.
+func older(now, next uint64) error {
+	return &wedge.Error{Op: "follow the catalog", Kind: wedge.Conflict, Err: fmt.Errorf("the core's catalog ends at entry %d, and this PoP has followed it to %d", now-1, next-1),
+		Hint: "Restore the core from its newest copy. To take what it has now instead, stop this PoP and remove its data directory, or begin a new fleet."}
 }
 
 // expel has those forgotten who are members no more.
@@ -481,6 +494,9 @@ func (a *applier) say(names ...string) {
 			}
 			if f := a.failed[name]; f.err != nil && f.of == w {
 				r.Failed = f.err.Error()
+				if rel := s.Services[name].Rolling(); rel != nil {
+					r.Release = rel.ID
+				}
 			}
 			for v, f := range a.figures[name] {
 				r.Figures[v] = f.Clone()

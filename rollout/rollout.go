@@ -23,6 +23,7 @@ type Report struct {
 	Share   float64         `json:"share,omitempty"`   // of requests, in percent
 	Wanted  int             `json:"wanted"`            // that it is to run, or to run beside
 	Failed  string          `json:"failed,omitempty"`  // why it does not run that
+	Release int             `json:"release,omitempty"` // the one that was under way when it failed; 0: a PoP that does not say
 	Figures map[int]Figures `json:"figures,omitempty"` // by version
 	At      time.Time       `json:"-"`                 // when it came
 }
@@ -45,7 +46,8 @@ const Patience = 30 * time.Second
 // join; reports are the latest of each about the service.
 func Next(r *control.Release, present []wedge.PoP, reports map[string]Report, now time.Time) Decision {
 	for _, pop := range r.PoPs {
-		if p := reports[pop]; p.Wanted == r.Version && p.Failed != "" {
+		// A report of an earlier try may come late: only what failed of this very release ends it.
+		if p := reports[pop]; p.Wanted == r.Version && p.Failed != "" && (p.Release == r.ID || p.Release == 0) {
 			return Decision{Abort: true, Why: fmt.Sprintf("%s cannot run version %d: %s", pop, r.Version, p.Failed)}
 		}
 	}

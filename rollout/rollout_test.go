@@ -79,6 +79,8 @@ func TestNext(t *testing.T) {
 		{"first", func(r *control.Release) { r.Stages, r.PoPs = 0, nil }, nil, "lhr nyc", "join lhr"},
 		{"nobody", func(r *control.Release) { r.Stages, r.PoPs = 0, nil }, nil, "", "wait"},
 		{"cannot run", nil, map[string]Report{"lhr": {Version: 1, Wanted: 2, Failed: "unknown imports"}}, "lhr nyc", "lhr cannot run version 2: unknown imports"},
+		{"failed of an earlier release", func(r *control.Release) { r.ID = 5 }, map[string]Report{"lhr": {Version: 1, Wanted: 2, Failed: "x", Release: 4}}, "lhr nyc", "wait"},
+		{"failed of this one", func(r *control.Release) { r.ID = 5 }, map[string]Report{"lhr": {Version: 1, Wanted: 2, Failed: "x", Release: 5}}, "lhr nyc", "lhr cannot run version 2: x"},
 		{"failed another", nil, map[string]Report{"lhr": {Version: 2, Wanted: 1, Failed: "x"}}, "lhr nyc", "join nyc"},
 		{"bad", func(r *control.Release) { r.StageAt = now.Add(-time.Second) }, figures(200, 40, 10_000, 20), "lhr nyc", "20.0 % of 200 requests failed, of version 1 there it was 0.2 % of 10000"},
 		{"few", nil, figures(29, 29, 10_000, 20), "lhr nyc", "join nyc"},

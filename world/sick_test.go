@@ -2,9 +2,12 @@ package world
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +16,7 @@ import (
 	"github.com/wedge-cloud/wedge/bus"
 	"github.com/wedge-cloud/wedge/control"
 	"github.com/wedge-cloud/wedge/rollout"
+	"github.com/wedge-cloud/wedge/state"
 )
 
 // TestFullDisk: a PoP whose disk is full serves, refuses purges rather than lose them, hears what the others purge and decide, keeps
@@ -261,5 +265,41 @@ func TestOldBinary(t *testing.T) {
 	})
 	if _, h := l.do(http.MethodGet, "lhr", "/"); h == nil {
 		t.Error("not served")
+	}
+}
+
+// TestOlderCore: a PoP does not take decisions of a core whose catalog ends before what it has followed, as one that was restored from an
+// older copy. It runs on with what it knows.
+func TestOlderCore(t *testing.T) {
+	l := newFleetLab(t)
+	l.becomes("all are there", 5*time.Second, func() bool { return len(l.Node("lhr").PoPs()) == 3 })
+	for _, text := range []string{"one", "two"} {
+		l.release(l.version(l.site(text)).Number, 0)
+	}
+	if err := l.Kill("nrt"); err != nil {
+		t.Fatal(err)
+	}
+	kv, err := state.Open(filepath.Join(l.cfg.Dir, "nrt"), state.Options{PoP: "nrt"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := kv.Outbox("catalog")
+	if err == nil {
+		_, err = kept.Add(append(binary.BigEndian.AppendUint64(nil, 1000), `{"kind":"revoke","token":"operator"}`...))
+	}
+	if err := errors.Join(err, kv.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Start(t.Context(), "nrt"); err != nil {
+		t.Fatal(err)
+	}
+	l.becomes("nrt has its link", 10*time.Second, func() bool { return len(l.Node("nrt").PoPs()) == 3 })
+	if _, err := l.client.Rollback(t.Context(), "shop", "", 1); err != nil {
+		t.Fatal(err)
+	}
+	l.becomes("the others run version 1", 5*time.Second, l.all("one", "lhr", "nyc"))
+	time.Sleep(300 * time.Millisecond) // nrt would have heard of it
+	if n := l.Node("nrt").Running("shop"); n != 2 {
+		t.Errorf("nrt runs version %d", n)
 	}
 }

@@ -246,6 +246,10 @@ func (s *Server) newVersion(c *call) (any, error) {
 	if err != nil && err != control.ErrSame {
 		return nil, err
 	}
+	// What nobody needed may have been dropped since it was looked for. From now on it is needed.
+	if missing, err = s.notThere(c.Context(), want.Artifact.Digests()); err != nil || len(missing) > 0 {
+		return nil, &wedge.Error{Op: "make version", What: c.PathValue("name"), Kind: wedge.Conflict, Err: errors.Join(err, fmt.Errorf("%d chunks are not here any more", len(missing))), Hint: "Deploy again."}
+	}
 	return s.see(func(st *control.State) any { return st.Services[ev.Service].Version(ev.Version) }), nil
 }
 
@@ -288,7 +292,14 @@ func (s *Server) service(c *call) (any, error) {
 }
 
 func (s *Server) versions(c *call) (any, error) {
-	return s.about(c, func(svc *control.Service) any { return svc.Versions })
+	return s.about(c, func(svc *control.Service) any {
+		list := make([]control.Version, len(svc.Versions))
+		for i, v := range svc.Versions {
+			list[i] = *v
+			list[i].Forgotten = !svc.Keeps(v.Number)
+		}
+		return list
+	})
 }
 
 func (s *Server) releases(c *call) (any, error) {

@@ -86,6 +86,23 @@ func CheckPacked(d Digest, packed []byte) error {
 	return nil
 }
 
+// Sweep removes all chunks but those that are needed, and returns how many bytes they had.
+func (c *Chunks) Sweep(needed map[Digest]bool) (freed int64, err error) {
+	err = filepath.WalkDir(c.dir, func(file string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() || needed[Digest(d.Name())] || !Digest(d.Name()).Valid() {
+			return err
+		}
+		if info, err := d.Info(); err == nil {
+			freed += info.Size()
+		}
+		return os.Remove(file)
+	})
+	if errors.Is(err, fs.ErrNotExist) { // none were ever kept, or another has removed one meanwhile
+		err = nil
+	}
+	return freed, err
+}
+
 func (c *Chunks) open(d Digest, packed []byte) ([]byte, error) {
 	b, err := unpacker.DecodeAll(packed, nil)
 	if err != nil || DigestOf(b) != d {

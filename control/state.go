@@ -71,6 +71,8 @@ type Version struct {
 	By       string    `json:"by"`
 	At       time.Time `json:"at"`
 	Artifact *Artifact `json:"-"`
+
+	Forgotten bool `json:"forgotten,omitempty"` // it cannot be released again; only answers of the API say so
 }
 
 // Release is the decision that a version should be live, and what has become of it.
@@ -114,6 +116,49 @@ func (s *Service) Version(n int) *Version {
 		return nil
 	}
 	return s.Versions[n-1]
+}
+
+// KeptVersions is how many of a service's newest versions are kept. Older ones are forgotten: nobody keeps what they are made of, and they
+// cannot be released again.
+const KeptVersions = 10
+
+// Keeps reports whether a version is kept: it is new enough, or may run, or is the one to go back to. A version that is not will not be again.
+func (s *Service) Keeps(n int) bool {
+	v := s.Version(n)
+	if v == nil {
+		return false
+	}
+	if n > len(s.Versions)-KeptVersions || n == s.Live {
+		return true
+	}
+	if len(s.Releases) == 0 {
+		return false
+	}
+	r := s.Releases[len(s.Releases)-1]
+	return n == r.Previous || n == r.Version && (r.State == Running || r.State == Holding)
+}
+
+// Kept returns the versions that are kept, of all services.
+func (s *State) Kept() (list []*Version) {
+	for _, svc := range s.Services {
+		for _, v := range svc.Versions {
+			if svc.Keeps(v.Number) {
+				list = append(list, v)
+			}
+		}
+	}
+	return list
+}
+
+// Needed returns the digests of all that versions are made of.
+func Needed(versions []*Version) map[Digest]bool {
+	all := map[Digest]bool{}
+	for _, v := range versions {
+		for _, d := range v.Artifact.Digests() {
+			all[d] = true
+		}
+	}
+	return all
 }
 
 // Rolling returns the release whose rollout is under way, or holds, or nil.
@@ -376,6 +421,10 @@ func (s *State) find(op, service string, version int) (*Service, error) {
 	if version != 0 && svc.Version(version) == nil {
 		return nil, &wedge.Error{Op: op, What: service, Kind: wedge.NotExist, Err: fmt.Errorf("it has no version %d", version), Hint: "See them with: wedge versions " + service}
 	}
+	if version != 0 && !svc.Keeps(version) {
+		return nil, &wedge.Error{Op: op, What: service, Kind: wedge.NotExist, Err: fmt.Errorf("version %d was forgotten", version),
+			Hint: fmt.Sprintf("The newest %d versions are kept, and those that run. Deploy it anew from its source.", KeptVersions)}
+	}
 	return svc, nil
 }
 
@@ -428,7 +477,7 @@ func (s *State) NewRollback(service string, version int) (Event, error) {
 	if version == 0 && len(svc.Releases) > 0 {
 		version = svc.Releases[len(svc.Releases)-1].Previous
 	}
-	if svc.Version(version) == nil {
+	if !svc.Keeps(version) {
 		return Event{}, &wedge.Error{Op: "roll back", What: service, Kind: wedge.Conflict, Err: errors.New("there is nothing to go back to"), Hint: "Name a version; see them with: wedge versions " + service}
 	}
 	return Event{Kind: EventSwitch, Service: service, Version: version, Why: fmt.Sprintf("rolled back to version %d", version)}, nil

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -34,6 +35,7 @@ type applier struct {
 	pops        *popMap // forgets those that are members no more
 	unconfirmed *unconfirmed
 	dir         string // of the artifacts' files
+	swept       int    // how many versions there were when what is needed no more was removed last
 
 	applying sync.Mutex // for one at a time: each swaps a table that it has made of the one before
 
@@ -182,6 +184,7 @@ func (a *applier) run(ctx context.Context) error {
 	defer retry.Stop()
 	for {
 		changed := a.apply(ctx)
+		a.sweep()
 		select {
 		case <-changed:
 		case <-retry.C:
@@ -189,6 +192,43 @@ func (a *applier) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
+	}
+}
+
+// sweep removes what versions were made of that are kept no more, once there are some more versions than there were.
+func (a *applier) sweep() {
+	a.applying.Lock()
+	defer a.applying.Unlock()
+	made, needed, dirs := 0, map[control.Digest]bool(nil), map[string]bool{}
+	a.catalog.See(func(s *control.State) {
+		for _, svc := range s.Services {
+			made += len(svc.Versions)
+		}
+		if made == a.swept {
+			return
+		}
+		kept := s.Kept()
+		needed = control.Needed(kept)
+		for _, v := range kept {
+			dirs[string(v.Digest)] = true
+		}
+	})
+	if made == a.swept {
+		return
+	}
+	a.swept = made
+	freed, err := a.chunks.Sweep(needed)
+	there, _ := os.ReadDir(a.dir) // none: nothing to remove
+	for _, d := range there {
+		if !dirs[d.Name()] {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(a.dir, d.Name())))
+		}
+	}
+	if err != nil {
+		a.n.cfg.Log.Warn("what old versions were made of is not all removed", "err", err)
+	}
+	if freed > 0 {
+		a.n.cfg.Log.Info("removed what old versions were made of", "bytes", freed)
 	}
 }
 

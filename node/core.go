@@ -32,6 +32,8 @@ type CoreConfig struct {
 	Public string // host:port where PoPs reach Listen; "": Listen
 	Log    *slog.Logger
 
+	SweepAge time.Duration // how long chunks stay that nobody needs; 0: an hour
+
 	Jurisdictions []string // that it lies in: it keeps what is in these, and no other
 
 	// A core of several servers: each has its own Name, and all have each other's addresses and the same keys.
@@ -81,14 +83,85 @@ type catalog struct{ link *bus.Link }
 var chunkShelf = &bus.Shelf{Name: "CHUNKS"}
 
 // depot implements control.Depot.
-type depot struct{ link *bus.Link }
+type depot struct {
+	link *bus.Link
 
-func (d depot) Has(ctx context.Context, c control.Digest) (bool, error) {
+	mu     sync.Mutex
+	wanted map[control.Digest]time.Time // chunks that somebody put, or asked for, of late
+}
+
+func (d *depot) want(c control.Digest) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.wanted[c] = time.Now()
+}
+
+func (d *depot) Has(ctx context.Context, c control.Digest) (bool, error) {
+	d.want(c)
 	return d.link.Has(ctx, chunkShelf, string(c))
 }
 
-func (d depot) Put(ctx context.Context, c control.Digest, packed []byte) error {
+func (d *depot) Put(ctx context.Context, c control.Digest, packed []byte) error {
+	d.want(c)
 	return d.link.Put(ctx, chunkShelf, string(c), packed)
+}
+
+// sweep drops chunks that no version that is kept needs, if they were not needed an age ago either, and nobody has put them or asked for them
+// since. idle is since when each was not needed.
+func (d *depot) sweep(ctx context.Context, needed map[control.Digest]bool, idle map[control.Digest]time.Time, age time.Duration) (dropped int, err error) {
+	now, there := time.Now(), map[control.Digest]bool{}
+	if err := d.link.Keys(ctx, chunkShelf, func(key string) { there[control.Digest(key)] = true }); err != nil {
+		return 0, err
+	}
+	d.mu.Lock()
+	maps.DeleteFunc(d.wanted, func(_ control.Digest, at time.Time) bool { return now.Sub(at) > age })
+	for c := range there {
+		if _, wanted := d.wanted[c]; needed[c] || wanted {
+			delete(idle, c)
+		} else if idle[c].IsZero() {
+			idle[c] = now
+		}
+	}
+	d.mu.Unlock()
+	maps.DeleteFunc(idle, func(c control.Digest, _ time.Time) bool { return !there[c] })
+	for c, since := range idle {
+		if now.Sub(since) < age {
+			continue
+		}
+		if err := d.link.Drop(ctx, chunkShelf, string(c)); err != nil {
+			return dropped, err
+		}
+		delete(idle, c)
+		dropped++
+	}
+	return dropped, nil
+}
+
+// sweepAge is how long a chunk stays that nobody needs: longer than any upload takes.
+const sweepAge = time.Hour
+
+// sweepChunks has the shelf hold no more than what is needed, until ctx ends.
+func (c *Core) sweepChunks(ctx context.Context, d *depot) {
+	age := cmp.Or(c.cfg.SweepAge, sweepAge)
+	t := time.NewTicker(age / 6)
+	defer t.Stop()
+	idle := map[control.Digest]time.Time{}
+	for {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+		var needed map[control.Digest]bool
+		c.control.See(func(s *control.State) { needed = control.Needed(s.Kept()) })
+		n, err := d.sweep(ctx, needed, idle, age)
+		if err != nil && ctx.Err() == nil {
+			c.cfg.Log.Warn("chunks that nobody needs are not all dropped", "err", err)
+		}
+		if n > 0 {
+			c.cfg.Log.Info("dropped chunks that nobody needs", "chunks", n)
+		}
+	}
 }
 
 // Append implements control.Log.
@@ -263,7 +336,8 @@ func (c *Core) open(ctx, background context.Context) error {
 	if err := c.keep(ctx, logsFor(c.cfg.Jurisdictions)); err != nil {
 		return err
 	}
-	c.control = control.New(catalog{c.link}, depot{c.link})
+	chunks := &depot{link: c.link, wanted: map[control.Digest]time.Time{}}
+	c.control = control.New(catalog{c.link}, chunks)
 	c.control.Said = c.cfg.Log
 	c.api = api.NewServer(c.control, c.pops.here)
 	c.api.Log = c.cfg.Log
@@ -298,6 +372,7 @@ func (c *Core) open(ctx, background context.Context) error {
 		return err
 	}
 	c.work.Go(func() { c.roll(background) })
+	c.work.Go(func() { c.sweepChunks(background, chunks) })
 	return nil
 }
 

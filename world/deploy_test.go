@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/api"
+	"github.com/wedge-cloud/wedge/bus"
 	"github.com/wedge-cloud/wedge/control"
 )
 
@@ -346,6 +348,58 @@ func TestShares(t *testing.T) {
 		if _, err := l.client.Release(t.Context(), "shop", "", api.Pick{Version: 3, Plan: plan}); wedge.KindOf(err) != wedge.Invalid || wedge.HintOf(err) == "" {
 			t.Errorf("%s: %v", what, err)
 		}
+	}
+}
+
+// TestForgotten: of many versions the newest are kept, and what the others were made of is nowhere any more. They cannot be released again;
+// those that are kept can.
+func TestForgotten(t *testing.T) {
+	l := &fleetLab{lab: newLabOf(t, Config{SweepAge: 300 * time.Millisecond}, nil)}
+	server := httptest.NewServer(l.Core())
+	t.Cleanup(server.Close)
+	l.client = api.Client{URL: server.URL, Token: l.Core().AdminToken()}
+	every := []string{"lhr", "nyc", "nrt"}
+	l.becomes("all are there", 5*time.Second, func() bool { return len(l.Node("lhr").PoPs()) == 3 })
+	first, art, _ := l.packed(l.site("text 1"))
+	l.release(first.Number, 0)
+	own := art.Parts[slices.IndexFunc(art.Parts, func(p control.Part) bool { return p.Name == "files/site/index.html" })].Chunks[0].Digest
+	for n := 2; n <= control.KeptVersions+2; n++ {
+		l.version(l.site(fmt.Sprint("text ", n)))
+	}
+	at := func(dir, name string) bool {
+		_, err := os.Stat(filepath.Join(l.cfg.Dir, dir, name))
+		return err == nil
+	}
+	chunk := filepath.Join("chunks", string(own[:2]), string(own))
+	if !at("nrt", chunk) || !at("nrt", filepath.Join("artifacts", string(first.Digest))) {
+		t.Fatal("version 1 runs, and is not there")
+	}
+	l.release(control.KeptVersions+2, 0)
+	if !at("nrt", chunk) {
+		t.Error("the version to go back to is gone")
+	}
+	l.release(control.KeptVersions+1, 0)
+	l.version(l.site("another"))
+	onShelf := func() (found bool) {
+		if err := l.Core().Link().Keys(t.Context(), &bus.Shelf{Name: "CHUNKS"}, func(key string) { found = found || key == string(own) }); err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	l.becomes("version 1 is nowhere", 10*time.Second, func() bool {
+		return !onShelf() && !at("lhr", chunk) && !at("nyc", chunk) && !at("nrt", chunk) && !at("nrt", filepath.Join("artifacts", string(first.Digest)))
+	})
+	_, err := l.client.Rollback(t.Context(), "shop", "", 1)
+	if wedge.KindOf(err) != wedge.NotExist || !strings.Contains(err.Error(), "version 1 was forgotten") {
+		t.Errorf("back to what was forgotten: %v", err)
+	}
+	if _, err := l.client.Rollback(t.Context(), "shop", "", 5); err != nil {
+		t.Fatal(err)
+	}
+	l.becomes("all run version 5, which never ran", 10*time.Second, l.all("text 5", every...))
+	list, err := l.client.Versions(t.Context(), "shop")
+	if err != nil || len(list) != control.KeptVersions+3 || !list[0].Forgotten || list[4].Forgotten {
+		t.Errorf("%+v, %v", list, err)
 	}
 }
 

@@ -30,6 +30,8 @@ type Config struct {
 	// Twist is given each message that a PoP hears on the bus, and passes it on, as bus.LinkConfig says. nil: all come as they came.
 	Twist func(pop, subject string, pass func())
 
+	SweepAge time.Duration // see node.CoreConfig
+
 	Ordered func(Order) // told what another process had the world do; nil: nobody is
 }
 
@@ -125,7 +127,7 @@ func (w *World) open(ctx context.Context) (err error) {
 		everywhere = append(everywhere, p.Jurisdictions...)
 	}
 	slices.Sort(everywhere)
-	w.core, err = node.OpenCore(ctx, node.CoreConfig{Dir: filepath.Join(w.cfg.Dir, "core"), Jurisdictions: slices.Compact(everywhere), Log: w.cfg.Log})
+	w.core, err = node.OpenCore(ctx, node.CoreConfig{Dir: filepath.Join(w.cfg.Dir, "core"), Jurisdictions: slices.Compact(everywhere), SweepAge: w.cfg.SweepAge, Log: w.cfg.Log})
 	return err
 }
 

@@ -321,6 +321,9 @@ func runVersions(ctx context.Context, std stdio, args []string) error {
 	return r.show(std.out, all, func(w io.Writer) {
 		fmt.Fprintln(w, "VERSION\tMADE\tBY\tSIZE\tDIGEST\tCOMMENT")
 		for _, v := range all {
+			if v.Forgotten {
+				continue
+			}
 			fmt.Fprintf(w, "%d\t%s\t%s\t%.1f MB\t%.12s\t%s\n", v.Number, v.At.Local().Format(time.DateTime), v.By, float64(v.Bytes)/1e6, v.Digest, v.Comment)
 		}
 	})

@@ -37,6 +37,8 @@ type errand struct {
 	Space     string         `json:"space,omitempty"`
 	Sensitive bool           `json:"sensitive,omitempty"`
 
+	Session *sessionOp `json:"session,omitempty"` // it is about a session of the service, see sessions
+
 	Purges []wirePurge `json:"purges,omitempty"` // of the service, to be done before
 }
 

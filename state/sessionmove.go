@@ -100,9 +100,13 @@ func (kv *KV) TakeSession(s Session, visited ...string) (now *Session, installed
 		if old != nil && old.Epoch >= s.Epoch {
 			return nil, nil, nil
 		}
+		var lost []merge.Apology
+		if old != nil && old.Home == kv.opts.PoP { // it began elsewhere from a copy, and nobody has told
+			lost = kv.rewound(old, old.Write, s.Known)
+		}
 		s.Spare, installed = false, true
 		s.Tell = kv.telling(&s, visited...)
-		return &s, nil, nil
+		return &s, lost, nil
 	})
 	return now, installed && err == nil, err
 }

@@ -313,3 +313,12 @@ func (n *Node) SessionCount(name string) int64 {
 	}
 	return 0
 }
+
+// UntoldSessions returns of how many sessions whose home this node is others are still to be told, or lack a copy, up to a hundred.
+func (n *Node) UntoldSessions() int64 {
+	list, _, err := n.kv.Untold("", 100)
+	if err != nil {
+		return 0
+	}
+	return int64(len(list))
+}

@@ -1,9 +1,14 @@
 package world
 
 import (
+	"bytes"
+	"encoding/base64"
 	"fmt"
+	"io/fs"
 	"net/http"
-	"net/url"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -11,16 +16,13 @@ import (
 	"time"
 
 	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/api"
 )
 
 // newSessionLab is a world whose service passes requests on to the session API.
 func newSessionLab(t *testing.T, cfg Config, keep wedge.Sessions) stateLab {
 	l := stateLab{newLabOf(t, cfg, func(v *wedge.Version) {
-		u, err := url.Parse("http://session.wedge.internal")
-		if err != nil {
-			t.Fatal(err)
-		}
-		v.Backends = []wedge.Backend{{Name: "session", URL: u}}
+		v.Backends = []wedge.Backend{{Name: "session", URL: parsed(t, "http://session.wedge.internal")}}
 		v.Sessions = &keep
 	})}
 	for name := range l.pops {
@@ -60,8 +62,27 @@ func (l stateLab) put(pop, token, body string) (next, how string) {
 
 func (l stateLab) metric(pop, name string) int64 { return l.Node(pop).SessionCount(name) }
 
+func (l stateLab) untold(pop string) int64 { return l.Node(pop).UntoldSessions() }
+
+// onDisk reports whether some file of a PoP has a text.
+func (l stateLab) onDisk(pop, text string) (there bool) {
+	err := filepath.WalkDir(filepath.Join(l.cfg.Dir, pop), func(file string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			b, err := os.ReadFile(file)
+			there = there || bytes.Contains(b, []byte(text))
+			return err
+		}
+		return err
+	})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return there
+}
+
 // TestSessionTravels: a session goes where its token goes, and is at one PoP at a time.
 func TestSessionTravels(t *testing.T) {
+	t.Parallel()
 	l := newSessionLab(t, Config{}, wedge.Sessions{})
 	token, how := l.put("lhr", "", "begun in london")
 	if !strings.HasPrefix(how, "new; epoch=1") {
@@ -113,6 +134,7 @@ func TestSessionTravels(t *testing.T) {
 // TestSessionRace: of writes at all PoPs at once, each made with what was read before, none is lost: each holds what the one before it
 // left, or is refused.
 func TestSessionRace(t *testing.T) {
+	t.Parallel()
 	l := newSessionLab(t, Config{Flat: true}, wedge.Sessions{})
 	token, _ := l.put("lhr", "", "0")
 	every := []string{"lhr", "nyc", "nrt"}
@@ -152,4 +174,169 @@ func TestSessionRace(t *testing.T) {
 		t.Errorf("%d writes were taken, and the session holds %s", written, got)
 	}
 	t.Logf("%d of 90 writes", written)
+	l.forged()
+}
+
+// forged: what Wedge has not given out opens nothing.
+func (l stateLab) forged() {
+	l.t.Helper()
+	token, _ := l.put("lhr", "", "mine")
+	raw, err := base64.RawURLEncoding.DecodeString(token)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	at := func(i int, b byte) string {
+		c := bytes.Clone(raw)
+		c[i] ^= b
+		return base64.RawURLEncoding.EncodeToString(c)
+	}
+	tried := int64(0)
+	for what, forged := range map[string]string{"another session": at(3, 1), "another epoch": at(17, 2), "another signature": at(len(raw)-1, 1), "another service": otherService,
+		"no signature": token[:40], "no base64": "%" + token, "long": strings.Repeat("A", 4000), "nothing": "x"} {
+		for _, method := range []string{"GET", "PUT", "DELETE"} {
+			if status, got, _, _ := l.use(method, "nyc", forged, "theirs"); status != http.StatusForbidden || strings.Contains(got, "mine") {
+				l.t.Errorf("%s, %s: %d %s", what, method, status, got)
+			}
+			tried++
+		}
+	}
+	if n := l.metric("nyc", "refused_forged") + l.metric("nyc", "refused_malformed"); n != tried {
+		l.t.Errorf("%d refused, %d counted", tried, n)
+	}
+	if status, _, _, _ := l.use("GET", "nyc", "", ""); status != http.StatusNotFound {
+		l.t.Errorf("no token: %d", status)
+	}
+	if status, got, _, _ := l.use("PUT", "nyc", token, strings.Repeat("x", wedge.MaxSession+1)); status != http.StatusTooManyRequests {
+		l.t.Errorf("too large: %d %s", status, got)
+	}
+	large := strings.Repeat("x", wedge.MaxSession)
+	next, _ := l.put("lhr", token, large)
+	if status, got, next, _ := l.use("GET", "nyc", next, ""); status != 200 || got != large {
+		l.t.Errorf("as large as may be: %d, %d bytes", status, len(got))
+	} else if _, _, h := l.ask("GET", "nyc", "/", "", "Cookie: a=b; wedge-session="+next); !strings.HasPrefix(h.Get("Set-Cookie"), "wedge-session="+next+"; Path=/; Max-Age=86") {
+		l.t.Errorf("as a cookie: %v", h)
+	}
+	if err := l.Kill("nyc"); err != nil {
+		l.t.Fatal(err)
+	}
+	if status, got, h := l.ask("GET", "nrt", "/", "", "Wedge-Session: "+token); status != http.StatusServiceUnavailable || h.Get("Retry-After") == "" {
+		l.t.Errorf("its home is away: %d %s", status, got)
+	}
+	if err := l.Start(l.t.Context(), "nyc"); err != nil {
+		l.t.Fatal(err)
+	}
+	l.becomes("it is there again", 10*time.Second, func() bool { status, got, _, _ := l.use("GET", "nrt", token, ""); return status == 200 && got == large })
+}
+
+// otherService is a token of a PoP that nobody knows, for another service.
+const otherService = "AQABAgMEBQYHCAkKCwwNDg8BAYCAgIAgA2xocgAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+
+// TestSessionStaysInside: a session of a jurisdiction is used from everywhere, and its bytes are on no disk outside.
+func TestSessionStaysInside(t *testing.T) {
+	t.Parallel()
+	l := newSessionLab(t, Config{Flat: true}, wedge.Sessions{Jurisdiction: "uk", Standby: true, Lost: wedge.LostStandby})
+	const canary = "a canary that does not leave the country"
+	token, how := l.put("nyc", "", canary)
+	if !strings.HasPrefix(how, `remote; pop="lhr"; ms=`) || !strings.HasSuffix(how, "; epoch=1") {
+		t.Errorf("begun outside: %s", how)
+	}
+	for pop, want := range map[string]string{"lhr": "local", "nyc": `remote; pop="lhr"`, "nrt": `remote; pop="lhr"`} {
+		status, got, next, how := l.use("GET", pop, token, "")
+		if status != 200 || got != canary || !strings.HasPrefix(how, want+";") {
+			t.Errorf("%s: %d %q %s", pop, status, got, how)
+		}
+		token, _ = l.put(pop, next, canary)
+	}
+	if err := l.Cut("lhr"); err != nil {
+		t.Fatal(err)
+	}
+	for token, pop := range map[string]string{token: "nyc", "": "nrt"} {
+		if status, got, _, _ := l.use("PUT", pop, token, canary); status != http.StatusServiceUnavailable {
+			t.Errorf("its home is cut off: %d %s", status, got)
+		}
+	}
+	if n := l.metric("lhr", "copies") + l.metric("lhr", "given"); n != 0 {
+		t.Errorf("it went to others %d times", n)
+	}
+	if err := l.Kill("lhr", "nyc", "nrt"); err != nil {
+		t.Fatal(err)
+	}
+	for pop, want := range map[string]bool{"lhr": true, "nyc": false, "nrt": false} {
+		if l.onDisk(pop, canary) != want {
+			t.Errorf("it is on the disk of %s: %v", pop, !want)
+		}
+	}
+}
+
+// TestSessionLost: a session whose home is killed, or cut off, goes on from its copy; what the copy lacks is apologised for, and the old
+// home finds that it is one no more.
+func TestSessionLost(t *testing.T) {
+	t.Parallel()
+	l := newSessionLab(t, Config{Flat: true}, wedge.Sessions{Standby: true, Lost: wedge.LostStandby})
+	core := httptest.NewServer(l.Core())
+	defer core.Close()
+	client := api.Client{URL: core.URL, Token: l.Core().AdminToken()}
+	sorry := func(pop string) string {
+		list, err := client.State(t.Context(), "shop", api.StateRequest{PoP: pop, Method: "GET", Path: api.ApologiesPath})
+		if err != nil || len(list) != 1 {
+			return fmt.Sprint(err)
+		}
+		return string(list[0].Body)
+	}
+	token, _ := l.put("lhr", "", "one")
+	l.becomes("nyc has a copy", 5*time.Second, func() bool { return l.metric("lhr", "copies") > 0 && l.untold("lhr") == 0 })
+	if err := l.Kill("lhr"); err != nil {
+		t.Fatal(err)
+	}
+	status, got, next, how := l.use("GET", "nrt", token, "")
+	if status != 200 || got != "one" || !strings.HasPrefix(how, `standby; from="nyc"; lost="lhr"; ms=`) {
+		t.Fatalf("its home was killed: %d %q %s", status, got, how)
+	}
+	if n := l.metric("nyc", "promoted"); n != 1 {
+		t.Errorf("%d promoted", n)
+	}
+	next, _ = l.put("nrt", next, "two")
+	if err := l.Start(t.Context(), "lhr"); err != nil {
+		t.Fatal(err)
+	}
+	l.becomes("lhr has heard", 10*time.Second, func() bool { return l.metric("lhr", "fenced") == 1 })
+	if status, got, _, _ := l.use("PUT", "lhr", token, "late"); status != http.StatusPreconditionFailed {
+		t.Errorf("an old home takes a write: %d %s", status, got)
+	}
+	for _, tok := range []string{token, next} {
+		if status, got, _, how := l.use("GET", "lhr", tok, ""); status != 200 || got != "two" {
+			t.Errorf("back at the old home: %d %q %s", status, got, how)
+		}
+	}
+	if all := sorry("nyc") + sorry("nrt"); all != "[][]" {
+		t.Errorf("nothing was lost: %s", all)
+	}
+
+	token, _ = l.put("lhr", "", "three")
+	l.becomes("there is a copy of it", 5*time.Second, func() bool { return l.untold("lhr") == 0 })
+	if err := l.Cut("lhr"); err != nil {
+		t.Fatal(err)
+	}
+	token, _ = l.put("lhr", token, "four, which nobody else has")
+	last, _ := l.put("lhr", token, "five")
+	status, got, next, how = l.use("GET", "nyc", token, "")
+	if status != 200 || got != "three" || !strings.HasPrefix(how, "standby;") {
+		t.Fatalf("its home is cut off: %d %q %s", status, got, how)
+	}
+	if status, _, _, _ := l.use("PUT", "nyc", last, "six"); status != http.StatusPreconditionFailed {
+		t.Errorf("a write made on what is lost: %d", status)
+	}
+	l.put("nyc", next, "six")
+	want := `"reason":"rewound"`
+	if all := sorry("nyc") + sorry("nrt"); strings.Count(all, want) != 1 || !strings.Contains(all, `"amount":1`) {
+		t.Errorf("one known write is lost: %s", all)
+	}
+	if err := l.Heal("lhr"); err != nil {
+		t.Fatal(err)
+	}
+	l.becomes("lhr has heard of the second", 10*time.Second, func() bool { return l.metric("lhr", "fenced") == 2 })
+	l.becomes("lhr is sorry for the write that nobody knew of", 5*time.Second, func() bool { return strings.Contains(sorry("lhr"), want) })
+	if status, got, _, how := l.use("GET", "lhr", last, ""); status != 200 || got != "six" {
+		t.Errorf("healed: %d %q %s", status, got, how)
+	}
 }

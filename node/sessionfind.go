@@ -56,7 +56,7 @@ func (s *sessions) find(ctx context.Context, service string, t *sessionToken, op
 			if n.Home == s.pop.Name {
 				return found{epoch: t.Epoch, status: "local"}, nil
 			}
-			q.target, q.epoch = n.Home, n.Epoch
+			q.target, q.epoch, q.via = n.Home, n.Epoch, s.pop.Name // it was given to that PoP, and may not have arrived
 		}
 		f, again, err := q.step(ctx, n)
 		if !again {

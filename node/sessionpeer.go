@@ -252,8 +252,7 @@ func (s *sessions) hear(service string, op *sessionOp, from string) (a sessionAn
 }
 
 const (
-	tellPause  = time.Second      // between looks for what PoPs are to be told
-	tellMost   = 30 * time.Second // as long as nothing could be told
+	tellPause  = 30 * time.Second // between looks for what PoPs are to be told, if none of them comes back
 	tellBatch  = 32
 	tellAtOnce = 16
 )
@@ -265,7 +264,6 @@ func (s *sessions) run(ctx context.Context) error {
 	slots := make(chan struct{}, tellAtOnce)
 	var w sync.WaitGroup
 	defer w.Wait()
-	pause, due, there := tellPause, time.Time{}, 0
 	for {
 		select {
 		case <-ctx.Done():
@@ -278,52 +276,43 @@ func (s *sessions) run(ctx context.Context) error {
 					s.tell(ctx, n)
 				}
 			})
+		case <-s.again:
+			s.tellAll(ctx)
 		case <-t.C:
-			if s.peers == nil {
-				continue
-			}
-			if now := len(s.peers.pops.here()); now != there {
-				there, pause, due = now, tellPause, time.Time{}
-			}
-			if time.Now().Before(due) {
-				continue
-			}
-			if pause = min(2*pause, tellMost); s.tellAll(ctx) {
-				pause = tellPause
-			}
-			due = time.Now().Add(pause)
+			s.tellAll(ctx)
 		}
 	}
 }
 
-// tellAll tells whoever can be told; some is false if that was nobody.
-func (s *sessions) tellAll(ctx context.Context) (some bool) {
-	after := ""
-	for ctx.Err() == nil {
+// tellAll tells whoever can be told.
+func (s *sessions) tellAll(ctx context.Context) {
+	for after := ""; ctx.Err() == nil; {
 		list, next, err := s.kv.Untold(after, tellBatch)
 		if err != nil {
-			return false
+			return
 		}
 		for _, n := range list {
-			some = s.tell(ctx, n) || some
+			s.tell(ctx, n)
 		}
 		if after = next; after == "" {
-			break
+			return
 		}
 	}
-	return some
+}
+
+// miss notes that a PoP is to be told something when it is heard of again.
+func (s *sessions) miss(pop string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.missed[pop] = struct{}{}
 }
 
 // tell tells all that are to be told of a session whose home is here.
-func (s *sessions) tell(ctx context.Context, n *state.Session) (some bool) {
+func (s *sessions) tell(ctx context.Context, n *state.Session) {
 	for _, pop := range n.Tell {
-		if to, known := s.peers.pops.named(pop); !known || !s.peers.there(&to) {
-			continue
-		}
 		said := bare(n)
 		if said.Tell = nil; pop == n.Standby && !n.Gone {
 			said.Data, said.Metadata = n.Data, n.Metadata
-			s.stats.copies.Add(1)
 		}
 		text, err := state.EncodeSession(said)
 		if err != nil {
@@ -332,17 +321,19 @@ func (s *sessions) tell(ctx context.Context, n *state.Session) (some bool) {
 		a, err := s.ask(ctx, pop, n.Service, &sessionOp{Do: "hear", data: text})
 		switch {
 		case err != nil || a.Is == sessionFailed:
+			s.miss(pop)
 			continue
 		case a.Is == sessionMoved && a.session != nil && a.session.Service == n.Service && a.session.ID == n.ID:
 			if _, fenced, err := s.kv.HearSession(pop, *a.session); err == nil && fenced {
 				s.stats.fenced.Add(1)
 			}
-			return true
+			return
+		}
+		if pop == n.Standby && !n.Gone {
+			s.stats.copies.Add(1)
 		}
 		if err := s.kv.ToldSession(n, pop); err != nil {
 			s.log.Error("note what another PoP knows of a session", "pop", pop, "err", err)
 		}
-		some = true
 	}
-	return some
 }

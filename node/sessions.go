@@ -29,13 +29,16 @@ type sessions struct {
 	now     func() time.Time
 	log     *slog.Logger
 	news    chan sessionName // of which somebody is to be told
+	again   chan struct{}    // there may be somebody who could not be told before
 
 	stats struct {
 		begun, reads, writes, taken, given, remote, promoted, fenced, copies, waited atomic.Int64
 		refused                                                                      [5]atomic.Int64 // as refusals
 	}
-	mu    sync.Mutex
-	shown map[error]time.Time // when a refusal was logged last
+	first  atomic.Bool // somebody was heard of: what was left from before may be told
+	mu     sync.Mutex
+	shown  map[error]time.Time // when a refusal was logged last
+	missed map[string]struct{} // PoPs that could not be told something
 }
 
 type sessionName struct {
@@ -58,7 +61,8 @@ const (
 
 // openSessions makes a node's part ready. In a fleet join must follow.
 func openSessions(kv *state.KV, cfg *Config) (s *sessions, err error) {
-	s = &sessions{kv: kv, pop: wedge.PoP{Name: cfg.pop()}, now: cfg.Now, log: cfg.Log, news: make(chan sessionName, 1024), shown: map[error]time.Time{}}
+	s = &sessions{kv: kv, pop: wedge.PoP{Name: cfg.pop()}, now: cfg.Now, log: cfg.Log, news: make(chan sessionName, 1024), again: make(chan struct{}, 1),
+		shown: map[error]time.Time{}, missed: map[string]struct{}{}}
 	if cfg.Fleet != nil {
 		s.pop = cfg.Fleet.PoP
 	}
@@ -81,6 +85,16 @@ func (s *sessions) join(f *fleet) {
 func (s *sessions) heard(p wedge.PoP) {
 	if err := s.signers.heard(p); err != nil {
 		s.log.Error("keep the key of a PoP", "pop", p.Name, "err", err)
+	}
+	s.mu.Lock()
+	_, missed := s.missed[p.Name]
+	delete(s.missed, p.Name)
+	s.mu.Unlock()
+	if missed || s.first.CompareAndSwap(false, true) {
+		select {
+		case s.again <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -204,7 +218,7 @@ func (s *sessions) signed(n *state.Session, status string) sessionResult {
 	if len(n.Tell) > 0 {
 		select {
 		case s.news <- sessionName{n.Service, n.ID}:
-		default: // it is found in a second
+		default: // it is found when all are looked at
 		}
 	}
 	t := tokenOf(n)

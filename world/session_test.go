@@ -80,10 +80,16 @@ func (l stateLab) onDisk(pop, text string) (there bool) {
 	return there
 }
 
-// TestSessionTravels: a session goes where its token goes, and is at one PoP at a time.
-func TestSessionTravels(t *testing.T) {
+// TestSessions: a session goes where its token goes, and is at one PoP at a time.
+func TestSessions(t *testing.T) {
 	t.Parallel()
-	l := newSessionLab(t, Config{}, wedge.Sessions{})
+	l := newSessionLab(t, Config{Flat: true}, wedge.Sessions{})
+	l.travels(t)
+	l.races(t)
+	l.forged(t)
+}
+
+func (l stateLab) travels(t *testing.T) {
 	token, how := l.put("lhr", "", "begun in london")
 	if !strings.HasPrefix(how, "new; epoch=1") {
 		t.Errorf("begun: %s", how)
@@ -131,11 +137,9 @@ func TestSessionTravels(t *testing.T) {
 	}
 }
 
-// TestSessionRace: of writes at all PoPs at once, each made with what was read before, none is lost: each holds what the one before it
+// races: of writes at all PoPs at once, each made with what was read before, none is lost: each holds what the one before it
 // left, or is refused.
-func TestSessionRace(t *testing.T) {
-	t.Parallel()
-	l := newSessionLab(t, Config{Flat: true}, wedge.Sessions{})
+func (l stateLab) races(t *testing.T) {
 	token, _ := l.put("lhr", "", "0")
 	every := []string{"lhr", "nyc", "nrt"}
 	var mu sync.Mutex
@@ -174,16 +178,14 @@ func TestSessionRace(t *testing.T) {
 		t.Errorf("%d writes were taken, and the session holds %s", written, got)
 	}
 	t.Logf("%d of 90 writes", written)
-	l.forged()
 }
 
 // forged: what Wedge has not given out opens nothing.
-func (l stateLab) forged() {
-	l.t.Helper()
+func (l stateLab) forged(t *testing.T) {
 	token, _ := l.put("lhr", "", "mine")
 	raw, err := base64.RawURLEncoding.DecodeString(token)
 	if err != nil {
-		l.t.Fatal(err)
+		t.Fatal(err)
 	}
 	at := func(i int, b byte) string {
 		c := bytes.Clone(raw)
@@ -195,35 +197,35 @@ func (l stateLab) forged() {
 		"no signature": token[:40], "no base64": "%" + token, "long": strings.Repeat("A", 4000), "nothing": "x"} {
 		for _, method := range []string{"GET", "PUT", "DELETE"} {
 			if status, got, _, _ := l.use(method, "nyc", forged, "theirs"); status != http.StatusForbidden || strings.Contains(got, "mine") {
-				l.t.Errorf("%s, %s: %d %s", what, method, status, got)
+				t.Errorf("%s, %s: %d %s", what, method, status, got)
 			}
 			tried++
 		}
 	}
 	if n := l.metric("nyc", "refused_forged") + l.metric("nyc", "refused_malformed"); n != tried {
-		l.t.Errorf("%d refused, %d counted", tried, n)
+		t.Errorf("%d refused, %d counted", tried, n)
 	}
 	if status, _, _, _ := l.use("GET", "nyc", "", ""); status != http.StatusNotFound {
-		l.t.Errorf("no token: %d", status)
+		t.Errorf("no token: %d", status)
 	}
 	if status, got, _, _ := l.use("PUT", "nyc", token, strings.Repeat("x", wedge.MaxSession+1)); status != http.StatusTooManyRequests {
-		l.t.Errorf("too large: %d %s", status, got)
+		t.Errorf("too large: %d %s", status, got)
 	}
 	large := strings.Repeat("x", wedge.MaxSession)
 	next, _ := l.put("lhr", token, large)
 	if status, got, next, _ := l.use("GET", "nyc", next, ""); status != 200 || got != large {
-		l.t.Errorf("as large as may be: %d, %d bytes", status, len(got))
+		t.Errorf("as large as may be: %d, %d bytes", status, len(got))
 	} else if _, _, h := l.ask("GET", "nyc", "/", "", "Cookie: a=b; wedge-session="+next); !strings.HasPrefix(h.Get("Set-Cookie"), "wedge-session="+next+"; Path=/; Max-Age=86") {
-		l.t.Errorf("as a cookie: %v", h)
+		t.Errorf("as a cookie: %v", h)
 	}
 	if err := l.Kill("nyc"); err != nil {
-		l.t.Fatal(err)
+		t.Fatal(err)
 	}
 	if status, got, h := l.ask("GET", "nrt", "/", "", "Wedge-Session: "+token); status != http.StatusServiceUnavailable || h.Get("Retry-After") == "" {
-		l.t.Errorf("its home is away: %d %s", status, got)
+		t.Errorf("its home is away: %d %s", status, got)
 	}
-	if err := l.Start(l.t.Context(), "nyc"); err != nil {
-		l.t.Fatal(err)
+	if err := l.Start(t.Context(), "nyc"); err != nil {
+		t.Fatal(err)
 	}
 	l.becomes("it is there again", 10*time.Second, func() bool { status, got, _, _ := l.use("GET", "nrt", token, ""); return status == 200 && got == large })
 }

@@ -49,7 +49,7 @@ var gates = map[string][]string{
 	"github.com/nats-io/":           {"bus"},
 	"github.com/tetratelabs/wazero": {"compute", "compute/hostcall", "bench"},
 	"github.com/prometheus/":        {"node"},
-	"github.com/cockroachdb/pebble": {"state"},
+	"github.com/cockroachdb/pebble": {"state", "bench"},
 	"github.com/BurntSushi/toml":    {"manifest"},
 	"github.com/ua-parser/":         {"compute/hostcall"},
 	"github.com/fxamacker/":         {"control"},

@@ -39,6 +39,7 @@ var groups = []group{
 	{"hits", false, hits},
 	{"purge", true, purges},
 	{"deploy", true, deploys},
+	{"state", true, states},
 	{scaleRows, false, scale},
 }
 

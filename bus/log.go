@@ -210,6 +210,20 @@ func (l *Link) Head(ctx context.Context, g *Log) (uint64, error) {
 	return last, err
 }
 
+// Forget drops a log's entries before a number. Who has not followed them is told that they are lost.
+func (l *Link) Forget(ctx context.Context, g *Log, before uint64) error {
+	var answer struct {
+		Error *apiError `json:"error"`
+	}
+	if err := l.askAPI(ctx, "STREAM.PURGE."+g.Name, map[string]uint64{"seq": before}, &answer); err != nil {
+		return unavailable("forget", g.Name, err)
+	}
+	if answer.Error != nil {
+		return answer.Error.as("forget", g.Name)
+	}
+	return nil
+}
+
 // Last returns a writer's last entry; its number is 0 if there is none.
 func (l *Link) Last(ctx context.Context, g *Log, writer string) (e wedge.Entry, err error) {
 	got, err := l.last(ctx, g.Name, g.subject(writer))

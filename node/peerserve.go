@@ -43,6 +43,10 @@ func (n *Node) servePeer(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer done()
+	if e.State {
+		d.state.ServeHTTP(out, r.WithContext(context.WithValue(r.Context(), remoteKey{}, true)))
+		return
+	}
 	w.Header()["Content-Type"] = nil // net/http would guess one where there is none
 	if e.Backend == "" {
 		in := calling(r, e.Depth)

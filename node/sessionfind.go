@@ -43,7 +43,7 @@ type search struct {
 
 // find brings a session here, or has its home do what is wanted, if it may not come.
 func (s *sessions) find(ctx context.Context, service string, t *sessionToken, op *sessionOp) (found, error) {
-	q := search{s: s, service: service, t: t, op: op, target: t.Home, epoch: t.Epoch, held: s.pop.Carries(t.Jurisdiction), began: time.Now()}
+	q := search{s: s, service: service, t: t, op: op, target: t.Home, epoch: t.Epoch, held: s.carries(&s.pop, t.Jurisdiction), began: time.Now()}
 	for range maxSessionHops {
 		n, err := s.kv.Session(ctx, service, t.ID)
 		if err != nil {

@@ -147,7 +147,7 @@ func (s *sessions) answer(ctx context.Context, service string, op *sessionOp, fr
 		return a, &wedge.Error{Op: "use session", Kind: wedge.Invalid, Err: errors.New("not a service")}
 	case op.Do == "hear":
 		return s.hear(service, op, from)
-	case op.Token == "" && op.Do == "put" && s.pop.Carries(op.Jurisdiction):
+	case op.Token == "" && op.Do == "put" && s.carries(&s.pop, op.Jurisdiction):
 		r, err := s.begin(ctx, service, op)
 		return sessionAnswer{Is: sessionDone, Token: r.token, session: bare(r.session)}, err
 	case op.Token == "":
@@ -208,7 +208,7 @@ func (s *sessions) bring(ctx context.Context, service string, t sessionToken, op
 // give gives a session to a PoP, or says where it is.
 func (s *sessions) give(service string, t *sessionToken, n *state.Session, to string) (a sessionAnswer, err error) {
 	taker, known := s.peers.pops.named(to)
-	if n != nil && n.Home == s.pop.Name && !(known && taker.Carries(n.Jurisdiction)) {
+	if n != nil && n.Home == s.pop.Name && !(known && s.carries(&taker, n.Jurisdiction)) {
 		return sessionAnswer{Is: sessionFenced}, nil
 	}
 	n, given, err := s.kv.GiveSession(service, t.ID, to)
@@ -232,7 +232,7 @@ func (s *sessions) hear(service string, op *sessionOp, from string) (a sessionAn
 	if err != nil {
 		return a, err
 	}
-	if said.Service != service || said.Standby == s.pop.Name && !s.pop.Carries(said.Jurisdiction) {
+	if said.Service != service || said.Standby == s.pop.Name && !s.carries(&s.pop, said.Jurisdiction) {
 		return a, &wedge.Error{Op: "hear of session", What: from, Kind: wedge.Denied, Err: errors.New("it may not be held here")}
 	}
 	n, fenced, err := s.kv.HearSession(from, *said)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/control"
 	"github.com/wedge-cloud/wedge/state"
 )
 
@@ -28,6 +29,7 @@ type sessions struct {
 	signers *signers
 	now     func() time.Time
 	log     *slog.Logger
+	catalog *control.Control // nil: there is no fleet
 	news    chan sessionName // of which somebody is to be told
 	again   chan struct{}    // there may be somebody who could not be told before
 
@@ -75,10 +77,25 @@ func openSessions(kv *state.KV, cfg *Config) (s *sessions, err error) {
 
 // join lets sessions come from and go to other PoPs.
 func (s *sessions) join(f *fleet) {
-	s.signers.pops = &f.pops
+	s.signers.pops, s.catalog = &f.pops, f.applier.catalog
 	if f.peers != nil {
 		s.peers, s.pop = f.peers, f.peers.own
 	}
+}
+
+// carries reports whether a PoP may hold what is in a jurisdiction: it says that it carries it, and the operator who let it in has said that it
+// may. (A PoP in the core's own process was let in by nobody.)
+func (s *sessions) carries(p *wedge.PoP, jurisdiction string) bool {
+	may := p.Carries(jurisdiction)
+	if !may || jurisdiction == "" || s.catalog == nil {
+		return may
+	}
+	s.catalog.See(func(all *control.State) {
+		if m := all.Members[p.Name]; m != nil {
+			may = slices.Contains(m.Jurisdictions, jurisdiction)
+		}
+	})
+	return may
 }
 
 // heard notes what a PoP says of itself.
@@ -186,7 +203,7 @@ func (s *sessions) begin(ctx context.Context, service string, op *sessionOp) (r 
 	if op.Do != "put" {
 		return r, noSession(wedge.SessionID{}, "there is no token")
 	}
-	if s.pop.Carries(op.Jurisdiction) {
+	if s.carries(&s.pop, op.Jurisdiction) {
 		n := state.Session{Service: service, Expires: s.expiry(op), Jurisdiction: op.Jurisdiction, Metadata: op.Metadata, Data: op.data}
 		n.Standby = s.standby(&n, op.Copied)
 		if r.session, err = s.kv.BeginSession(n); err != nil {
@@ -273,7 +290,7 @@ func (s *sessions) holders(jurisdiction string) []wedge.PoP {
 	if s.peers == nil {
 		return nil
 	}
-	list := slices.DeleteFunc(s.peers.pops.known(), func(p wedge.PoP) bool { return !p.Ready || !p.Carries(jurisdiction) || !s.peers.there(&p) })
+	list := slices.DeleteFunc(s.peers.pops.known(), func(p wedge.PoP) bool { return !p.Ready || !s.carries(&p, jurisdiction) || !s.peers.there(&p) })
 	slices.SortStableFunc(list, func(a, b wedge.PoP) int { return cmp.Compare(s.pop.Distance(&a), s.pop.Distance(&b)) })
 	return list[:min(len(list), maxPeerTries)]
 }
@@ -283,7 +300,7 @@ func (s *sessions) standby(n *state.Session, wanted bool) string {
 	if !wanted || s.peers == nil {
 		return ""
 	}
-	if p, known := s.peers.pops.named(n.Standby); known && p.Carries(n.Jurisdiction) && s.peers.there(&p) {
+	if p, known := s.peers.pops.named(n.Standby); known && s.carries(&p, n.Jurisdiction) && s.peers.there(&p) {
 		return p.Name
 	}
 	if list := s.holders(n.Jurisdiction); len(list) > 0 {

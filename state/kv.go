@@ -53,10 +53,6 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// numStripes is how many keys can be written at once. It is more than a disk can use and
-// costs 8 bytes a stripe.
-const numStripes = 512
-
 // KV is the persistent key-value database of a PoP. It may be used by many goroutines.
 type KV struct {
 	dir  string
@@ -67,10 +63,10 @@ type KV struct {
 
 	writer merge.Writer // who this PoP is to mergeable values
 	clock  *merge.Clock
-	share  *Share // nil: there is no other PoP
+	shares map[string]*Share // by jurisdiction; none: there is no other PoP
 
 	seed    maphash.Seed
-	stripes [numStripes]sync.Mutex // a key's writers take turns
+	stripes [numStripes]stripe
 
 	full atomic.Bool // the disk has less than MinFree
 
@@ -184,13 +180,6 @@ func (kv *KV) enter(ctx context.Context, op, what string) error {
 }
 
 func (kv *KV) leave() { kv.mu.RUnlock() }
-
-// lock takes the turn of the key and returns what gives it back.
-func (kv *KV) lock(id []byte) (unlock func()) {
-	m := &kv.stripes[maphash.Bytes(kv.seed, id)%numStripes]
-	m.Lock()
-	return m.Unlock
-}
 
 // generations hands out numbers that never repeat, not even after a crash: it reserves a
 // block on disk before it uses the first number of it. A crash wastes the rest of the block.

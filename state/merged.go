@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -112,6 +113,7 @@ func (kv *KV) putMerged(st *store, id []byte, key string, old, next *head) (uint
 	}
 	if !next.expires.IsZero() {
 		c.Expires = next.expires.UnixMilli()
+		next.expires = time.UnixMilli(c.Expires) // as at the other PoPs
 	}
 	text, err := json.Marshal(c)
 	if err != nil {
@@ -128,7 +130,11 @@ func (kv *KV) putMerged(st *store, id []byte, key string, old, next *head) (uint
 		return 0, &wedge.Error{Op: "put key", What: fmt.Sprintf("%q in store %s", key, st.name), Kind: wedge.Conflict, Err: fmt.Errorf("the key holds a value of kind %v", v.Kind()),
 			Hint: "Change it by an operation at state.wedge.internal, or use another key."}
 	}
-	_, gen, err := kv.change(st, id, key, old, v, merge.Op{Op: "set", Value: text}, apart)
+	next.kind, next.shadows = merge.Register, false
+	if apart != nil {
+		next.large, next.digest, next.value = true, apart.digest, nil
+	}
+	_, gen, err := kv.change(st, id, key, old, v, merge.Op{Op: "set", Value: text, Kept: true}, next, apart)
 	return gen, err
 }
 
@@ -141,24 +147,26 @@ func (kv *KV) deleteMerged(st *store, id []byte, key string, old *head) error {
 	}
 	op := merge.Op{Op: "clear"}
 	if v == nil || v.Kind() == merge.Register {
-		op = merge.Op{Op: "set", Value: json.RawMessage(`{"t":true}`)}
+		op = merge.Op{Op: "set", Value: json.RawMessage(`{"t":true}`), Kept: true}
 	}
 	if v == nil {
 		v = merge.New(merge.Register)
 	}
-	_, _, err = kv.change(st, id, key, old, v, op, nil)
+	_, _, err = kv.change(st, id, key, old, v, op, nil, nil)
 	return err
 }
 
 // change applies an operation to a key's value, writes what it is then and has the fleet told. The caller holds the key's lock.
-func (kv *KV) change(st *store, id []byte, key string, old *head, v *merge.Value, op merge.Op, apart *large) (*merge.Value, uint64, error) {
+// h is the head that goes with what it is then, if the caller knows that.
+func (kv *KV) change(st *store, id []byte, key string, old *head, v *merge.Value, op merge.Op, h *head, apart *large) (*merge.Value, uint64, error) {
 	now := kv.opts.Now()
 	next, delta, err := v.Apply(op, kv.clock.Now(now))
 	if err != nil {
 		return v, 0, err
 	}
-	h, err := headOf(next)
-	if err != nil {
+	if h != nil {
+		h.generation = writeGeneration(next.Writes())
+	} else if h, err = headOf(next); err != nil {
 		return v, 0, err
 	}
 	gen := uint64(0)
@@ -168,8 +176,13 @@ func (kv *KV) change(st *store, id []byte, key string, old *head, v *merge.Value
 	if delta == nil {
 		return v, gen, nil
 	}
-	fill := func(b *pebble.Batch) error { return kv.fillMerged(b, id, old, h, v, next, apart) }
-	if kv.share == nil {
+	fill := func(b *pebble.Batch) error {
+		if apart == nil {
+			return kv.fillMerged(b, id, old, h, v, next)
+		}
+		return kv.fillMerged(b, id, old, h, v, next, *apart)
+	}
+	if st.share == nil {
 		b := kv.db.NewBatch()
 		defer b.Close()
 		if err := fill(b); err != nil {
@@ -180,7 +193,7 @@ func (kv *KV) change(st *store, id []byte, key string, old *head, v *merge.Value
 		}
 		return next, gen, nil
 	}
-	if _, err := kv.share.box.add(fill, kv.share.items(st, key, delta, apart)...); err != nil {
+	if _, err := st.share.box.add(fill, st.share.items(st, key, delta, apart)...); err != nil {
 		return v, 0, err
 	}
 	return next, gen, nil
@@ -202,11 +215,10 @@ func headOf(v *merge.Value) (*head, error) {
 	if err != nil {
 		return nil, &wedge.Error{Op: "read state", Kind: wedge.Invalid, Err: err}
 	}
-	sum := sha256.Sum256([]byte(writes[0].ID))
 	if c.Gone {
 		return nil, nil
 	}
-	h.generation, h.metadata, h.value = generationOf(sum[:]), string(c.Metadata), c.Value
+	h.generation, h.metadata, h.value = writeGeneration(writes), string(c.Metadata), c.Value
 	if c.Digest != "" {
 		h.large, h.digest = true, digest
 	}
@@ -216,30 +228,51 @@ func headOf(v *merge.Value) (*head, error) {
 	return h, nil
 }
 
+// writeGeneration is that of the write that a register shows.
+func writeGeneration(writes []merge.Write) uint64 {
+	sum := sha256.Sum256([]byte(writes[0].ID))
+	return generationOf(sum[:])
+}
+
 // fillMerged writes value, head and large content, and drops content that no write holds any more.
-func (kv *KV) fillMerged(b *pebble.Batch, id []byte, old, h *head, before, after *merge.Value, apart *large) error {
+func (kv *KV) fillMerged(b *pebble.Batch, id []byte, old, h *head, before, after *merge.Value, parts ...large) error {
 	if err := b.Set(inSpace(mergedSpace, id), after.Encode(), nil); err != nil {
 		return err
 	}
-	kept := map[[sha256.Size]byte]bool{}
-	for _, w := range after.Writes() {
-		if c, digest, err := readContent(w.Value); err == nil && c.Digest != "" {
-			kept[digest] = true
+	kept := digests(after)
+	for digest := range digests(before) {
+		if kept[digest] {
+			continue
+		}
+		if err := b.Delete(contentKey(id, digest), nil); err != nil {
+			return err
 		}
 	}
-	for _, w := range before.Writes() {
-		if c, digest, err := readContent(w.Value); err == nil && c.Digest != "" && !kept[digest] {
-			if err := b.Delete(contentKey(id, digest), nil); err != nil {
-				return err
-			}
+	for _, p := range parts {
+		if !kept[p.digest] {
+			continue
 		}
-	}
-	if apart != nil && kept[apart.digest] {
-		if err := b.Set(contentKey(id, apart.digest), apart.value, nil); err != nil {
+		if err := b.Set(contentKey(id, p.digest), p.value, nil); err != nil {
 			return err
 		}
 	}
 	return kv.fill(b, id, old, h)
+}
+
+// digests returns those of a register's large writes.
+func digests(v *merge.Value) (all map[[sha256.Size]byte]bool) {
+	for _, w := range v.Writes() {
+		if !bytes.Contains(w.Value, []byte(`"d":`)) { // no other field's text has a quote
+			continue
+		}
+		if c, digest, err := readContent(w.Value); err == nil && c.Digest != "" {
+			if all == nil {
+				all = map[[sha256.Size]byte]bool{}
+			}
+			all[digest] = true
+		}
+	}
+	return all
 }
 
 // Value returns the mergeable value of a key in a store of scope merge: of a key that was put, the register with what the host keeps
@@ -289,7 +322,7 @@ func (s *Stores) Change(ctx context.Context, name, key string, kind merge.Kind, 
 		return nil, &wedge.Error{Op: "change value", What: fmt.Sprintf("%q in store %s", key, name), Kind: wedge.Conflict, Err: fmt.Errorf("the key holds a value of kind %v", v.Kind()),
 			Hint: "Use another key. A register is what is put to a key as a whole."}
 	}
-	next, _, err := s.kv.change(st, id, key, old, v, op, nil)
+	next, _, err := s.kv.change(st, id, key, old, v, op, nil, nil)
 	return next, err
 }
 

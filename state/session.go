@@ -164,7 +164,7 @@ func (kv *KV) ChangeSession(service string, id wedge.SessionID, change func(*Ses
 	if err := b.Commit(pebble.Sync); err != nil {
 		return nil, diskError("write session", err)
 	}
-	if share := kv.share; len(sorry) > 0 && share != nil && share.Sorry != nil {
+	if share := kv.shares[""]; len(sorry) > 0 && share != nil && share.Sorry != nil {
 		share.Sorry(service)
 	}
 	return next, nil

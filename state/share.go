@@ -23,9 +23,10 @@ import (
 // Share is a PoP's part in stores that PoPs have in common. What is written here goes into its outbox in the same write, and what
 // others wrote comes by [Share.Take]. It may be used by many goroutines.
 type Share struct {
-	kv  *KV
-	box *Outbox
-	log *slog.Logger
+	kv           *KV
+	jurisdiction string
+	box          *Outbox
+	log          *slog.Logger
 
 	// Sorry is told that there is a new apology of a service, if not nil. It must not wait.
 	Sorry func(service string)
@@ -44,33 +45,42 @@ type Share struct {
 	asOf map[wedge.Scope]time.Time // when nothing was missing here that the core had
 }
 
-// shareLane is the outbox of what is written to stores.
+// shareLane is the outbox of what is written to stores; that of a jurisdiction's has its name behind it.
 const shareLane = "state"
 
-// Share has the stores shared with other PoPs. It must be called before the first write, and once.
-func (kv *KV) Share() (*Share, error) {
-	box, err := kv.Outbox(shareLane)
+// Share has the stores of a jurisdiction shared with other PoPs; "": those of none. Once it was called, stores of jurisdictions for which
+// it was not called are not held here. It must be called before stores are bound, and once for each.
+func (kv *KV) Share(jurisdiction string) (*Share, error) {
+	box, err := kv.Outbox(shareLane + jurisdiction)
 	if err != nil {
 		return nil, err
 	}
-	s := &Share{kv: kv, box: box, log: kv.opts.Log, heard: map[string]uint64{}, asOf: map[wedge.Scope]time.Time{}, took: make(chan struct{})}
-	it, err := kv.db.NewIter(&pebble.IterOptions{LowerBound: heardKey(""), UpperBound: successor(heardKey(""))})
+	s := &Share{kv: kv, jurisdiction: jurisdiction, box: box, log: kv.opts.Log, heard: map[string]uint64{}, asOf: map[wedge.Scope]time.Time{}, took: make(chan struct{})}
+	it, err := kv.db.NewIter(&pebble.IterOptions{LowerBound: s.heardKey(""), UpperBound: successor(s.heardKey(""))})
 	if err != nil {
 		return nil, diskError("open state", err)
 	}
 	for ok := it.First(); ok; ok = it.Next() {
 		if v := it.Value(); len(v) == 8 {
-			s.heard[string(it.Key()[len(heardKey("")):])] = binary.BigEndian.Uint64(v)
+			s.heard[string(it.Key()[len(s.heardKey("")):])] = binary.BigEndian.Uint64(v)
 		}
 	}
 	if err := errors.Join(it.Error(), it.Close()); err != nil {
 		return nil, diskError("open state", err)
 	}
-	kv.share = s
+	if kv.shares == nil {
+		kv.shares = map[string]*Share{}
+	}
+	kv.shares[jurisdiction] = s
 	return s, nil
 }
 
-func heardKey(writer string) []byte { return append([]byte("sheard\x00"), writer...) }
+func (s *Share) heardKey(writer string) []byte {
+	return append([]byte("sheard\x00"+s.jurisdiction+"\x00"), writer...)
+}
+
+// Jurisdiction returns what the share is for.
+func (s *Share) Jurisdiction() string { return s.jurisdiction }
 
 // Box returns what is to be carried to the log, under the name of Writer.
 func (s *Share) Box() *Outbox { return s.box }
@@ -82,9 +92,11 @@ func (s *Share) Writer() string { return s.kv.writer.String() }
 //
 //	1 service store key delta content     a change of a value, and what its register's write holds if that is large and fits
 //	2 digest number bytes                 a piece of content, which comes before the change
+//	3 service store key digest            a whole value, encoded, whose bytes came in pieces: only in snapshots
 const (
 	itemChange = 1
 	itemPiece  = 2
+	itemWhole  = 3
 )
 
 // pieceSize is how much content one item has.
@@ -102,19 +114,31 @@ func (s *Share) items(st *store, key string, delta *merge.Value, apart *large) (
 		with = apart.value
 	}
 	if len(with) > pieceSize {
-		for n := 0; len(with) > 0; n++ {
-			size := min(len(with), pieceSize)
-			b := append([]byte{itemPiece}, apart.digest[:]...)
-			items, with = append(items, append(binary.AppendUvarint(b, uint64(n)), with[:size]...)), with[size:]
-		}
+		items, with = inPieces(items, apart.digest, with), nil
 	}
-	b := []byte{itemChange}
-	for _, text := range [...]string{st.service, st.name, key} {
-		b = append(binary.AppendUvarint(b, uint64(len(text))), text...)
-	}
+	b := named(itemChange, st.service, st.name, key)
 	d := delta.Encode()
 	b = append(binary.AppendUvarint(b, uint64(len(d))), d...)
 	return append(items, append(b, with...))
+}
+
+// named begins an item.
+func named(kind byte, texts ...string) []byte {
+	b := []byte{kind}
+	for _, text := range texts {
+		b = append(binary.AppendUvarint(b, uint64(len(text))), text...)
+	}
+	return b
+}
+
+// inPieces adds the items of a content.
+func inPieces(items [][]byte, digest [sha256.Size]byte, content []byte) [][]byte {
+	for n := uint64(0); len(content) > 0; n++ {
+		size := min(len(content), pieceSize)
+		b := append([]byte{itemPiece}, digest[:]...)
+		items, content = append(items, append(binary.AppendUvarint(b, n), content[:size]...)), content[size:]
+	}
+	return items
 }
 
 // sharedChange is a change as it came from another PoP.
@@ -122,6 +146,7 @@ type sharedChange struct {
 	service, store, key string
 	delta               *merge.Value
 	content             []byte
+	whole               bool // a value of a snapshot
 }
 
 var errItem = errors.New("the item makes no sense")
@@ -139,13 +164,16 @@ func readChange(b []byte) (c sharedChange, err error) {
 	}
 	c.service, c.store, c.key = string(next(maxSharedName)), string(next(maxSharedName)), string(next(wedge.MaxKVKey))
 	d := next(maxDelta)
-	if err != nil || c.service == "" || c.store == "" || c.key == "" || strings.Contains(c.service, "\x00") || len(b) > pieceSize {
+	if err != nil || c.service == "" || c.store == "" || c.key == "" || !validService(c.service) || len(b) > pieceSize {
 		return c, errItem
 	}
 	c.content = b
 	c.delta, err = merge.Decode(d)
 	return c, err
 }
+
+// validService reports whether that may be a service's name: one that is in no other's place in the database.
+func validService(name string) bool { return name != "" && !strings.ContainsAny(name, "\x00\x01") }
 
 // maxSharedName bounds the names of services and stores.
 const maxSharedName = 255
@@ -178,7 +206,7 @@ func (s *Share) Take(e wedge.Entry) error {
 				s.refuse(e, i, err)
 			}
 		}
-		if err := s.kv.db.Set(heardKey(e.Writer), binary.BigEndian.AppendUint64(nil, last), pebble.NoSync); err != nil {
+		if err := s.kv.db.Set(s.heardKey(e.Writer), binary.BigEndian.AppendUint64(nil, last), pebble.NoSync); err != nil {
 			return diskError("take", err)
 		}
 	}
@@ -284,11 +312,18 @@ func (s *Share) takeItem(from merge.Writer, item []byte, at time.Time) error {
 		}
 		return s.takeChange(from, &c, at)
 	}
+	if item[0] == itemWhole && from == snapshotWriter {
+		c, err := s.readWhole(item[1:])
+		if err != nil {
+			return err
+		}
+		return s.takeChange(from, &c, at)
+	}
 	return fmt.Errorf("%w: an item of kind %d, from a newer Wedge", errItem, item[0])
 }
 
-func pieceKey(from merge.Writer, digest []byte, n uint64) []byte {
-	b := append([]byte{pieceSpace}, from.String()...)
+func (s *Share) pieceKey(from merge.Writer, digest []byte, n uint64) []byte {
+	b := append([]byte{pieceSpace}, s.jurisdiction+"\x00"+from.String()...)
 	b = append(append(b, 0), digest...)
 	return binary.BigEndian.AppendUint64(b, n)
 }
@@ -306,7 +341,7 @@ func (s *Share) takePiece(from merge.Writer, b []byte) error {
 	if len(piece) == 0 || len(piece) > pieceSize {
 		return errItem
 	}
-	if err := s.kv.db.Set(pieceKey(from, digest, n), piece, pebble.NoSync); err != nil {
+	if err := s.kv.db.Set(s.pieceKey(from, digest, n), piece, pebble.NoSync); err != nil {
 		return diskError("take", err)
 	}
 	return nil
@@ -314,7 +349,7 @@ func (s *Share) takePiece(from merge.Writer, b []byte) error {
 
 // pieces puts content together of what came before, and checks it.
 func (s *Share) pieces(from merge.Writer, digest []byte) (value []byte, err error) {
-	it, err := s.kv.db.NewIter(&pebble.IterOptions{LowerBound: pieceKey(from, digest, 0), UpperBound: pieceKey(from, digest, maxPieces)})
+	it, err := s.kv.db.NewIter(&pebble.IterOptions{LowerBound: s.pieceKey(from, digest, 0), UpperBound: s.pieceKey(from, digest, maxPieces)})
 	if err != nil {
 		return nil, diskError("take", err)
 	}
@@ -330,7 +365,7 @@ func (s *Share) pieces(from merge.Writer, digest []byte) (value []byte, err erro
 // takeChange joins a change with what is here.
 func (s *Share) takeChange(from merge.Writer, c *sharedChange, at time.Time) error {
 	limit := at.Add(merge.MaxAhead)
-	id := append(storePrefix(c.service, c.store), c.key...)
+	id := append(storePrefix(within(s.jurisdiction, c.service), c.store), c.key...)
 	defer s.kv.lock(id)()
 	old, err := readHead(s.kv.db, id)
 	if err != nil && wedge.KindOf(err) != wedge.Internal {
@@ -343,14 +378,14 @@ func (s *Share) takeChange(from merge.Writer, c *sharedChange, at time.Time) err
 	if v == nil { // or it is damaged: then this is at least what the others say from now on
 		v = merge.New(c.delta.Kind())
 	}
-	if err := c.delta.Check(from, limit, nil); err != nil {
+	if err := c.delta.Check(from, limit, nil); err != nil && !c.whole {
 		return err
 	}
 	next, sorry, err := merge.Join(v, c.delta)
 	if err != nil {
 		return err
 	}
-	apart, err := s.contentOf(from, c)
+	parts, err := s.contentOf(from, c)
 	if err != nil {
 		return err
 	}
@@ -363,11 +398,11 @@ func (s *Share) takeChange(from merge.Writer, c *sharedChange, at time.Time) err
 	}
 	b := s.kv.db.NewBatch()
 	defer b.Close()
-	if err := s.kv.fillMerged(b, id, old, h, v, next, apart); err != nil {
+	if err := s.kv.fillMerged(b, id, old, h, v, next, parts...); err != nil {
 		return diskError("take", err)
 	}
-	if apart != nil && len(c.content) == 0 {
-		if err := b.DeleteRange(pieceKey(from, apart.digest[:], 0), pieceKey(from, apart.digest[:], maxPieces), nil); err != nil {
+	for _, p := range parts {
+		if err := b.DeleteRange(s.pieceKey(from, p.digest[:], 0), s.pieceKey(from, p.digest[:], maxPieces), nil); err != nil && len(c.content) == 0 {
 			return diskError("take", err)
 		}
 	}
@@ -390,8 +425,8 @@ func (s *Share) takeChange(from merge.Writer, c *sharedChange, at time.Time) err
 	return nil
 }
 
-// contentOf returns what the write of a delta holds, if that is large. All that comes has to be what the digest says.
-func (s *Share) contentOf(from merge.Writer, c *sharedChange) (*large, error) {
+// contentOf returns what the writes of a delta hold, if that is large. All that comes has to be what the digest says.
+func (s *Share) contentOf(from merge.Writer, c *sharedChange) (parts []large, err error) {
 	for _, w := range c.delta.Writes() {
 		said, digest, err := readContent(w.Value)
 		if err != nil {
@@ -409,7 +444,7 @@ func (s *Share) contentOf(from merge.Writer, c *sharedChange) (*large, error) {
 		if len(value) != said.Size || sha256.Sum256(value) != digest {
 			return nil, fmt.Errorf("%w: its content is not that of the digest %s", errItem, hex.EncodeToString(digest[:4]))
 		}
-		return &large{digest, value}, nil
+		parts = append(parts, large{digest, value})
 	}
-	return nil, nil
+	return parts, nil
 }

@@ -47,7 +47,7 @@ func newPoPs(t *testing.T, names ...string) *pops {
 func (f *pops) open(p *testPoP) {
 	var err error
 	if p.kv, err = Open(p.dir, Options{PoP: p.name, MinFree: 1, Now: func() time.Time { return time.Unix(0, f.now.Load()) }}); err == nil {
-		p.share, err = p.kv.Share()
+		p.share, err = p.kv.Share("")
 	}
 	if err != nil {
 		f.t.Fatal(err)
@@ -220,7 +220,11 @@ func TestShareConverges(t *testing.T) {
 				p.kv.Close()
 				f.open(p)
 			default:
-				f.put(p, key, strings.Repeat("x", rnd.IntN(2*inlineMax)))
+				ttl := time.Duration(rnd.IntN(2)) * time.Hour
+				if _, err := p.s.Put(bg, "s", wedge.KVPut{Key: key, Value: make([]byte, rnd.IntN(2*inlineMax)), TTL: ttl}); err != nil {
+					t.Fatal(err)
+				}
+				f.now.Add(int64(1500 * time.Microsecond))
 			}
 		}
 		f.settle()
@@ -247,6 +251,72 @@ func dump(t *testing.T, kv *KV) string {
 		}
 	}
 	return b.String()
+}
+
+// TestSnapshot: a PoP that comes late gets by pages what the log does not have any more, joins it with what it wrote itself, and
+// has then what the others have.
+func TestSnapshot(t *testing.T) {
+	f := newPoPs(t, "core", "lhr", "nrt")
+	core, lhr, late := f.all[0], f.all[1], f.all[2]
+	for i := range 40 {
+		f.put(lhr, fmt.Sprint("k", i), strings.Repeat(fmt.Sprint(i), i*200))
+	}
+	f.put(core, "huge", strings.Repeat("core", pieceSize))
+	f.put(lhr, "huge", strings.Repeat("lhr", pieceSize)) // at the same time
+	for i := range 60 {
+		f.change(lhr, "set", merge.AddWins, merge.Op{Op: "add", Value: []byte(fmt.Sprintf(`"element %d %s"`, i, strings.Repeat("x", 10_000)))})
+	}
+	if err := lhr.s.Delete(bg, "s", "k7"); err != nil {
+		t.Fatal(err)
+	}
+	if err := lhr.s.Delete(bg, "s", "seed"); err != nil {
+		t.Fatal(err)
+	}
+	f.put(late, "k3", "late's own")
+	f.put(late, "own", "late's own, too")
+	f.send(core)
+	f.send(lhr)
+	f.take(core, len(f.log))
+	f.take(lhr, len(f.log))
+	late.next = len(f.log) // it never gets these
+	pages := 0
+	for at, done := (Place{}), false; !done; pages++ {
+		items, next, last, err := core.share.Snapshot(at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, it := range items {
+			if len(it) > 400<<10 {
+				t.Fatalf("an item of %d bytes", len(it))
+			}
+		}
+		if err := late.share.TakeSnapshot(items); err != nil {
+			t.Fatal(err)
+		}
+		at, done = next, last
+	}
+	if err := late.share.EndSnapshot(); err != nil {
+		t.Fatal(err)
+	}
+	f.settle()
+	want := dump(t, core.kv)
+	for _, p := range f.all[1:] {
+		if got := dump(t, p.kv); got != want {
+			t.Errorf("%s differs from the core", p.name)
+		}
+	}
+	if pages < 5 || late.get("own") != "late's own, too" || late.get("k3") != "late's own" || late.get("k7") != "not_exist" || late.get("seed") != "not_exist" {
+		t.Errorf("%d pages, %q, %q, %q, %q", pages, late.get("own"), late.get("k3"), late.get("k7"), late.get("seed"))
+	}
+	if n := countRecords(t, late.kv, pieceSpace); n > 0 {
+		t.Errorf("%d pieces are left over", n)
+	}
+	if err := late.share.Take(wedge.Entry{Writer: lhr.share.Writer(), First: 1, Items: [][]byte{named(itemWhole, "shop", "s", "k")}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, refused := late.share.Counts(); refused != 1 {
+		t.Error("a PoP says whole values by the log, and is believed")
+	}
 }
 
 // TestLies: a PoP that says what only another may say, or what cannot be, is refused, and changes nothing.

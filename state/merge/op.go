@@ -37,6 +37,7 @@ type Op struct {
 
 	From  Writer    `json:"-"` // whose shares are reclaimed, whose count is adopted
 	Heard time.Time `json:"-"` // when the caller asked From for the value, by its clock; what From answered is in the value
+	Kept  bool      `json:"-"` // Value is in the form in which it is kept already: the caller made it so
 	Force bool      `json:"-"` // reclaim without having heard; what From has spent meanwhile is spent twice
 }
 
@@ -65,6 +66,9 @@ func ParseOp(b []byte) (op Op, err error) {
 
 // canonical returns the one way in which a JSON value is kept, so that equal elements of sets are equal bytes.
 func (op *Op) canonical() (string, error) {
+	if op.Kept && len(op.Value) <= MaxValue {
+		return string(op.Value), nil
+	}
 	var v any
 	d := json.NewDecoder(bytes.NewReader(op.Value))
 	d.UseNumber()

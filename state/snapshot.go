@@ -1,0 +1,199 @@
+package state
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/state/merge"
+)
+
+// A PoP that was away for longer than the log is kept, or is new, gets whole values from who has taken all of the log, which the core
+// does; and then goes on with the log. Values are joined with what the PoP has: nothing it wrote itself is lost, and it does not matter
+// which of the two brings a change.
+
+// Place is how far a snapshot was read: up to an item of a key's. The zero value is its beginning.
+type Place struct {
+	Key  []byte `json:"key,omitempty"` // as the database has it
+	Item int    `json:"item,omitempty"`
+}
+
+// pageSize is about how many bytes of items one page has. One item may be larger than what is left, but never than a message.
+const pageSize = 300 << 10
+
+// snapshotWriter is who snapshots are from: whoever the PoP has asked for one, not who wrote the values. No PoP can be called so.
+var snapshotWriter = merge.Writer{PoP: "(snapshot)"}
+
+// Snapshot returns a page of what is in stores of scope merge, and where the next one begins; done: it is the last. What changes while
+// it is read may be in it or not.
+func (s *Share) Snapshot(at Place) (items [][]byte, next Place, done bool, err error) {
+	if err := s.kv.enter(context.Background(), "read snapshot", ""); err != nil {
+		return nil, at, false, err
+	}
+	defer s.kv.leave()
+	snap := s.kv.db.NewSnapshot()
+	defer snap.Close()
+	lower := append([]byte{mergedSpace}, at.Key...)
+	it, err := snap.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: []byte{mergedSpace + 1}})
+	if err != nil {
+		return nil, at, false, diskError("read snapshot", err)
+	}
+	defer it.Close()
+	size := 0
+	for ok := it.First(); ok; ok = it.Next() {
+		id := bytes.Clone(it.Key()[1:])
+		if !bytes.Equal(id, at.Key) {
+			at = Place{Key: id}
+		}
+		if service, _, _, err := splitID(id); err != nil || !s.has(service) {
+			continue
+		}
+		value, err := it.ValueAndErr()
+		if err != nil {
+			return nil, at, false, diskError("read snapshot", err)
+		}
+		all, err := wholeItems(snap, id, bytes.Clone(value))
+		if err != nil {
+			s.log.Error("a value is left out of a snapshot", "err", err)
+			continue
+		}
+		for at.Item < len(all) {
+			item := all[at.Item]
+			if size > 0 && size+len(item) > pageSize {
+				return items, at, false, nil
+			}
+			items, size = append(items, item), size+len(item)
+			at.Item++
+		}
+	}
+	if err := it.Error(); err != nil {
+		return nil, at, false, diskError("read snapshot", err)
+	}
+	return items, at, true, nil
+}
+
+// has reports whether what the database has under the name of a service is in the share's jurisdiction.
+func (s *Share) has(service string) bool {
+	jurisdiction, _, ok := strings.Cut(service, "\x01")
+	return ok && jurisdiction == s.jurisdiction || !ok && s.jurisdiction == ""
+}
+
+// wholeItems makes the items of a key's value and of what its writes hold.
+func wholeItems(r pebble.Reader, id, encoded []byte) (items [][]byte, err error) {
+	service, store, key, err := splitID(id)
+	if err != nil {
+		return nil, err
+	}
+	_, name, _ := strings.Cut(service, "\x01") // without the jurisdiction, which is the snapshot's
+	service = cmp.Or(name, service)
+	v, err := merge.Decode(encoded)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range v.Writes() {
+		c, digest, err := readContent(w.Value)
+		if err != nil {
+			return nil, err
+		}
+		if c.Digest == "" {
+			continue
+		}
+		b, closer, err := r.Get(contentKey(id, digest))
+		if err != nil {
+			return nil, fmt.Errorf("content of %q in store %s: %w", key, store, err)
+		}
+		items = inPieces(items, digest, bytes.Clone(b))
+		closer.Close()
+	}
+	sum := sha256.Sum256(encoded)
+	items = inPieces(items, sum, encoded)
+	return append(items, append(named(itemWhole, service, store, key), sum[:]...)), nil
+}
+
+// splitID takes the parts of a key as the database has it.
+func splitID(id []byte) (service, store, key string, err error) {
+	next := func() string {
+		n, size := binary.Uvarint(id)
+		if size <= 0 || n > uint64(len(id)-size) {
+			err = errShort
+			return ""
+		}
+		part := id[size : size+int(n)]
+		id = id[size+int(n):]
+		return string(part)
+	}
+	service, store = next(), next()
+	return service, store, string(id), err
+}
+
+// readWhole reads the item of a whole value, whose bytes have come in pieces.
+func (s *Share) readWhole(b []byte) (c sharedChange, err error) {
+	if len(b) < sha256.Size {
+		return c, errItem
+	}
+	digest := b[len(b)-sha256.Size:]
+	rest := b[:len(b)-sha256.Size]
+	for _, part := range []*string{&c.service, &c.store, &c.key} {
+		n, size := binary.Uvarint(rest)
+		if size <= 0 || n > uint64(len(rest)-size) {
+			return c, errItem
+		}
+		*part, rest = string(rest[size:size+int(n)]), rest[size+int(n):]
+	}
+	if !validService(c.service) {
+		return c, errItem
+	}
+	encoded, err := s.pieces(snapshotWriter, digest)
+	if err != nil {
+		return c, err
+	}
+	if sha256.Sum256(encoded) != [sha256.Size]byte(digest) {
+		return c, fmt.Errorf("%w: the value is not that of its digest", errItem)
+	}
+	c.whole = true
+	c.delta, err = merge.Decode(encoded)
+	return c, err
+}
+
+// TakeSnapshot takes a page. An error of kind Unavailable means that the disk does not work; another, that a value did not come whole, as
+// when it was changed between two pages: read its key again from its first item.
+func (s *Share) TakeSnapshot(items [][]byte) error {
+	if err := s.kv.enter(context.Background(), "take snapshot", ""); err != nil {
+		return err
+	}
+	defer s.kv.leave()
+	if err := s.kv.roomy(); err != nil {
+		return err
+	}
+	var failed error
+	for _, item := range items {
+		if err := s.takeItem(snapshotWriter, item, time.Time{}); wedge.KindOf(err) == wedge.Unavailable && err != nil {
+			return err
+		} else if err != nil {
+			failed = errors.Join(failed, err)
+		}
+	}
+	return failed
+}
+
+// EndSnapshot drops what pieces are left over.
+func (s *Share) EndSnapshot() error {
+	if err := s.kv.enter(context.Background(), "take snapshot", ""); err != nil {
+		return err
+	}
+	defer s.kv.leave()
+	prefix := []byte(string(pieceSpace) + s.jurisdiction + "\x00" + snapshotWriter.String())
+	if err := s.kv.db.DeleteRange(prefix, successor(prefix), pebble.NoSync); err != nil {
+		return diskError("take snapshot", err)
+	}
+	return nil
+}

@@ -83,6 +83,9 @@ func (q *search) step(ctx context.Context, n *state.Session) (f found, again boo
 	switch a.Is {
 	case sessionDone:
 		r := q.s.far(&a, q.target, q.began)
+		if q.stood != "" {
+			r.status += fmt.Sprintf(`; lost="%s"`, q.stood)
+		}
 		return found{done: &r}, false, nil
 	case sessionGiven:
 		return q.take(&a)

@@ -89,6 +89,9 @@ func (n *Node) shieldFetch(w *peerWriter, r *http.Request, v *wedge.Version, b *
 			p.Out.Header.Add("Cdn-Loop", cdnLoop)
 		},
 		ErrorHandler: func(_ http.ResponseWriter, _ *http.Request, err error) {
+			if n.fleet.peers.over() {
+				panic(http.ErrAbortHandler) // as if the connection had broken: who asks goes to the origin then
+			}
 			why, stale, fe := wedge.FailureInternal, (*cache.StaleError)(nil), (*wedge.FetchError)(nil)
 			if errors.As(err, &stale) {
 				err = stale.Err

@@ -279,6 +279,7 @@ func TestApologies(t *testing.T) {
 	if err := l.Heal("nrt"); err != nil {
 		t.Fatal(err)
 	}
+	l.becomes("all are there", 5*time.Second, func() bool { return len(l.Node("lhr").PoPs()) == 3 })
 	first := <-told
 	list, err := client.State(t.Context(), "shop", api.StateRequest{PoP: api.EveryPoP, Method: "GET", Path: api.ApologiesPath})
 	if err != nil || len(list) != 3 {

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/wedge-cloud/wedge"
-	"github.com/wedge-cloud/wedge/control"
 	"github.com/wedge-cloud/wedge/state"
 )
 
@@ -29,7 +28,6 @@ type sessions struct {
 	signers *signers
 	now     func() time.Time
 	log     *slog.Logger
-	catalog *control.Control // nil: there is no fleet
 	news    chan sessionName // of which somebody is to be told
 	again   chan struct{}    // there may be somebody who could not be told before
 
@@ -77,25 +75,15 @@ func openSessions(kv *state.KV, cfg *Config) (s *sessions, err error) {
 
 // join lets sessions come from and go to other PoPs.
 func (s *sessions) join(f *fleet) {
-	s.signers.pops, s.catalog = &f.pops, f.applier.catalog
+	s.signers.pops = &f.pops
 	if f.peers != nil {
 		s.peers, s.pop = f.peers, f.peers.own
 	}
 }
 
-// carries reports whether a PoP may hold what is in a jurisdiction: it says that it carries it, and the operator who let it in has said that it
-// may. (A PoP in the core's own process was let in by nobody.)
+// carries reports whether a PoP may hold what is in a jurisdiction.
 func (s *sessions) carries(p *wedge.PoP, jurisdiction string) bool {
-	may := p.Carries(jurisdiction)
-	if !may || jurisdiction == "" || s.catalog == nil {
-		return may
-	}
-	s.catalog.See(func(all *control.State) {
-		if m := all.Members[p.Name]; m != nil {
-			may = slices.Contains(m.Jurisdictions, jurisdiction)
-		}
-	})
-	return may
+	return p.Carries(jurisdiction) && (s.signers.pops == nil || s.signers.pops.mayCarry(p.Name, jurisdiction))
 }
 
 // heard notes what a PoP says of itself.

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -165,6 +166,14 @@ func (m *popMap) expelled(name string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.out[name]
+}
+
+// mayCarry reports whether the operator has said that a PoP may carry a jurisdiction. One in the core's own process was let in by nobody.
+func (m *popMap) mayCarry(name, jurisdiction string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	may, member := m.may[name]
+	return jurisdiction == "" || !member || slices.Contains(may, jurisdiction)
 }
 
 // tokenIn returns the token in a request: in the field, or in the cookie of that name.

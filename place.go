@@ -26,6 +26,7 @@ type PoP struct {
 
 	Peer   string `json:"peer,omitempty" toml:"-"`   // host:port where other PoPs reach it; "": they do not
 	Print  string `json:"print,omitempty" toml:"-"`  // SHA-256 of the certificate that it has there, in hex
+	Signs  string `json:"signs,omitempty" toml:"-"`  // public ed25519 key of the tokens of sessions that it is home of, in hex
 	Purged uint64 `json:"purged,omitempty" toml:"-"` // it has applied the log of purges up to this entry
 }
 
@@ -66,6 +67,8 @@ func (p *PoP) Check() error {
 		return bad(fmt.Sprintf("%.60q is no address for other PoPs", p.Peer), "Write a host and a port, such as fra1.example:7674.")
 	case p.Print != "" && !printForm.MatchString(p.Print):
 		return bad("its print is not 64 hexadecimal digits", "")
+	case p.Signs != "" && !printForm.MatchString(p.Signs):
+		return bad("its key for sessions is not 64 hexadecimal digits", "")
 	}
 	for _, text := range p.Addresses {
 		a, err := netip.ParseAddr(text)

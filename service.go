@@ -44,8 +44,9 @@ type Version struct {
 	APIKeys      []Secret                       // values of Fastly-Key that count as valid
 	Events       []Event                        // messages that purge
 	Shields      map[string]ShieldSite
-	Apologies    string // path where the service takes apologies; "": nowhere, they are kept
-	Files        string // directory served by the service itself; reserved for services without a guest
+	Sessions     *Sessions // of its clients; nil: it keeps none
+	Apologies    string    // path where the service takes apologies; "": nowhere, they are kept
+	Files        string    // directory served by the service itself; reserved for services without a guest
 }
 
 // Backend returns the static backend of that name.
@@ -121,7 +122,7 @@ type Store struct {
 }
 
 // ReservedNames are those under wedge.internal that no service can have.
-var ReservedNames = []string{"state"}
+var ReservedNames = []string{"state", "session"}
 
 // Scopes are all there are.
 var Scopes = []Scope{ScopeMerge, ScopeCore, ScopeLocal}

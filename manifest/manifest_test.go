@@ -161,6 +161,7 @@ func TestSample(t *testing.T) {
 		"tls":                   b.TLS.SNI != "" && b.TLS.CACertificate != nil && b.TLS.ClientKey != nil && b.TLS.Ciphers != "",
 		"health_check":          b.HealthCheck != nil && b.HealthCheck.Initial == 4,
 		"scope":                 app.Version.Stores["pages"].Scope == wedge.ScopeMerge,
+		"sessions":              app.Version.Sessions.TTL == wedge.DefaultSessionTTL && app.Version.Sessions.Cookie == wedge.DefaultSessionCookie && app.Version.Sessions.Lost == wedge.LostStandby,
 		"secrets":               string(app.Version.SecretStores["payment"]["key"]) == "not-a-real-payment-key",
 	} {
 		if !same {
@@ -177,7 +178,7 @@ func sampleHasEveryKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, header := range []string{"", "[limits]", "[backends.origin]", "[backends.origin.tcp_keepalive]", "[backends.origin.tls]", "[backends.origin.health_check]", "[stores.pages]"} {
+	for _, header := range []string{"", "[limits]", "[backends.origin]", "[backends.origin.tcp_keepalive]", "[backends.origin.tls]", "[backends.origin.health_check]", "[stores.pages]", "[sessions]"} {
 		text := strings.Replace(string(data), header, header+"\nqqqqqqqqqqqq = 1\n", 1)
 		_, err := parseWedge("testdata/sample/wedge.toml", text)
 		known, ok := strings.CutPrefix(wedge.HintOf(err), "Known keys here: ")

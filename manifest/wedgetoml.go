@@ -41,6 +41,7 @@ func parseWedge(file, text string) (*App, error) {
 	}
 	wedgeTables(t, ver)
 	wedgeEvents(t, ver)
+	wedgeSessions(t, app)
 	if v, ok := t.get("apologies"); ok {
 		if ver.Apologies, _ = v.str(); !strings.HasPrefix(ver.Apologies, "/") || strings.ContainsAny(ver.Apologies, "?#") {
 			v.fail("Write the path at which the service takes them, such as \"/apologies\".", "%q is not a path", ver.Apologies)

@@ -34,6 +34,7 @@ type deployment struct {
 	module  *compute.Module // nil: the version has no guest
 	handler versionHandler
 	state   http.Handler   // answers it at state.wedge.internal
+	session http.Handler   // and at session.wedge.internal
 	calls   sync.WaitGroup // of other services, by name
 }
 
@@ -176,14 +177,14 @@ func (n *Node) prepare(ctx context.Context, app *manifest.App) (*deployment, err
 		if len(v.Rules) == 0 {
 			v.Rules = []wedge.Rule{{Backends: []wedge.Share{{Backend: v.Backends[0].Name}}}}
 		}
-		return &deployment{app: app, version: &app.Version, state: n.stateOf(v), handler: newCDN(v, n.cache, &balancer{health: n.fetch.Health}, n.cfg.Now, n.cfg.Log)}, nil
+		return &deployment{app: app, version: &app.Version, state: n.stateOf(v), session: n.sessionsOf(v), handler: newCDN(v, n.cache, &balancer{health: n.fetch.Health}, n.cfg.Now, n.cfg.Log)}, nil
 	}
 	return n.prepareGuest(ctx, app)
 }
 
 // prepareGuest compiles the guest, unless some version brought the same code, and binds its host.
 func (n *Node) prepareGuest(ctx context.Context, app *manifest.App) (*deployment, error) {
-	d := &deployment{app: app, version: &app.Version, state: n.stateOf(&app.Version)}
+	d := &deployment{app: app, version: &app.Version, state: n.stateOf(&app.Version), session: n.sessionsOf(&app.Version)}
 	v := d.version
 	host := n.host(v)
 	if v.GeoDatabase != nil {
@@ -248,7 +249,7 @@ func (n *Node) host(v *wedge.Version) *compute.Host {
 	}
 	began := time.Now()
 	h := &compute.Host{
-		Version: v, Fetch: n.cache, Health: n.fetch.Health, Purge: n.Purge, Cache: guestCache{n.cache}, KV: &awayKV{n.kv.For(v.Service, v.KVStores, v.Stores), n.stateOf(v), n.cfg.Now}, Rates: n.rates.For(v.Service),
+		Version: v, Fetch: uncached{n.calls, n.cache}, Health: n.fetch.Health, Purge: n.Purge, Cache: guestCache{n.cache}, KV: &awayKV{n.kv.For(v.Service, v.KVStores, v.Stores), n.stateOf(v), n.cfg.Now}, Rates: n.rates.For(v.Service),
 		Log: n.console.log, Output: n.console.output,
 		Now: n.cfg.Now, Monotonic: func() int64 { return int64(time.Since(began)) }, Rand: rand.Reader,
 		Hostname: name, PoP: n.cfg.pop(), Region: "local",

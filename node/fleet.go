@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -48,6 +49,8 @@ type fleet struct {
 	event  func(subject string, body []byte) []byte
 	asked  func(subject string, body []byte) []byte // by an operator, for state
 	shown  func(wedge.Purge)
+	signed func(wedge.PoP) // told the key with which a PoP signs tokens of sessions
+	signs  string          // this one's
 	now    func() time.Time
 
 	applier *applier
@@ -75,7 +78,7 @@ func (n *Node) openFleet(ctx context.Context, cfg FleetConfig) (*fleet, error) {
 	if err := cfg.PoP.Check(); err != nil {
 		return nil, err
 	}
-	f := &fleet{unconfirmed: newUnconfirmed(), cfg: cfg, log: n.cfg.Log, kv: n.kv, here: n.cache.Purge, event: n.takeEvent, asked: n.answerState, shown: n.console.purgedToo, now: n.cfg.Now, unready: n.unready, pops: popMap{seen: map[string]wedge.PoP{}}}
+	f := &fleet{unconfirmed: newUnconfirmed(), cfg: cfg, log: n.cfg.Log, kv: n.kv, here: n.cache.Purge, event: n.takeEvent, asked: n.answerState, signed: n.sessions.heard, signs: hex.EncodeToString(n.sessions.signers.keys[cfg.PoP.Name]), shown: n.console.purgedToo, now: n.cfg.Now, unready: n.unready, pops: popMap{seen: map[string]wedge.PoP{}}}
 	incarnation, err := n.kv.Incarnation()
 	if err != nil {
 		return nil, err
@@ -189,6 +192,7 @@ func (f *fleet) heard(subject string, data []byte) {
 	name := strings.TrimPrefix(subject, "pop.")
 	if p, known := f.pops.named(name); known {
 		f.unconfirmed.got(name, p.Purged)
+		f.signed(p)
 	}
 }
 
@@ -402,7 +406,7 @@ func (f *fleet) say() {
 	if f.peers != nil {
 		p = f.peers.own
 	}
-	p.Purged = f.purged.Load()
+	p.Purged, p.Signs = f.purged.Load(), f.signs
 	p.Ready = !f.leaving.Load() && f.unready() == ""
 	if b, err := json.Marshal(p); err == nil {
 		_ = f.link.Say("pop."+p.Name, b) // the next one comes soon

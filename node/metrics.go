@@ -32,11 +32,13 @@ type reading struct {
 	dns     *dnsAnswers // nil: the node answers none
 	peers   *peers      // nil: the node has none
 
+	sessions *sessions
+
 	cacheBytes, cacheObjects, diskBytes, diskObjects int64
 }
 
 func (n *Node) read() *reading {
-	r := &reading{front: n.front.Stats(), backend: n.fetch.Stats(), compute: n.engine.Stats(), cache: n.cache.Stats(), dns: n.dns}
+	r := &reading{front: n.front.Stats(), backend: n.fetch.Stats(), compute: n.engine.Stats(), cache: n.cache.Stats(), dns: n.dns, sessions: n.sessions}
 	if n.fleet != nil {
 		r.peers = n.fleet.peers
 	}
@@ -126,7 +128,7 @@ func (r *reading) metrics() []metric {
 	if r.peers != nil {
 		all = append(all, r.peers.metrics()...)
 	}
-	return all
+	return append(all, r.sessions.metrics()...)
 }
 
 func counter(name, help string, value int64) metric {

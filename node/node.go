@@ -35,10 +35,14 @@ type Node struct {
 	cache   *cache.Cache // around fetch
 	kv      *state.KV
 	rates   *state.Rates
-	front   *front.Front
-	ops     *ops        // nil: none
-	fleet   *fleet      // nil: the node is alone
-	dns     *dnsAnswers // nil: none
+	calls   *internal // below cache
+
+	sessions *sessions
+
+	front *front.Front
+	ops   *ops        // nil: none
+	fleet *fleet      // nil: the node is alone
+	dns   *dnsAnswers // nil: none
 
 	printing bool // what a plain WASI program prints is output, not a response
 
@@ -70,7 +74,7 @@ func Run(ctx context.Context, cfg Config) error {
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer stop()
-	runs := []func(context.Context) error{n.fetch.Run, n.kv.Run, pace}
+	runs := []func(context.Context) error{n.fetch.Run, n.kv.Run, n.sessions.run, pace}
 	if n.fleet != nil {
 		sorry := newApologizer(n)
 		for _, share := range n.fleet.shares {
@@ -156,6 +160,9 @@ func open(ctx context.Context, cfg Config) (*Node, error) {
 	if n.kv, err = state.Open(cfg.DataDir, state.Options{PoP: cfg.pop(), Memory: cfg.Ephemeral, Now: cfg.Now, Full: cfg.Full, Log: cfg.Log}); err != nil {
 		return nil, err
 	}
+	if n.sessions, err = openSessions(n.kv, &cfg); err != nil {
+		return nil, errors.Join(err, n.kv.Close())
+	}
 	n.engine = compute.New(compute.Config{
 		Funcs: hostcall.Table(), ParkAt: abi.ByName(hostcall.ParkAt),
 		CacheDir: cfg.CacheDir, MaxSandboxes: cfg.MaxSandboxes, Log: cfg.Log,
@@ -169,7 +176,7 @@ func open(ctx context.Context, cfg Config) (*Node, error) {
 	if cfg.Fleet != nil && cfg.Fleet.Peers.Listen != "" {
 		shield.named, calls.away = n.shielding, n.callAway
 	}
-	calls.next = shield
+	calls.next, n.calls = shield, calls
 	n.cache = cache.New(cache.Config{Next: &files{next: calls}, Name: name, Now: cfg.Now, Memory: cfg.CacheMemory, Invalidated: n.invalidated, Dir: dir, Disk: disk, Log: cfg.Log})
 	done := n.console.access
 	if cfg.Quiet {
@@ -193,6 +200,7 @@ func open(ctx context.Context, cfg Config) (*Node, error) {
 			n.close()
 			return nil, err
 		}
+		n.sessions.join(n.fleet)
 	}
 	if cfg.DNS != nil {
 		if n.dns, err = openDNS(*cfg.DNS); err != nil {

@@ -38,6 +38,8 @@ type errand struct {
 	Space     string         `json:"space,omitempty"`
 	Sensitive bool           `json:"sensitive,omitempty"`
 
+	Session *sessionOp `json:"session,omitempty"` // it is about a session of the service, see sessions
+
 	Purges []wirePurge `json:"purges,omitempty"` // of the service, to be done before
 }
 
@@ -120,8 +122,10 @@ func (p *peers) ask(req *http.Request, to *wedge.PoP, e errand, wait patience) (
 	if req.Body != nil && req.Body != http.NoBody {
 		body = &unsent{rc: req.Body}
 		out.Body = body
-		out.Header.Set("Expect", "100-continue") // so that a peer that has no answer gets nothing of it
-		wait.first = 0                           // it may be long
+		if e.Session == nil { // or else it is short, and nothing is lost
+			out.Header.Set("Expect", "100-continue") // so that a peer that has no answer gets nothing of it
+			wait.first = 0                           // it may be long
+		}
 	}
 	clock := newClock(wait.first, func() { cancel(errPeerFirst) })
 	clock.set(wait.first)

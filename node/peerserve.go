@@ -17,7 +17,8 @@ import (
 func (n *Node) servePeer(w http.ResponseWriter, r *http.Request) {
 	p := n.fleet.peers
 	out := &peerWriter{ResponseWriter: w}
-	if _, ok := p.who(r.TLS); !ok {
+	from, ok := p.who(r.TLS)
+	if !ok {
 		out.refuse(http.StatusForbidden, peerGone)
 		return
 	}
@@ -32,6 +33,10 @@ func (n *Node) servePeer(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p.stats.served.Add(1)
+	if e.Session != nil {
+		n.sessions.servePeer(out, r, &e, from)
+		return
+	}
 	d, done := n.taken(e.Service)
 	if d == nil {
 		out.refuse(http.StatusMisdirectedRequest, peerGone)

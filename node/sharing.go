@@ -306,7 +306,7 @@ func (n *Node) reserved(name, service string) http.Handler {
 	defer n.mu.Unlock()
 	for _, key := range []string{service, besideOf(service)} {
 		if d := n.deployed[key]; d != nil {
-			return d.state
+			return map[string]http.Handler{stateName: d.state, sessionsName: d.session}[name]
 		}
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -14,6 +14,11 @@
 // PoPs come to the same, and who promised what was overwritten gets an [Apology]. In one of scope core the core decides each write
 // ([Decide]), for all PoPs in one order. In one of scope local no other PoP is told. Reads are local in all of them.
 //
+// # Sessions
+//
+// A [Session] is at one PoP at a time, and no share carries it: PoPs give it to each other ([KV.GiveSession], [KV.TakeSession]), and who
+// has it no more knows where it went.
+//
 // # Seeds
 //
 // A version may give keys a value to begin with. These seeds are never written down:

@@ -23,6 +23,10 @@ import (
 //	p writer 0 digest n  a piece of such content that came from another PoP, until the write comes
 //	a service 0 id       an apology that was not answered yet
 //	o lane 0 number      an item of an outbox
+//	e service 0 id       a session, or where it is
+//	y time service 0 id  a session expires at that time
+//	n service 0 id       a session of which some PoP is to be told
+//	k pop                the keys with which a PoP signs tokens of sessions
 const (
 	systemSpace  = 's'
 	headSpace    = 'h'
@@ -33,6 +37,11 @@ const (
 	pieceSpace   = 'p'
 	apologySpace = 'a'
 	outboxSpace  = 'o'
+
+	sessionSpace = 'e'
+	endSpace     = 'y'
+	tellSpace    = 'n'
+	signerSpace  = 'k'
 )
 
 const schema = 1

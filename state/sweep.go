@@ -100,7 +100,11 @@ func (kv *KV) Sweep(ctx context.Context, limit int) (n int, err error) {
 		n++
 		err = kv.expire(it.Key(), now)
 	}
-	return n, errors.Join(err, it.Error(), it.Close())
+	if err := errors.Join(err, it.Error(), it.Close()); err != nil {
+		return n, err
+	}
+	ended, err := kv.sweepSessions(limit)
+	return max(n, ended), err
 }
 
 // expire removes the key that an index entry names, or leaves a tombstone over its seed. The

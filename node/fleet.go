@@ -43,6 +43,7 @@ type fleet struct {
 	kv     *state.KV
 	box    *state.Outbox
 	share  *state.Share
+	claims *claims
 	writer string
 	here   func(wedge.Purge) error // purges this PoP's cache
 	event  func(subject string, body []byte) []byte
@@ -88,6 +89,7 @@ func (n *Node) openFleet(ctx context.Context, cfg FleetConfig) (*fleet, error) {
 		return nil, err
 	}
 	f.share.AskCore = f.askCore
+	f.claims = newClaims(n)
 	cursor, err := f.kv.Cursor(purgeLog.Name)
 	if err != nil {
 		return nil, err
@@ -151,7 +153,7 @@ func (f *fleet) run(ctx context.Context) error {
 		func(ctx context.Context) error {
 			return f.link.Follow(ctx, purgeLog, f.purged.Load()+1, bus.Follower{Entry: f.take, Lost: f.lost})
 		},
-		f.beat, f.applier.run, f.carryState, f.takeState, f.takeKeys,
+		f.beat, f.applier.run, f.carryState, f.takeState, f.takeKeys, f.claims.run,
 	} {
 		w.Go(func() {
 			for err := part(ctx); ctx.Err() == nil; err = part(ctx) {

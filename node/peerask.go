@@ -37,6 +37,8 @@ type errand struct {
 	Space     string         `json:"space,omitempty"`
 	Sensitive bool           `json:"sensitive,omitempty"`
 
+	Claim *claimAsk `json:"claim,omitempty"` // it is about a stock
+
 	Purges []wirePurge `json:"purges,omitempty"` // of the service, to be done before
 }
 

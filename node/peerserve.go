@@ -17,7 +17,8 @@ import (
 func (n *Node) servePeer(w http.ResponseWriter, r *http.Request) {
 	p := n.fleet.peers
 	out := &peerWriter{ResponseWriter: w}
-	if _, ok := p.who(r.TLS); !ok {
+	pop, ok := p.who(r.TLS)
+	if !ok {
 		out.refuse(http.StatusForbidden, peerGone)
 		return
 	}
@@ -38,6 +39,10 @@ func (n *Node) servePeer(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer done()
+	if e.Claim != nil {
+		n.serveClaim(out, r, pop, d, e.Claim)
+		return
+	}
 	w.Header()["Content-Type"] = nil // net/http would guess one where there is none
 	if e.Backend == "" {
 		in := calling(r, e.Depth)

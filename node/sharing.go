@@ -276,10 +276,10 @@ func (n *Node) reserved(name, service string) http.Handler {
 }
 
 // stateOf returns the state API of a version.
-func (n *Node) stateOf(v *wedge.Version) http.Handler {
-	a := &stateAPI{stores: n.kv.For(v.Service, v.KVStores, v.KVScopes), pop: n.cfg.pop(), now: n.cfg.Now}
+func (n *Node) stateOf(v *wedge.Version) *stateAPI {
+	a := &stateAPI{service: v.Service, stores: n.kv.For(v.Service, v.KVStores, v.KVScopes), pop: n.cfg.pop(), now: n.cfg.Now}
 	if n.fleet != nil {
-		a.share, a.fresh = n.fleet.share, n.fleet.freshState
+		a.share, a.fresh, a.claims = n.fleet.share, n.fleet.freshState, n.fleet.claims
 	}
 	return a
 }

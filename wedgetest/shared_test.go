@@ -1,68 +1,131 @@
 package wedgetest
 
 import (
-	"context"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
+	"net"
 	"net/http"
-	"path/filepath"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/wedge-cloud/wedge"
-	"github.com/wedge-cloud/wedge/manifest"
-	"github.com/wedge-cloud/wedge/node"
 	fleet "github.com/wedge-cloud/wedge/world"
 )
 
-// fleetOf is a world that serves an example.
-type fleetOf struct {
-	*fleet.World
-	t *testing.T
+// TestSharedExamples drives the examples of values that PoPs share, in one world as people start it.
+func TestSharedExamples(t *testing.T) {
+	Need(t, "go")
+	f := startWorld(t, Root("examples", "guestbook"), Root("examples", "tickets"))
+	t.Run("guestbook", func(t *testing.T) { testGuestbook(worldOf{f, t, "guestbook"}) })
+	t.Run("tickets", func(t *testing.T) { testTickets(worldOf{f, t, "tickets"}) })
+}
+
+// worldProcess is a wedge world that runs.
+type worldProcess struct {
+	control string
+	urls    map[string]string // by PoP
+}
+
+// worldOf is one of its services.
+type worldOf struct {
+	*worldProcess
+	t       *testing.T
+	service string
 }
 
 var everyPoP = []string{"lhr", "nyc", "nrt"}
 
-func serveExample(t *testing.T, name string) fleetOf {
+func startWorld(t *testing.T, dirs ...string) *worldProcess {
 	t.Helper()
-	dir := Root("examples", name)
-	guest := GoGuest(t, dir)
-	quiet := slog.New(slog.DiscardHandler)
-	w, err := fleet.Open(t.Context(), fleet.Config{Dir: t.TempDir(), Log: quiet, Flat: true, Node: func(wedge.PoP) node.Config {
-		return node.Config{HTTP: []string{"127.0.0.1:0"}, Quiet: true, Log: quiet, DrainTimeout: time.Second, Load: node.One(func(context.Context) (*manifest.App, error) {
-			app, err := manifest.Load(filepath.Join(dir, "wedge.toml"))
-			if err == nil {
-				app.Version.Guest = guest
-			}
-			return app, err
-		})}
-	}})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(w.Close)
-	if err := w.Start(t.Context()); err != nil {
+	f := &worldProcess{control: l.Addr().String(), urls: map[string]string{}}
+	l.Close()
+	cmd := exec.Command(wedgeBinary(t), append([]string{"world", "--flat", "--port", "0", "--control", f.control}, dirs...)...)
+	out := new(Buffer)
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	return fleetOf{w, t}
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(ended) }()
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		select {
+		case <-ended:
+		case <-time.After(20 * time.Second):
+			_ = cmd.Process.Kill()
+			<-ended
+		}
+	})
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		all, err := f.order("status")
+		for _, s := range all {
+			if s.URL != "" {
+				f.urls[s.PoP.Name] = s.URL
+			}
+		}
+		if len(f.urls) == len(everyPoP) {
+			return f
+		}
+		select {
+		case <-ended:
+			t.Fatalf("the world has ended:\n%s", out)
+		default:
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the world does not come up: %v\n%s", err, out)
+		}
+	}
+}
+
+// order tells the world to do something.
+func (f *worldProcess) order(do string, pops ...string) (all []fleet.Status, err error) {
+	method := http.MethodPost
+	if do == "status" {
+		method = http.MethodGet
+	}
+	body, err := json.Marshal(fleet.Order{Do: do, PoPs: pops})
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequest(method, "http://"+f.control+"/world", bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: status %d", do, resp.StatusCode)
+	}
+	return all, json.NewDecoder(resp.Body).Decode(&all)
+}
+
+func (f worldOf) tell(do string, pops ...string) {
+	f.t.Helper()
+	if _, err := f.order(do, pops...); err != nil {
+		f.t.Fatal(err)
+	}
 }
 
 // ask sends a request to a PoP, and reads the answer into v if that is not nil.
-func (f fleetOf) ask(pop, method, path, body string, v any) (status int, text string) {
+func (f worldOf) ask(pop, method, path, body string, v any) (status int, text string) {
 	f.t.Helper()
-	base := ""
-	for _, s := range f.Status() {
-		if s.PoP.Name == pop {
-			base = s.URL
-		}
-	}
-	req, err := http.NewRequestWithContext(f.t.Context(), method, base+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(f.t.Context(), method, f.urls[pop]+path, strings.NewReader(body))
 	if err != nil {
 		f.t.Fatal(err)
 	}
+	req.Host = f.service + ".localhost"
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		f.t.Fatal(err)
@@ -78,7 +141,7 @@ func (f fleetOf) ask(pop, method, path, body string, v any) (status int, text st
 	return resp.StatusCode, string(b)
 }
 
-func (f fleetOf) becomes(what string, ok func() bool) {
+func (f worldOf) becomes(what string, ok func() bool) {
 	f.t.Helper()
 	for end := time.Now().Add(15 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -87,9 +150,9 @@ func (f fleetOf) becomes(what string, ok func() bool) {
 	}
 }
 
-// TestGuestbook: what is written at PoPs that cannot reach each other is in both their books, and then in all.
-func TestGuestbook(t *testing.T) {
-	f := serveExample(t, "guestbook")
+// testGuestbook: what is written at PoPs that cannot reach each other is in both their books, and then in all.
+func testGuestbook(f worldOf) {
+	t := f.t
 	type view struct {
 		PoP     string
 		Visits  int
@@ -98,9 +161,7 @@ func TestGuestbook(t *testing.T) {
 	if status, page := f.ask("lhr", "GET", "/", "", nil); status != 200 || !strings.Contains(page, "/page.js") {
 		t.Errorf("the page: %d", status)
 	}
-	if err := f.Cut("nrt"); err != nil {
-		t.Fatal(err)
-	}
+	f.tell("cut", "nrt")
 	for _, pop := range everyPoP {
 		var v view
 		if status, text := f.ask(pop, "POST", "/api/visit", "{}", &v); status != 200 || v.PoP != pop {
@@ -113,9 +174,7 @@ func TestGuestbook(t *testing.T) {
 	if status, _ := f.ask("nrt", "POST", "/api/entry", `{"name":" ","text":"x"}`, nil); status != 400 {
 		t.Errorf("an entry without a name: %d", status)
 	}
-	if err := f.Heal("nrt"); err != nil {
-		t.Fatal(err)
-	}
+	f.tell("heal", "nrt")
 	for _, pop := range everyPoP {
 		f.becomes("all is in "+pop+"'s book", func() bool {
 			var v view
@@ -125,10 +184,10 @@ func TestGuestbook(t *testing.T) {
 	}
 }
 
-// TestTickets: PoPs that cannot reach each other sell what they hold; a seat that two gave away is one buyer's, and the other is told and
+// testTickets: PoPs that cannot reach each other sell what they hold; a seat that two gave away is one buyer's, and the other is told and
 // has another.
-func TestTickets(t *testing.T) {
-	f := serveExample(t, "tickets")
+func testTickets(f worldOf) {
+	t := f.t
 	type view struct {
 		Total, Sold, Left int
 		Plan              map[string]string
@@ -153,9 +212,7 @@ func TestTickets(t *testing.T) {
 	f.becomes("all know of three", func() bool {
 		return see("lhr").Sold == 3 && see("nyc").Sold == 3 && see("nrt").Sold == 3 && len(see("lhr").Plan) == 3
 	})
-	if err := f.Cut(everyPoP...); err != nil {
-		t.Fatal(err)
-	}
+	f.tell("cut", everyPoP...)
 	held := map[string]int{}
 	for _, pop := range everyPoP {
 		held[pop] = see(pop).Left
@@ -178,9 +235,7 @@ func TestTickets(t *testing.T) {
 			t.Errorf("%s has sold all it holds: %d %s", pop, status, text)
 		}
 	}
-	if err := f.Heal(everyPoP...); err != nil {
-		t.Fatal(err)
-	}
+	f.tell("heal", everyPoP...)
 	f.becomes("whoever lost a seat has another, and all know", func() bool {
 		for _, pop := range everyPoP {
 			v := see(pop)

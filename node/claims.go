@@ -83,11 +83,12 @@ func newClaims(n *Node) *claims {
 // tended returns what is remembered of a stock, which is looked after from now on. The lock is held.
 func (c *claims) tended(k stockName) *claimed {
 	e := c.stocks[k]
+	if e == nil && len(c.stocks) >= maxStocks {
+		return &claimed{pause: time.Now().Add(time.Hour)} // nobody is asked for it
+	}
 	if e == nil {
 		e = &claimed{}
-		if len(c.stocks) < maxStocks {
-			c.stocks[k] = e
-		}
+		c.stocks[k] = e
 	}
 	return e
 }
@@ -388,11 +389,11 @@ func (c *claims) tend(ctx context.Context, k stockName) {
 	}
 }
 
-// forget leaves a stock alone, unless it is spent from.
+// forget leaves a stock alone until something is done with it, unless somebody is being asked for units of it.
 func (c *claims) forget(k stockName) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e := c.stocks[k]; e != nil && e.flight == nil && e.waiting == 0 && e.last == 0 {
+	if e := c.stocks[k]; e != nil && e.flight == nil && e.waiting == 0 {
 		delete(c.stocks, k)
 	}
 }

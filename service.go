@@ -34,7 +34,7 @@ type Version struct {
 
 	ConfigStores map[string]map[string]string // also served as dictionaries
 	KVStores     map[string][]KVSeed
-	KVScopes     map[string]Scope // of those stores; absent: merge
+	Stores       map[string]Store // what holds for these; absent: the zero value
 	SecretStores map[string]map[string]Secret
 	ACLs         map[string][]ACLEntry
 	Geo          map[netip.Addr]json.RawMessage // geolocation record by address
@@ -113,6 +113,12 @@ const (
 	ScopeCore  Scope = "core"  // the core, for all PoPs: a condition that held there held everywhere
 	ScopeLocal Scope = "local" // every PoP for itself; no other hears of it
 )
+
+// Store says what holds for a key-value store.
+type Store struct {
+	Scope        Scope  // "": merge
+	Jurisdiction string // only PoPs that carry it hold what is in the store, others reach it at one of them; "": anywhere
+}
 
 // ReservedNames are those under wedge.internal that no service can have.
 var ReservedNames = []string{"state"}

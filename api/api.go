@@ -433,7 +433,8 @@ func (s *Server) revoke(c *call) (any, error) {
 
 // NewPoP names a PoP.
 type NewPoP struct {
-	Name string `json:"name"`
+	Name          string   `json:"name"`
+	Jurisdictions []string `json:"jurisdictions,omitempty"` // that it may carry
 }
 
 func (s *Server) addPoP(c *call) (any, error) {
@@ -442,7 +443,9 @@ func (s *Server) addPoP(c *call) (any, error) {
 		return nil, err
 	}
 	secret := control.NewJoinSecret()
-	_, err := s.Control.Decide(c.Context(), c.by, "", func(st *control.State) (control.Event, error) { return st.NewMember(want.Name, secret) })
+	_, err := s.Control.Decide(c.Context(), c.by, "", func(st *control.State) (control.Event, error) {
+		return st.NewMember(want.Name, secret, want.Jurisdictions)
+	})
 	return Secret{want.Name, secret}, err
 }
 

@@ -169,9 +169,9 @@ func (c *Client) Revoke(ctx context.Context, name string) error {
 	return c.do(ctx, http.MethodDelete, "/v1/tokens/"+url.PathEscape(name), "", nil, nil)
 }
 
-// AddPoP lets a PoP join, once, with the secret that is returned.
-func (c *Client) AddPoP(ctx context.Context, name string) (s Secret, err error) {
-	return s, c.post(ctx, "/v1/pops", "", NewPoP{name}, &s)
+// AddPoP lets a PoP join, once, with the secret that is returned, and carry these jurisdictions.
+func (c *Client) AddPoP(ctx context.Context, name string, jurisdictions ...string) (s Secret, err error) {
+	return s, c.post(ctx, "/v1/pops", "", NewPoP{name, jurisdictions}, &s)
 }
 
 // RemovePoP makes a PoP a member no more.

@@ -37,7 +37,7 @@ func states(ctx context.Context, _ *lab) ([]Row, error) {
 		return nil, err
 	}
 	defer kv.Close()
-	if _, err := kv.Share(); err != nil {
+	if _, err := kv.Share(""); err != nil {
 		return nil, err
 	}
 	stores := kv.For("shop", map[string][]wedge.KVSeed{"s": nil}, nil)

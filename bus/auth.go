@@ -128,21 +128,23 @@ func (k *Keys) CorePass(public string) (string, error) {
 }
 
 // Pass signs a pass for the PoP of a name: it writes to its own place in logs, says what it does in its own name,
-// follows all logs, and takes from shelves. A PoP that is in somebody else's hands can lie about itself and no other.
-func (k *Keys) Pass(pop, public string, logs []*Log, shelves []*Shelf) (string, error) {
+// follows these logs, takes from these shelves, and asks the core what is at these subjects. A PoP that is in somebody else's hands can lie about itself and no other.
+func (k *Keys) Pass(pop, public string, logs []*Log, shelves []*Shelf, asks []string) (string, error) {
 	if !nkeys.IsValidPublicUserKey(public) {
 		return "", &wedge.Error{Op: "sign pass", What: pop, Kind: wedge.Invalid, Err: errors.New("not a public key")}
 	}
 	c := jwt.NewUserClaims(public)
 	c.Name = pop
-	c.Pub.Allow = jwt.StringList{"now.*", "applied.*." + pop, "pop." + pop, "runs." + pop, "keys." + pop, "snapshot." + pop}
-	c.Sub.Allow = jwt.StringList{"now.*", "applied.>", "pop.*", "tail.>", "head.*", "event.*", "state." + pop, inbox(pop) + ".>"}
+	c.Pub.Allow = jwt.StringList{"now.*", "applied.*." + pop, "pop." + pop, "runs." + pop}
+	c.Pub.Allow.Add(asks...)
+	c.Sub.Allow = jwt.StringList{"now.*", "applied.>", "pop.*", "head.*", "event.*", "state." + pop, inbox(pop) + ".>"}
 	c.Resp = &jwt.ResponsePermission{MaxMsgs: 1, Expires: askTimeout} // who is asked may answer
 	for _, s := range shelves {
 		c.Pub.Allow.Add("$JS.API.DIRECT.GET."+s.Name, "$JS.API.STREAM.MSG.GET."+s.Name)
 	}
 	for _, g := range logs {
 		c.Pub.Allow.Add("$JS.API.STREAM.INFO."+g.Name, "$JS.API.DIRECT.GET."+g.Name, "$JS.API.STREAM.MSG.GET."+g.Name)
+		c.Sub.Allow.Add(g.tail() + ".>")
 		if !g.Core {
 			c.Pub.Allow.Add(g.subject(pop + ".>"))
 		}

@@ -61,7 +61,7 @@ func TestPasses(t *testing.T) {
 	}
 	popPass := func(name string) func(string) (string, error) {
 		return func(public string) (string, error) {
-			return keys.Pass(name, public, []*Log{ops, catalog}, []*Shelf{things})
+			return keys.Pass(name, public, []*Log{ops, catalog}, []*Shelf{things}, nil)
 		}
 	}
 	lhrMember := member("lhr", popPass("lhr"))
@@ -141,7 +141,7 @@ func TestPasses(t *testing.T) {
 		t.Fatal(err)
 	}
 	none := link("xyz", nil)
-	foreign := link("abc", member("abc", func(public string) (string, error) { return others.Pass("abc", public, []*Log{ops}, nil) }))
+	foreign := link("abc", member("abc", func(public string) (string, error) { return others.Pass("abc", public, []*Log{ops}, nil, nil) }))
 	if err := core.Expel([]string{lhrMember.Public()}); err != nil {
 		t.Fatal(err)
 	}

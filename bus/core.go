@@ -69,11 +69,15 @@ func OpenCore(cfg CoreConfig) (*Core, error) {
 	return c, nil
 }
 
+// storeBound is larger than any disk: each log has a bound of its own, which it reaches if ever after a long time. NATS would have all of them
+// fit into the disk from the start, or not begin.
+const storeBound = 1 << 50
+
 // options says it in NATS's words.
 func (cfg *CoreConfig) options() (*server.Options, error) {
 	o := &server.Options{
 		ServerName: cfg.Name, DontListen: cfg.Listen == "", NoSigs: true, NoLog: true, MaxPayload: maxMessage + maxHead,
-		JetStream: true, StoreDir: cfg.Dir, SyncAlways: true, PingInterval: pingInterval, MaxPingsOut: pingsOut, WriteDeadline: 10 * time.Second,
+		JetStream: true, StoreDir: cfg.Dir, JetStreamMaxStore: storeBound, SyncAlways: true, PingInterval: pingInterval, MaxPingsOut: pingsOut, WriteDeadline: 10 * time.Second,
 	}
 	if o.ServerName == "" {
 		o.ServerName = "core"

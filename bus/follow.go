@@ -25,6 +25,7 @@ type Follower struct {
 }
 
 const (
+	firstPause   = 50 * time.Millisecond // before something that failed is tried again, twice as long each time
 	headInterval = time.Second
 	catchUpBatch = 512
 )
@@ -40,18 +41,20 @@ func (l *Link) Follow(ctx context.Context, g *Log, next uint64, f Follower) erro
 		}
 		defer stop()
 	}
-	for {
+	for again := firstPause; ; {
 		came := l.Came()
 		if err := l.wait(ctx); err != nil {
 			return err
 		}
 		err := t.catchUp(ctx)
 		if err == nil {
+			again = firstPause
 			err = t.listen(ctx, came)
 		}
 		if err != nil && ctx.Err() == nil && t.failed == nil {
 			l.cfg.Log.Debug("follow", "log", g.Name, "err", err)
-			_ = pause(ctx, 50*time.Millisecond)
+			_ = pause(ctx, again)
+			again = min(2*again, mostWait) // the core may not keep this log at all
 		}
 		if t.failed != nil {
 			return t.failed

@@ -34,13 +34,17 @@ var ErrForked = errors.New("the core has items that this outbox has not: it is a
 // up to which item the core has everything, and the entry's number. However a message is lost, or its answer, the
 // pump goes on from what the core has: each entry is accepted only behind the one that it follows.
 func (l *Link) Pump(ctx context.Context, g *Log, writer string, box Outbox, sent func(item, seq uint64)) error {
-	for {
+	for again := firstPause; ; again = min(2*again, mostWait) {
+		began := time.Now()
 		err := l.pump(ctx, g, writer, box, sent)
+		if time.Since(began) > 2*mostWait {
+			again = firstPause // it has worked
+		}
 		if ctx.Err() != nil || errors.Is(err, ErrForked) {
 			return err
 		}
 		l.cfg.Log.Debug("pump", "log", g.Name, "err", err)
-		if err := pause(ctx, 50*time.Millisecond); err != nil {
+		if err := pause(ctx, again); err != nil {
 			return err
 		}
 	}

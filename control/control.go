@@ -226,16 +226,16 @@ func hashOf(secret string) string {
 // NewJoinSecret makes a secret with which a PoP may join.
 func NewJoinSecret() string { return newSecret("wdgjoin_") }
 
-// NewMember decides that a PoP may join, once, with a secret, which is not kept.
-func (s *State) NewMember(name, secret string) (ev Event, err error) {
-	p := wedge.PoP{Name: name}
+// NewMember decides that a PoP may join, once, with a secret, which is not kept, and which jurisdictions it may carry.
+func (s *State) NewMember(name, secret string, jurisdictions []string) (ev Event, err error) {
+	p := wedge.PoP{Name: name, Jurisdictions: jurisdictions}
 	if err := p.Check(); err != nil {
 		return ev, err
 	}
 	if s.Members[name] != nil {
 		return ev, &wedge.Error{Op: "add PoP", What: name, Kind: wedge.Exist, Err: errors.New("there is one with this name"), Hint: "Remove it first with: wedge pops remove " + name}
 	}
-	return Event{Kind: EventPoP, PoP: name, Hash: hashOf(secret)}, nil
+	return Event{Kind: EventPoP, PoP: name, Hash: hashOf(secret), Jurisdictions: jurisdictions}, nil
 }
 
 // Join decides that a PoP that has its secret is a member, with this public key. One that is already, with the

@@ -38,6 +38,8 @@ type Event struct {
 	PoP    string `json:"pop,omitempty"`    // pop, join, expel
 	Public string `json:"public,omitempty"` // join: its public key
 
+	Jurisdictions []string `json:"jurisdictions,omitempty"` // pop: that it may carry
+
 	Token  string   `json:"token,omitempty"` // its name
 	Hash   string   `json:"hash,omitempty"`  // of its secret
 	Scopes []string `json:"scopes,omitempty"`
@@ -167,6 +169,8 @@ type Member struct {
 	Public string    `json:"public,omitempty"` // "": it has not joined yet
 	By     string    `json:"by"`
 	At     time.Time `json:"at"`
+
+	Jurisdictions []string `json:"jurisdictions,omitempty"` // that it may carry
 
 	hash string // of the secret with which it may join
 }
@@ -308,7 +312,7 @@ func (s *State) applyMember(e Event) error {
 	m := s.Members[e.PoP]
 	switch {
 	case e.Kind == EventPoP && m == nil:
-		s.Members[e.PoP] = &Member{Name: e.PoP, By: e.By, At: e.At, hash: e.Hash}
+		s.Members[e.PoP] = &Member{Name: e.PoP, By: e.By, At: e.At, Jurisdictions: e.Jurisdictions, hash: e.Hash}
 	case e.Kind == EventJoin && m != nil && m.Public == "":
 		m.Public, m.hash = e.Public, ""
 		delete(s.Out, e.PoP)

@@ -160,7 +160,7 @@ func TestSample(t *testing.T) {
 		"keepalive":             b.KeepAlive == wedge.DefaultKeepAlive,
 		"tls":                   b.TLS.SNI != "" && b.TLS.CACertificate != nil && b.TLS.ClientKey != nil && b.TLS.Ciphers != "",
 		"health_check":          b.HealthCheck != nil && b.HealthCheck.Initial == 4,
-		"scope":                 app.Version.KVScopes["pages"] == wedge.ScopeMerge,
+		"scope":                 app.Version.Stores["pages"].Scope == wedge.ScopeMerge,
 		"secrets":               string(app.Version.SecretStores["payment"]["key"]) == "not-a-real-payment-key",
 	} {
 		if !same {

@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/wedge-cloud/wedge"
@@ -24,14 +25,18 @@ func wedgeBindings(t *table, ver *wedge.Version) {
 			if ver.KVStores[name] == nil {
 				putIn(&ver.KVStores, name, []wedge.KVSeed{})
 			}
-			if scope := wedge.Scope(s.str("scope")); slices.Contains(wedge.Scopes, scope) {
-				putIn(&ver.KVScopes, name, scope)
-			} else if s.has("scope") {
-				v.fail("Write \"merge\", \"core\" or \"local\".", "unknown scope %q", scope)
+			rule := wedge.Store{Scope: wedge.Scope(s.str("scope")), Jurisdiction: s.str("jurisdiction")}
+			if s.has("scope") && !slices.Contains(wedge.Scopes, rule.Scope) {
+				v.fail("Write \"merge\", \"core\" or \"local\".", "unknown scope %q", rule.Scope)
+			}
+			if s.has("jurisdiction") && !nameRule.MatchString(rule.Jurisdiction) {
+				v.fail("Write it as the PoPs' own files do, such as \"eu\".", "bad jurisdiction %q", rule.Jurisdiction)
 			}
 			s.done()
+			putIn(&ver.Stores, name, rule)
 		}
 	})
+	oneJurisdiction(t, ver)
 	t.each("secrets", func(name string, v value) {
 		if s, ok := v.tableOrFile(name); ok {
 			putIn(&ver.SecretStores, name, wedgeSecrets(s))
@@ -52,6 +57,21 @@ func wedgeBindings(t *table, ver *wedge.Version) {
 			putIn(&ver.ACLs, name, acl)
 		}
 	})
+}
+
+// oneJurisdiction refuses what would let a guest carry things from one jurisdiction into another.
+func oneJurisdiction(t *table, ver *wedge.Version) {
+	first, of := "", ""
+	for _, name := range slices.Sorted(maps.Keys(ver.Stores)) {
+		switch j := ver.Stores[name].Jurisdiction; {
+		case j == "" || j == first:
+		case first == "":
+			first, of = j, name
+		default:
+			t.fail("Make a service of each, and let one call the other by name for what may cross.", "store %s is in jurisdiction %s, and store %s in %s", of, first, name, j)
+			return
+		}
+	}
 }
 
 func (v value) tableOrFile(name string) (*table, bool) {

@@ -150,8 +150,10 @@ func (a *applier) follow(ctx context.Context) {
 // expel has those forgotten who are members no more.
 func (a *applier) expel() {
 	var out map[string]bool
-	a.catalog.See(func(s *control.State) { out = maps.Clone(s.Out) })
-	a.pops.expel(out)
+	a.catalog.See(func(s *control.State) {
+		out = maps.Clone(s.Out)
+		a.pops.members(s)
+	})
 	for name := range out {
 		a.unconfirmed.left(name)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -288,7 +289,8 @@ func (c *claims) ask(ctx context.Context, stores *state.Stores, pop string, k st
 func (n *Node) serveClaim(w *peerWriter, r *http.Request, pop string, d *deployment, q *claimAsk) {
 	c, k := n.fleet.claims, stockName{d.version.Service, q.Store, string(q.Key)}
 	to, err := merge.ParseWriter(q.Writer)
-	if err != nil || to.PoP != pop {
+	jurisdiction, _ := d.state.stores.Away(q.Store)
+	if from, known := n.fleet.peers.pops.named(pop); err != nil || to.PoP != pop || jurisdiction != "" && (!known || !slices.Contains(from.Jurisdictions, jurisdiction)) {
 		w.refuse(http.StatusForbidden, peerGone)
 		return
 	}

@@ -18,15 +18,20 @@ func TestServeClaim(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer kv.Close()
-	if _, err := kv.Share(); err != nil {
-		t.Fatal(err)
+	for _, jurisdiction := range []string{"", "eu"} {
+		if _, err := kv.Share(jurisdiction); err != nil {
+			t.Fatal(err)
+		}
 	}
-	n := &Node{kv: kv, cfg: Config{Now: time.Now}, fleet: &fleet{}}
+	n := &Node{kv: kv, cfg: Config{Now: time.Now}, fleet: &fleet{pops: popMap{seen: map[string]wedge.PoP{}}}}
+	n.fleet.peers = &peers{pops: &n.fleet.pops}
 	n.fleet.claims = newClaims(n)
-	v := &wedge.Version{Service: "shop", KVStores: map[string][]wedge.KVSeed{"s": nil}}
-	d := &deployment{version: v, state: &stateAPI{service: "shop", stores: kv.For("shop", v.KVStores, nil)}}
-	if _, err := d.state.stores.Change(t.Context(), "s", "seats", merge.Stock, merge.Op{Op: "stock", By: 100}); err != nil {
-		t.Fatal(err)
+	v := &wedge.Version{Service: "shop", KVStores: map[string][]wedge.KVSeed{"s": nil, "inner": nil}, Stores: map[string]wedge.Store{"inner": {Jurisdiction: "eu"}}}
+	d := &deployment{version: v, state: &stateAPI{service: "shop", stores: kv.For("shop", v.KVStores, v.Stores)}}
+	for _, store := range []string{"s", "inner"} {
+		if _, err := d.state.stores.Change(t.Context(), store, "seats", merge.Stock, merge.Op{Op: "stock", By: 100}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	nrt := merge.Writer{PoP: "nrt", Incarnation: 7}.String()
 	for _, c := range []struct {
@@ -36,6 +41,7 @@ func TestServeClaim(t *testing.T) {
 	}{
 		{"in another's name", "nyc", claimAsk{Store: "s", Key: []byte("seats"), Writer: nrt, Need: 1}, http.StatusForbidden},
 		{"in no name", "nrt", claimAsk{Store: "s", Key: []byte("seats"), Need: 1}, http.StatusForbidden},
+		{"of what is in a jurisdiction that it does not carry", "nrt", claimAsk{Store: "inner", Key: []byte("seats"), Writer: nrt, Need: 1}, http.StatusForbidden},
 		{"of a store that is not there", "nrt", claimAsk{Store: "other", Key: []byte("seats"), Writer: nrt, Need: 1}, http.StatusNotFound},
 		{"of a key that is not there", "nrt", claimAsk{Store: "s", Key: []byte("other"), Writer: nrt, Need: 1}, http.StatusNotFound},
 		{"with a part that makes no sense", "nrt", claimAsk{Store: "s", Key: []byte("seats"), Writer: nrt, Part: []byte("?"), Need: 1}, http.StatusBadRequest},

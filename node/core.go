@@ -22,6 +22,7 @@ import (
 	"github.com/wedge-cloud/wedge/bus"
 	"github.com/wedge-cloud/wedge/control"
 	"github.com/wedge-cloud/wedge/rollout"
+	"github.com/wedge-cloud/wedge/state"
 )
 
 // CoreConfig is what a core needs.
@@ -30,6 +31,8 @@ type CoreConfig struct {
 	Listen string // host:port for PoPs; "": those in the process only
 	Public string // host:port where PoPs reach Listen; "": Listen
 	Log    *slog.Logger
+
+	Jurisdictions []string // that it lies in: it keeps what is in these, and no other
 
 	// A core of several servers: each has its own Name, and all have each other's addresses and the same keys.
 	Name    string   // "": core
@@ -58,7 +61,7 @@ type Core struct {
 	pops    popMap
 	keys    *bus.Keys
 	cert    tls.Certificate
-	archive archive
+	kv      *state.KV // archives of shared stores
 	stop    context.CancelFunc
 	work    sync.WaitGroup
 
@@ -76,9 +79,6 @@ type catalog struct{ link *bus.Link }
 
 // chunkShelf has what versions are made of.
 var chunkShelf = &bus.Shelf{Name: "CHUNKS"}
-
-// fleetLogs are all that a core keeps.
-var fleetLogs = []*bus.Log{purgeLog, catalogLog, stateLog, keyLog}
 
 // depot implements control.Depot.
 type depot struct{ link *bus.Link }
@@ -207,12 +207,16 @@ func (c *Core) Print() string {
 	return printOf(c.cert.Certificate[0])
 }
 
-// Pass signs a pass for a PoP.
-func (c *Core) Pass(pop, public string) (string, error) {
+// Pass signs a pass for a PoP that carries these jurisdictions.
+func (c *Core) Pass(pop, public string, jurisdictions []string) (string, error) {
 	if c.keys == nil {
 		return "", nil
 	}
-	return c.keys.Pass(pop, public, fleetLogs, []*bus.Shelf{chunkShelf})
+	asks := []string{}
+	for _, j := range append([]string{""}, jurisdictions...) {
+		asks = append(asks, subjectOf(keysSubject, j, pop), subjectOf(snapshotSubject, j, pop))
+	}
+	return c.keys.Pass(pop, public, logsFor(jurisdictions), []*bus.Shelf{chunkShelf}, asks)
 }
 
 // sign answers a PoP that joins. Of a core's servers one address will do: the link learns the others.
@@ -222,7 +226,13 @@ func (c *Core) sign(pop, public string) (j api.Joined, err error) {
 	} else if j.URLs = n.ForPoPs; len(j.URLs) == 0 {
 		j.URLs = n.URLs
 	}
-	j.Pass, err = c.Pass(pop, public)
+	var jurisdictions []string
+	c.control.See(func(s *control.State) {
+		if m := s.Members[pop]; m != nil {
+			jurisdictions = m.Jurisdictions
+		}
+	})
+	j.Pass, err = c.Pass(pop, public, jurisdictions)
 	return j, err
 }
 
@@ -235,7 +245,7 @@ func (c *Core) take(e wedge.Entry) error {
 	}
 	c.control.See(func(s *control.State) {
 		after = slices.Clone(s.Expelled)
-		c.pops.expel(maps.Clone(s.Out))
+		c.pops.members(s)
 	})
 	switch {
 	case len(after) == before:
@@ -250,7 +260,7 @@ func (c *Core) take(e wedge.Entry) error {
 }
 
 func (c *Core) open(ctx, background context.Context) error {
-	if err := c.keep(ctx, fleetLogs); err != nil {
+	if err := c.keep(ctx, logsFor(c.cfg.Jurisdictions)); err != nil {
 		return err
 	}
 	c.control = control.New(catalog{c.link}, depot{c.link})
@@ -266,17 +276,11 @@ func (c *Core) open(ctx, background context.Context) error {
 			return err
 		}
 	}
-	if err := c.openArchive(background); err != nil {
+	if err := c.openArchives(background); err != nil {
 		return err
 	}
-	for subject, answer := range map[string]func(string, []byte) []byte{keysSubject + "*": c.decideKey, snapshotSubject + "*": c.giveSnapshot} {
-		if _, err := c.link.Answer(subject, answer); err != nil { // until the link is closed
-			return err
-		}
-	}
-	c.work.Go(func() { c.keepArchive(background) })
 	caught, failed := make(chan struct{}), make(chan error, 1)
-	c.work.Go(func() { _ = c.link.Herald(background, fleetLogs...) })
+	c.work.Go(func() { _ = c.link.Herald(background, logsFor(c.cfg.Jurisdictions)...) })
 	c.work.Go(func() {
 		err := c.link.Follow(background, catalogLog, 1, bus.Follower{Entry: c.take, CaughtUp: sync.OnceFunc(func() { close(caught) })})
 		if failed <- err; background.Err() == nil {
@@ -380,7 +384,7 @@ func (c *Core) ServeHTTP(w http.ResponseWriter, r *http.Request) { c.api.ServeHT
 
 // Join makes a PoP of this process a member.
 func (c *Core) Join(f *FleetConfig) {
-	f.Pass = func(public string) (string, error) { return c.Pass(f.PoP.Name, public) }
+	f.Pass = func(public string) (string, error) { return c.Pass(f.PoP.Name, public, f.PoP.Jurisdictions) }
 	if c.server != nil {
 		f.Dial = c.server.Dial
 	} else {
@@ -404,8 +408,8 @@ func (c *Core) Close() {
 	if c.server != nil {
 		c.server.Close()
 	}
-	if c.archive.kv != nil {
-		_ = c.archive.kv.Close()
+	if c.kv != nil {
+		_ = c.kv.Close()
 	}
 }
 
@@ -506,14 +510,19 @@ var errDecided = errors.New("another has decided meanwhile")
 type popMap struct {
 	mu   sync.Mutex
 	seen map[string]wedge.PoP
-	out  map[string]bool // members no more: what they say is nothing
+	out  map[string]bool     // members no more: what they say is nothing
+	may  map[string][]string // jurisdictions that members may carry, whatever they say
 }
 
-// expel forgets PoPs that are members no more, all that there are.
-func (m *popMap) expel(out map[string]bool) {
+// members forgets PoPs that are members no more, and learns what the others may carry.
+func (m *popMap) members(s *control.State) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.out = out
+	out := maps.Clone(s.Out)
+	m.out, m.may = out, map[string][]string{}
+	for name, member := range s.Members {
+		m.may[name] = member.Jurisdictions
+	}
 	for name := range out {
 		delete(m.seen, name)
 	}
@@ -536,6 +545,9 @@ func (m *popMap) heard(subject string, data []byte) {
 	p.Seen = time.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if may, member := m.may[p.Name]; member { // others are of the core's own process
+		p.Jurisdictions = slices.DeleteFunc(p.Jurisdictions, func(j string) bool { return !slices.Contains(may, j) })
+	}
 	if _, known := m.seen[p.Name]; !m.out[p.Name] && (known || len(m.seen) < maxPoPs) {
 		m.seen[p.Name] = p
 	}

@@ -63,7 +63,15 @@ func openDNS(cfg DNSConfig) (*dnsAnswers, error) {
 		return nil, err
 	}
 	d.recall()
+	d.show()
 	return d, nil
+}
+
+// show has the server answer with those it can. With nobody for a day it is rather those of yesterday.
+func (d *dnsAnswers) show() {
+	if list := d.heard.answering(); len(list) > 0 {
+		d.server.Show(list)
+	}
 }
 
 // RunDNS answers DNS until ctx ends, in a process that has no PoP.
@@ -113,9 +121,7 @@ func (d *dnsAnswers) run(ctx context.Context, link *bus.Link) error {
 	defer show.Stop()
 	defer keep.Stop()
 	for {
-		if list := d.heard.answering(); len(list) > 0 { // nobody for a day: rather those of yesterday
-			d.server.Show(list)
-		}
+		d.show()
 		select {
 		case <-show.C:
 		case <-keep.C:

@@ -36,7 +36,7 @@ func dnsConfig(dir string) DNSConfig {
 func startAt(t *testing.T, core *Core, p wedge.PoP, cfg Config) (n *Node, end func(why error)) {
 	t.Helper()
 	cfg.HTTP, cfg.DataDir, cfg.Quiet, cfg.CacheDisk, cfg.DrainTimeout, cfg.Log = []string{"127.0.0.1:0"}, t.TempDir(), true, -1, time.Second, slog.New(slog.DiscardHandler)
-	cfg.Fleet = &FleetConfig{PoP: p, Dial: core.Dial, Pass: func(public string) (string, error) { return core.Pass(p.Name, public) }}
+	cfg.Fleet = &FleetConfig{PoP: p, Dial: core.Dial, Pass: func(public string) (string, error) { return core.Pass(p.Name, public, nil) }}
 	started, ended := make(chan *Node, 1), make(chan error, 1)
 	cfg.Started = func(n *Node) { started <- n }
 	ctx, cancel := context.WithCancelCause(context.Background())

@@ -42,7 +42,7 @@ type fleet struct {
 	link   *bus.Link
 	kv     *state.KV
 	box    *state.Outbox
-	share  *state.Share
+	shares []*state.Share
 	claims *claims
 	writer string
 	here   func(wedge.Purge) error // purges this PoP's cache
@@ -85,10 +85,9 @@ func (n *Node) openFleet(ctx context.Context, cfg FleetConfig) (*fleet, error) {
 	if f.box, err = n.kv.Outbox("purge"); err != nil {
 		return nil, err
 	}
-	if f.share, err = n.kv.Share(); err != nil {
+	if err := f.openShares(n.kv); err != nil {
 		return nil, err
 	}
-	f.share.AskCore = f.askCore
 	f.claims = newClaims(n)
 	cursor, err := f.kv.Cursor(purgeLog.Name)
 	if err != nil {
@@ -146,15 +145,19 @@ func (f *fleet) run(ctx context.Context) error {
 		defer stop()
 	}
 	var w sync.WaitGroup
-	for _, part := range []func(context.Context) error{
+	parts := []func(context.Context) error{
 		func(ctx context.Context) error {
 			return f.link.Pump(ctx, purgeLog, f.writer, f.box, func(item, _ uint64) { _ = f.box.Trim(item) })
 		},
 		func(ctx context.Context) error {
 			return f.link.Follow(ctx, purgeLog, f.purged.Load()+1, bus.Follower{Entry: f.take, Lost: f.lost})
 		},
-		f.beat, f.applier.run, f.carryState, f.takeState, f.takeKeys, f.claims.run,
-	} {
+		f.beat, f.applier.run, f.claims.run,
+	}
+	for _, share := range f.shares {
+		parts = append(parts, f.shareStores(share)...)
+	}
+	for _, part := range parts {
 		w.Go(func() {
 			for err := part(ctx); ctx.Err() == nil; err = part(ctx) {
 				f.log.Error("a part of the fleet's work failed", "pop", f.cfg.PoP.Name, "err", err)

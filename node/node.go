@@ -21,7 +21,7 @@ import (
 
 // What crosses parts is an interface of the one that uses it; here is where the other one is held to it.
 var (
-	_ compute.KV    = (*state.Stores)(nil)
+	_ compute.KV    = (*awayKV)(nil)
 	_ compute.Rates = (*state.ServiceRates)(nil)
 )
 
@@ -73,7 +73,9 @@ func Run(ctx context.Context, cfg Config) error {
 	runs := []func(context.Context) error{n.fetch.Run, n.kv.Run, pace}
 	if n.fleet != nil {
 		sorry := newApologizer(n)
-		n.fleet.share.Sorry = sorry.wake
+		for _, share := range n.fleet.shares {
+			share.Sorry = sorry.wake
+		}
 		runs = append(runs, n.fleet.run, sorry.run)
 		if n.fleet.peers != nil {
 			runs = append(runs, n.fleet.peers.run)

@@ -39,6 +39,7 @@ type peers struct {
 	listener  net.Listener
 	server    http.Server
 	transport *http.Transport
+	ends      atomic.Pointer[context.Context] // of run: what fails when it is over fails for that
 
 	stats struct {
 		calls, shielded, failed, direct, served, refused atomic.Int64
@@ -95,6 +96,7 @@ func (f *fleet) openPeers(serve http.Handler, dir string, log *slog.Logger) (p *
 
 // run answers peers until ctx ends.
 func (p *peers) run(ctx context.Context) error {
+	p.ends.Store(&ctx)
 	stop := context.AfterFunc(ctx, func() { _ = p.server.Close() })
 	defer stop()
 	defer p.transport.CloseIdleConnections()
@@ -102,6 +104,12 @@ func (p *peers) run(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+// over reports whether this node stops: what it cannot do any more says nothing about origins.
+func (p *peers) over() bool {
+	ctx := p.ends.Load()
+	return ctx != nil && (*ctx).Err() != nil
 }
 
 func (p *peers) close() {

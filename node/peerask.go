@@ -26,6 +26,7 @@ type errand struct {
 	Service string `json:"service"`           // that is called, or whose cache is asked
 	Depth   int    `json:"depth,omitempty"`   // calls by name that led here
 	Backend string `json:"backend,omitempty"` // shield: what is fetched from; "": it is a call
+	State   bool   `json:"state,omitempty"`   // it is for the service's state API
 	Scheme  string `json:"scheme,omitempty"`  // shield: of the URL
 
 	// The fetch's wedge.Caching, as far as it does not follow from the version. Key may be any bytes.

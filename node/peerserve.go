@@ -43,6 +43,10 @@ func (n *Node) servePeer(w http.ResponseWriter, r *http.Request) {
 		n.serveClaim(out, r, pop, d, e.Claim)
 		return
 	}
+	if e.State {
+		d.state.ServeHTTP(out, r.WithContext(context.WithValue(r.Context(), remoteKey{}, true)))
+		return
+	}
 	w.Header()["Content-Type"] = nil // net/http would guess one where there is none
 	if e.Backend == "" {
 		in := calling(r, e.Depth)
@@ -85,6 +89,9 @@ func (n *Node) shieldFetch(w *peerWriter, r *http.Request, v *wedge.Version, b *
 			p.Out.Header.Add("Cdn-Loop", cdnLoop)
 		},
 		ErrorHandler: func(_ http.ResponseWriter, _ *http.Request, err error) {
+			if n.fleet.peers.over() {
+				panic(http.ErrAbortHandler) // as if the connection had broken: who asks goes to the origin then
+			}
 			why, stale, fe := wedge.FailureInternal, (*cache.StaleError)(nil), (*wedge.FetchError)(nil)
 			if errors.As(err, &stale) {
 				err = stale.Err

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -19,33 +21,70 @@ import (
 // Stores that PoPs share. What is written at a PoP lies in its outbox with the write itself, a pump carries it to the log of state, and
 // every PoP takes from there what the others wrote.
 
-// stateLog has what was written to shared stores in the last three days.
-var stateLog = &bus.Log{Name: "STATE", Keep: 72 * time.Hour, Size: 16 << 30}
-
-// keyLog has what each key of a store of scope core holds.
-var keyLog = &bus.Log{Name: "KEYS", Core: true, Newest: true}
-
-// stateLogs are the logs that stores come by.
-var stateLogs = map[wedge.Scope]*bus.Log{wedge.ScopeMerge: stateLog, wedge.ScopeCore: keyLog}
-
-// carryState carries what this PoP writes to the log, until ctx ends.
-func (f *fleet) carryState(ctx context.Context) error {
-	box := f.share.Box()
-	return f.link.Pump(ctx, stateLog, f.share.Writer(), box, func(item, _ uint64) { _ = box.Trim(item) })
+// stateLogs are the logs that stores come by. What is in a jurisdiction has logs of its own, which only PoPs that carry it can follow,
+// and only cores that lie in it keep.
+func stateLogs(jurisdiction string) map[wedge.Scope]*bus.Log {
+	suffix := ""
+	if jurisdiction != "" {
+		suffix = "_" + strings.ToUpper(jurisdiction)
+	}
+	return map[wedge.Scope]*bus.Log{
+		wedge.ScopeMerge: {Name: "STATE" + suffix, Keep: 72 * time.Hour, Size: 4 << 30}, // longer ago: see snapshots
+		wedge.ScopeCore:  {Name: "KEYS" + suffix, Core: true, Newest: true},
+	}
 }
 
-// takeState takes what other PoPs wrote, until ctx ends.
-func (f *fleet) takeState(ctx context.Context) error {
-	return f.takeShared(ctx, wedge.ScopeMerge, f.share.Take)
+// logsFor returns all logs of a fleet whose core, or of which a PoP that, carries these jurisdictions.
+func logsFor(jurisdictions []string) []*bus.Log {
+	logs := []*bus.Log{purgeLog, catalogLog}
+	for _, j := range append([]string{""}, jurisdictions...) {
+		of := stateLogs(j)
+		logs = append(logs, of[wedge.ScopeMerge], of[wedge.ScopeCore])
+	}
+	return logs
 }
 
-// takeKeys takes what the core decided, until ctx ends.
-func (f *fleet) takeKeys(ctx context.Context) error {
-	return f.takeShared(ctx, wedge.ScopeCore, f.share.TakeKeys)
+// openShares has the PoP hold what is in no jurisdiction, and what is in those that it carries.
+func (f *fleet) openShares(kv *state.KV) error {
+	for _, j := range append([]string{""}, f.cfg.PoP.Jurisdictions...) {
+		share, err := kv.Share(j)
+		if err != nil {
+			return err
+		}
+		share.AskCore = func(ctx context.Context, question []byte) ([]byte, error) {
+			return f.link.Ask(ctx, subjectOf(keysSubject, j, f.cfg.PoP.Name), question)
+		}
+		f.shares = append(f.shares, share)
+	}
+	return nil
 }
 
-func (f *fleet) takeShared(ctx context.Context, scope wedge.Scope, take func(wedge.Entry) error) error {
-	log := stateLogs[scope]
+// subjectOf is where PoPs ask the core about what is in a jurisdiction.
+func subjectOf(prefix, jurisdiction, pop string) string {
+	return prefix + cmp.Or(jurisdiction, "-") + "." + pop
+}
+
+// What PoPs ask the core: behind it are the jurisdiction and the PoP's name.
+const (
+	keysSubject     = "keys."     // to write keys
+	snapshotSubject = "snapshot." // for a page of a snapshot
+)
+
+// shareStores carries what this PoP writes to a share's log, and takes what comes by it, until ctx ends.
+func (f *fleet) shareStores(share *state.Share) []func(context.Context) error {
+	logs := stateLogs(share.Jurisdiction())
+	return []func(context.Context) error{
+		func(ctx context.Context) error {
+			box := share.Box()
+			return f.link.Pump(ctx, logs[wedge.ScopeMerge], share.Writer(), box, func(item, _ uint64) { _ = box.Trim(item) })
+		},
+		func(ctx context.Context) error { return f.takeShared(ctx, share, wedge.ScopeMerge, share.Take) },
+		func(ctx context.Context) error { return f.takeShared(ctx, share, wedge.ScopeCore, share.TakeKeys) },
+	}
+}
+
+func (f *fleet) takeShared(ctx context.Context, share *state.Share, scope wedge.Scope, take func(wedge.Entry) error) error {
+	log := stateLogs(share.Jurisdiction())[scope]
 	cursor, err := f.kv.Cursor(log.Name)
 	if err != nil {
 		return err
@@ -63,14 +102,44 @@ func (f *fleet) takeShared(ctx context.Context, scope wedge.Scope, take func(wed
 				return nil
 			}
 			f.log.Warn("this PoP lacks what others wrote before the log of state begins: it gets a snapshot", "pop", f.cfg.PoP.Name)
-			return f.getSnapshot(ctx)
+			return f.getSnapshot(ctx, share)
 		},
-		Fresh: func() { f.share.Fresh(scope, f.now()) },
+		Fresh: func() { share.Fresh(scope, f.now()) },
 	})
 }
 
-// snapshotSubject is where PoPs ask the core for a page of a snapshot: with the PoP's name.
-const snapshotSubject = "snapshot."
+// freshState asks the core how far a log has come, and notes it if this PoP has come as far.
+func (f *fleet) freshState(ctx context.Context, share *state.Share, scope wedge.Scope) error {
+	asked, log := f.now(), stateLogs(share.Jurisdiction())[scope]
+	last, err := f.link.Head(ctx, log)
+	if err != nil {
+		return err
+	}
+	if cursor, err := f.kv.Cursor(log.Name); err != nil || cursor < last {
+		return err // the rest is on its way
+	}
+	share.Fresh(scope, asked)
+	return nil
+}
+
+// coreKeys is a log of keys at the core.
+type coreKeys struct {
+	link *bus.Link
+	log  *bus.Log
+}
+
+// Last implements state.KeyLog.
+func (k coreKeys) Last(ctx context.Context, key string) (wedge.Entry, error) {
+	return k.link.Last(ctx, k.log, key)
+}
+
+// Append implements state.KeyLog.
+func (k coreKeys) Append(ctx context.Context, key string, last uint64, item []byte) (uint64, error) {
+	return k.link.Append(ctx, k.log, key, last, item)
+}
+
+// decideTimeout is shorter than a PoP waits.
+const decideTimeout = 1500 * time.Millisecond
 
 // snapshotPage is one; the items follow, each with its length before it.
 type snapshotPage struct {
@@ -79,13 +148,13 @@ type snapshotPage struct {
 	Not  string      `json:"not,omitempty"` // why there is none
 }
 
-// getSnapshot gets what is in shared stores from the core.
-func (f *fleet) getSnapshot(ctx context.Context) error {
+// getSnapshot gets what is in a share's stores from the core.
+func (f *fleet) getSnapshot(ctx context.Context, share *state.Share) error {
 	var at state.Place
 	for tries := 0; ; {
-		page, items, err := f.askSnapshot(ctx, at)
+		page, items, err := f.askSnapshot(ctx, share, at)
 		if err == nil {
-			if err = f.share.TakeSnapshot(items); err != nil && wedge.KindOf(err) != wedge.Unavailable && at.Item > 0 {
+			if err = share.TakeSnapshot(items); err != nil && wedge.KindOf(err) != wedge.Unavailable && at.Item > 0 {
 				at.Item = 0 // it was changed between two pages
 			}
 		}
@@ -99,7 +168,7 @@ func (f *fleet) getSnapshot(ctx context.Context) error {
 			sleep(ctx, partPause)
 			continue
 		case page.Done:
-			return f.share.EndSnapshot()
+			return share.EndSnapshot()
 		}
 		at, tries = page.Next, 0
 	}
@@ -108,12 +177,12 @@ func (f *fleet) getSnapshot(ctx context.Context) error {
 // snapshotTries is how often a page is asked for before all is begun anew.
 const snapshotTries = 30
 
-func (f *fleet) askSnapshot(ctx context.Context, at state.Place) (page snapshotPage, items [][]byte, err error) {
+func (f *fleet) askSnapshot(ctx context.Context, share *state.Share, at state.Place) (page snapshotPage, items [][]byte, err error) {
 	question, err := json.Marshal(at)
 	if err != nil {
 		return page, nil, err
 	}
-	b, err := f.link.Ask(ctx, snapshotSubject+f.cfg.PoP.Name, question)
+	b, err := f.link.Ask(ctx, subjectOf(snapshotSubject, share.Jurisdiction(), f.cfg.PoP.Name), question)
 	if err != nil {
 		return page, nil, err
 	}
@@ -139,62 +208,77 @@ func (f *fleet) askSnapshot(ctx context.Context, at state.Place) (page snapshotP
 	return page, items, err
 }
 
-// archive is a core's copy of what is in shared stores, for PoPs that lack what the log does not have any more.
+// archive is a core's copy of what is in a jurisdiction's stores, for PoPs that lack what the log does not have any more.
 type archive struct {
-	kv     *state.KV
 	share  *state.Share
 	caught atomic.Bool
 }
 
-func (c *Core) openArchive(ctx context.Context) error {
-	kv, err := state.Open(filepath.Join(c.cfg.Dir, "state"), state.Options{PoP: "core", Log: c.cfg.Log})
-	if err != nil {
+// openArchives has the core answer PoPs about what is in no jurisdiction, and about what is in those that it lies in.
+func (c *Core) openArchives(ctx context.Context) (err error) {
+	if c.kv, err = state.Open(filepath.Join(c.cfg.Dir, "state"), state.Options{PoP: "core", Log: c.cfg.Log}); err != nil {
 		return err
 	}
-	c.archive.kv = kv
-	c.work.Go(func() { _ = kv.Run(ctx) })
-	c.archive.share, err = kv.Share()
-	return err
+	c.work.Go(func() { _ = c.kv.Run(ctx) })
+	for _, j := range append([]string{""}, c.cfg.Jurisdictions...) {
+		a, logs := &archive{}, stateLogs(j)
+		if a.share, err = c.kv.Share(j); err != nil {
+			return err
+		}
+		for subject, answer := range map[string]func(string, []byte) []byte{
+			subjectOf(keysSubject, j, "*"): func(_ string, question []byte) []byte {
+				ctx, cancel := context.WithTimeout(ctx, decideTimeout)
+				defer cancel()
+				return state.Decide(ctx, coreKeys{c.link, logs[wedge.ScopeCore]}, question, time.Now())
+			},
+			subjectOf(snapshotSubject, j, "*"): a.give,
+		} {
+			if _, err := c.link.Answer(subject, answer); err != nil { // until the link is closed
+				return err
+			}
+		}
+		c.work.Go(func() { c.keepArchive(ctx, a, logs[wedge.ScopeMerge]) })
+	}
+	return nil
 }
 
 // keepArchive takes all that PoPs write, until ctx ends.
-func (c *Core) keepArchive(ctx context.Context) {
-	a := &c.archive
+func (c *Core) keepArchive(ctx context.Context, a *archive, log *bus.Log) {
 	for ctx.Err() == nil {
-		cursor, err := a.kv.Cursor(stateLog.Name)
+		cursor, err := c.kv.Cursor(log.Name)
 		if err == nil {
-			err = c.link.Follow(ctx, stateLog, cursor+1, bus.Follower{
+			err = c.link.Follow(ctx, log, cursor+1, bus.Follower{
 				Entry: func(e wedge.Entry) error {
 					if err := a.share.Take(e); err != nil {
 						return err
 					}
-					return a.kv.SetCursor(stateLog.Name, e.Seq)
+					return c.kv.SetCursor(log.Name, e.Seq)
 				},
 				Lost: func(uint64) error {
-					c.cfg.Log.Error("the core lacks what PoPs wrote before the log of state begins: PoPs that get a snapshot from it lack it, too")
+					c.cfg.Log.Error("the core lacks what PoPs wrote before the log of state begins: PoPs that get a snapshot from it lack it, too", "log", log.Name)
 					return nil
 				},
 				CaughtUp: func() { a.caught.Store(true) },
 			})
 		}
 		if ctx.Err() == nil {
-			c.cfg.Log.Error("the archive of state is not kept up", "err", err)
+			c.cfg.Log.Error("the archive of state is not kept up", "log", log.Name, "err", err)
 			sleep(ctx, partPause)
 		}
 	}
 }
 
-// giveSnapshot answers a PoP that wants a page.
-func (c *Core) giveSnapshot(_ string, question []byte) []byte {
+// give answers a PoP that wants a page.
+func (a *archive) give(_ string, question []byte) []byte {
 	var at state.Place
 	var page snapshotPage
 	var items [][]byte
 	err := json.Unmarshal(question, &at)
-	if err == nil && !c.archive.caught.Load() {
+	if err == nil && !a.caught.Load() {
 		err = errors.New("the core is still reading the log")
 	}
 	if err == nil {
-		items, page.Next, page.Done, err = c.archive.share.Snapshot(at)
+		items, page.Next, page.Done, err = a.share.Snapshot(at)
 	}
 	if err != nil {
 		page = snapshotPage{Not: err.Error()}
@@ -209,51 +293,6 @@ func (c *Core) giveSnapshot(_ string, question []byte) []byte {
 	}
 	return b
 }
-
-// freshState asks the core how far the log has come, and notes it if this PoP has come as far.
-func (f *fleet) freshState(ctx context.Context, scope wedge.Scope) error {
-	asked := f.now()
-	last, err := f.link.Head(ctx, stateLogs[scope])
-	if err != nil {
-		return err
-	}
-	if cursor, err := f.kv.Cursor(stateLogs[scope].Name); err != nil || cursor < last {
-		return err // the rest is on its way
-	}
-	f.share.Fresh(scope, asked)
-	return nil
-}
-
-// keysSubject is where PoPs ask the core to write keys: with the PoP's name.
-const keysSubject = "keys."
-
-// askCore has the core decide a write.
-func (f *fleet) askCore(ctx context.Context, question []byte) ([]byte, error) {
-	return f.link.Ask(ctx, keysSubject+f.cfg.PoP.Name, question)
-}
-
-// coreKeys is the log of keys at the core.
-type coreKeys struct{ link *bus.Link }
-
-// Last implements state.KeyLog.
-func (k coreKeys) Last(ctx context.Context, key string) (wedge.Entry, error) {
-	return k.link.Last(ctx, keyLog, key)
-}
-
-// Append implements state.KeyLog.
-func (k coreKeys) Append(ctx context.Context, key string, last uint64, item []byte) (uint64, error) {
-	return k.link.Append(ctx, keyLog, key, last, item)
-}
-
-// decideKey answers a PoP that wants a key written.
-func (c *Core) decideKey(_ string, question []byte) []byte {
-	ctx, cancel := context.WithTimeout(context.Background(), decideTimeout)
-	defer cancel()
-	return state.Decide(ctx, coreKeys{c.link}, question, time.Now())
-}
-
-// decideTimeout is shorter than a PoP waits.
-const decideTimeout = 1500 * time.Millisecond
 
 // Names under wedge.internal that are not services'.
 const stateName = "state"
@@ -277,9 +316,29 @@ func (n *Node) reserved(name, service string) http.Handler {
 
 // stateOf returns the state API of a version.
 func (n *Node) stateOf(v *wedge.Version) *stateAPI {
-	a := &stateAPI{service: v.Service, stores: n.kv.For(v.Service, v.KVStores, v.KVScopes), pop: n.cfg.pop(), now: n.cfg.Now}
+	a := &stateAPI{service: v.Service, stores: n.kv.For(v.Service, v.KVStores, v.Stores), pop: n.cfg.pop(), now: n.cfg.Now}
 	if n.fleet != nil {
-		a.share, a.fresh, a.claims = n.fleet.share, n.fleet.freshState, n.fleet.claims
+		a.claims = n.fleet.claims
+		a.fresh, a.remote = n.fleet.freshState, func(r *http.Request, jurisdiction string) (*http.Response, error) {
+			return n.askAway(r, v.Service, jurisdiction)
+		}
 	}
 	return a
+}
+
+// askAway has the nearest PoP that carries a jurisdiction and runs the service answer for its state API.
+func (n *Node) askAway(r *http.Request, service, jurisdiction string) (*http.Response, error) {
+	unavailable := func(err error) error {
+		return &wedge.Error{Op: "use state", What: "jurisdiction " + jurisdiction, Kind: wedge.Unavailable, Err: err, Hint: "What is in a store of this jurisdiction is only at PoPs that carry it; none answers."}
+	}
+	p := n.fleet.peers
+	if p == nil {
+		return nil, unavailable(errors.New("this PoP reaches no other"))
+	}
+	near := slices.DeleteFunc(p.near(service, n.fleet.applier.catalog), func(q wedge.PoP) bool { return !slices.Contains(q.Jurisdictions, jurisdiction) })
+	resp, err := p.call(r, near, errand{Service: service, State: true})
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	return resp, nil
 }

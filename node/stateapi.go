@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,7 +22,7 @@ import (
 //
 //	GET    /STORE?prefix=&after=&limit=   {"keys":[...],"more":true}
 //	GET    /STORE/KEY                     what the key holds; a mergeable value as JSON
-//	PUT    /STORE/KEY                     If-Match, If-None-Match: *, Wedge-TTL (seconds), Wedge-Metadata
+//	PUT    /STORE/KEY                     If-Match, If-None-Match: *, Wedge-TTL (seconds), Wedge-Metadata, Wedge-Mode (append, prepend)
 //	DELETE /STORE/KEY
 //	POST   /STORE/KEY?kind=counter        an operation as JSON, such as {"op":"add","by":3}; answers with the value then
 //
@@ -33,11 +34,11 @@ import (
 type stateAPI struct {
 	service string
 	stores  *state.Stores
-	share   *state.Share // nil: there is no other PoP
-	claims  *claims      // nil: as well
+	claims  *claims // nil: there is no other PoP
 	pop     string
 	now     func() time.Time
-	fresh   func(context.Context, wedge.Scope) error // asks the core whether something is missing here
+	remote  func(*http.Request, string) (*http.Response, error)    // asks a PoP that carries a jurisdiction
+	fresh   func(context.Context, *state.Share, wedge.Scope) error // asks the core whether something is missing here
 }
 
 // Fields of the state API.
@@ -46,6 +47,7 @@ const (
 	fieldToken     = "Wedge-State-Token"
 	fieldMetadata  = "Wedge-Metadata"
 	fieldTTL       = "Wedge-TTL"
+	fieldMode      = "Wedge-Mode"
 	fieldWait      = "Wedge-Wait"
 	fieldAtLeast   = "Wedge-At-Least"
 	fieldStaleness = "Wedge-Max-Staleness"
@@ -87,6 +89,9 @@ func (a *stateAPI) serve(w http.ResponseWriter, r *http.Request) error {
 		return &wedge.Error{Op: "use state", What: "store " + store, Kind: wedge.NotExist, Err: errors.New("the version binds no such store"),
 			Hint: "Add [stores." + store + "] to wedge.toml, and write the path as /STORE/KEY."}
 	}
+	if jurisdiction, away := a.stores.Away(store); away {
+		return a.forward(w, r, jurisdiction)
+	}
 	read := r.Method == http.MethodGet || r.Method == http.MethodHead
 	if read {
 		if err := a.wait(r, store); err != nil {
@@ -115,10 +120,34 @@ func (a *stateAPI) serve(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// remoteKey marks requests that come from another PoP: they are answered here or not at all.
+type remoteKey struct{}
+
+// forward has a PoP answer that may hold what is asked for.
+func (a *stateAPI) forward(w http.ResponseWriter, r *http.Request, jurisdiction string) error {
+	if r.Context().Value(remoteKey{}) != nil || a.remote == nil {
+		return &wedge.Error{Op: "use state", Kind: wedge.Denied, Err: errors.New("this PoP may not hold what is in jurisdiction " + jurisdiction)}
+	}
+	resp, err := a.remote(r, jurisdiction)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	for name, values := range resp.Header {
+		w.Header()[name] = values
+	}
+	if s := resp.Header.Get(fieldState); s != "" {
+		w.Header().Set(fieldState, s+"; remote")
+	}
+	w.WriteHeader(resp.StatusCode)
+	_, _ = io.Copy(w, resp.Body)
+	return nil
+}
+
 // wrote says that a write is on disk, and what to ask for to see it elsewhere.
 func (a *stateAPI) wrote(w http.ResponseWriter, store string) {
-	if scope := a.stores.Scope(store); a.share != nil && scope != wedge.ScopeLocal {
-		w.Header().Set(fieldToken, a.share.Token(scope))
+	if share := a.stores.Share(store); share != nil {
+		w.Header().Set(fieldToken, share.Token(a.stores.Scope(store)))
 	}
 }
 
@@ -142,7 +171,8 @@ func (a *stateAPI) wait(r *http.Request, store string) error {
 		return err
 	}
 	token := r.Header.Get(fieldAtLeast)
-	if a.share == nil || a.stores.Scope(store) == wedge.ScopeLocal || !bounded && token == "" {
+	share := a.stores.Share(store)
+	if share == nil || !bounded && token == "" {
 		return nil
 	}
 	patience, given, err := seconds(r, fieldWait)
@@ -155,7 +185,7 @@ func (a *stateAPI) wait(r *http.Request, store string) error {
 	ctx, cancel := context.WithTimeout(r.Context(), min(patience, maxStateWait))
 	defer cancel()
 	if token != "" {
-		if err := a.share.Await(ctx, token); err != nil {
+		if err := share.Await(ctx, token); err != nil {
 			return err
 		}
 	}
@@ -163,12 +193,12 @@ func (a *stateAPI) wait(r *http.Request, store string) error {
 		return nil
 	}
 	scope, since := a.stores.Scope(store), a.now().Add(-staleness)
-	if a.share.AsOf(scope).Before(since) {
-		if err := a.fresh(ctx, scope); err != nil && wedge.KindOf(err) != wedge.Unavailable {
+	if share.AsOf(scope).Before(since) {
+		if err := a.fresh(ctx, share, scope); err != nil && wedge.KindOf(err) != wedge.Unavailable {
 			return err
 		}
 	}
-	return a.share.AwaitFresh(ctx, scope, since)
+	return share.AwaitFresh(ctx, scope, since)
 }
 
 // from says where a read comes from and how old it may be.
@@ -180,8 +210,8 @@ func (a *stateAPI) from(w http.ResponseWriter, store string, kind merge.Kind, wr
 	if writer != "" {
 		text += `; from="` + writer + `"`
 	}
-	if scope := a.stores.Scope(store); a.share != nil && scope != wedge.ScopeLocal {
-		if asOf := a.share.AsOf(scope); !asOf.IsZero() {
+	if share := a.stores.Share(store); share != nil {
+		if asOf := share.AsOf(a.stores.Scope(store)); !asOf.IsZero() {
 			text += fmt.Sprintf("; age=%.3f", max(a.now().Sub(asOf), 0).Seconds())
 		}
 	}
@@ -271,6 +301,13 @@ func (a *stateAPI) put(w http.ResponseWriter, r *http.Request, store, key string
 	if r.Header.Get("If-None-Match") == "*" {
 		put.Mode = wedge.KVAdd
 	}
+	if mode := r.Header.Get(fieldMode); mode != "" {
+		i := slices.Index(modeNames[:], mode)
+		if i < 0 {
+			return badState(fmt.Errorf("no mode %.20q", mode), "Use overwrite, add, append or prepend.")
+		}
+		put.Mode = wedge.KVMode(i)
+	}
 	if tag := r.Header.Get("If-Match"); tag != "" {
 		gen, err := strconv.ParseUint(strings.Trim(tag, `"`), 10, 64)
 		if err != nil {
@@ -290,6 +327,9 @@ func (a *stateAPI) put(w http.ResponseWriter, r *http.Request, store, key string
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
+
+// modeNames are those of wedge.KVMode.
+var modeNames = [...]string{wedge.KVOverwrite: "overwrite", wedge.KVAdd: "add", wedge.KVAppend: "append", wedge.KVPrepend: "prepend"}
 
 // bodyUpTo reads a request's body.
 func bodyUpTo(r *http.Request, most int64) ([]byte, error) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -133,7 +134,7 @@ func (s *Stores) Part(ctx context.Context, name, key string) (part []byte, write
 // it may not say that.
 func (s *Stores) TakePart(ctx context.Context, name, key string, from merge.Writer, part []byte) error {
 	d, err := merge.Decode(part)
-	if err == nil && (d.Kind() != merge.Stock || from == s.kv.writer || s.kv.share == nil) {
+	if err == nil && (d.Kind() != merge.Stock || from == s.kv.writer) {
 		err = errItem
 	}
 	if err != nil {
@@ -147,7 +148,10 @@ func (s *Stores) TakePart(ctx context.Context, name, key string, from merge.Writ
 		return err
 	}
 	defer s.kv.leave()
-	return s.kv.share.takeChange(from, &sharedChange{service: st.service, store: st.name, key: key, delta: d}, s.kv.opts.Now())
+	if st.share == nil {
+		return absent("take from a PoP", name, key)
+	}
+	return st.share.takeChange(from, &sharedChange{service: st.service, store: st.name, key: key, delta: d}, s.kv.opts.Now())
 }
 
 // Elsewhere returns which writers at other PoPs may spend something of a stock, those with the most first.
@@ -232,7 +236,8 @@ func (kv *KV) Stocks(last []byte, limit int, f func(service, store, key string))
 		}
 		next = bytes.Clone(it.Key())
 		if service, store, key, err := splitID(next[1:]); err == nil {
-			f(service, store, key)
+			_, name, _ := strings.Cut(service, "\x01") // without the jurisdiction, which the store's binding says
+			f(cmp.Or(name, service), store, key)
 		}
 	}
 	if limit >= 0 {

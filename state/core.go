@@ -95,7 +95,7 @@ func readCoreKey(b []byte) (k coreKey, err error) {
 	if k.value, err = readHeaded(b, &k); err != nil {
 		return k, err
 	}
-	if k.Service == "" || k.Store == "" || len(k.Key) == 0 || len(k.Key) > wedge.MaxKVKey || len(k.Metadata) > wedge.MaxKVMetadata || k.Expires < 0 || k.Expires > 1<<53 {
+	if !validService(k.Service) || k.Store == "" || len(k.Key) == 0 || len(k.Key) > wedge.MaxKVKey || len(k.Metadata) > wedge.MaxKVMetadata || k.Expires < 0 || k.Expires > 1<<53 {
 		return k, errItem
 	}
 	return k, nil
@@ -106,7 +106,7 @@ func readCoreWrite(b []byte) (w coreWrite, err error) {
 	switch {
 	case err != nil:
 		return w, err
-	case w.Service == "" || len(w.Service) > maxSharedName || w.Store == "" || len(w.Store) > maxSharedName || len(w.Key) == 0 || len(w.Key) > wedge.MaxKVKey:
+	case !validService(w.Service) || len(w.Service) > maxSharedName || w.Store == "" || len(w.Store) > maxSharedName || len(w.Key) == 0 || len(w.Key) > wedge.MaxKVKey:
 		return w, errItem
 	case w.Seed != nil && (w.Seed.Size < 0 || w.Seed.Size > len(rest) || len(w.Seed.Metadata) > wedge.MaxKVMetadata):
 		return w, errItem
@@ -251,7 +251,7 @@ func (s *Stores) askCore(ctx context.Context, st *store, w *coreWrite) (uint64, 
 	if err != nil {
 		return 0, err
 	}
-	answer, err := s.kv.share.AskCore(ctx, question)
+	answer, err := st.share.AskCore(ctx, question)
 	if err != nil {
 		return 0, &wedge.Error{Op: op, What: what, Kind: wedge.Unavailable, Err: err,
 			Hint: "The core decides about this store, and cannot be reached or did not say: look the key up later, or use a store of scope merge."}
@@ -259,9 +259,9 @@ func (s *Stores) askCore(ctx context.Context, st *store, w *coreWrite) (uint64, 
 	var a coreAnswer
 	item, err := readHeaded(answer, &a)
 	if err == nil && a.Error == "" {
-		err = s.kv.share.takeKey(a.Seq, item)
+		err = st.share.takeKey(a.Seq, item)
 		if err == nil {
-			s.kv.share.wroteKey(a.Seq)
+			st.share.wroteKey(a.Seq)
 		}
 		return a.Seq, err
 	}
@@ -295,7 +295,7 @@ func (s *Share) takeKey(seq uint64, item []byte) error {
 	if err != nil {
 		return err
 	}
-	id := append(storePrefix(coreService(k.Service), k.Store), k.Key...)
+	id := append(storePrefix(coreService(within(s.jurisdiction, k.Service)), k.Store), k.Key...)
 	defer s.kv.lock(id)()
 	old, err := readHead(s.kv.db, id)
 	if err != nil && wedge.KindOf(err) != wedge.Internal {

@@ -1,12 +1,18 @@
 // Package state keeps what a PoP must remember: the key-value stores of its services,
-// on disk or in memory, and what their guests count ([Rates]), in memory.
+// on disk or in memory, alone or in common with other PoPs, and what their guests count ([Rates]), in memory.
 //
 // A [KV] is one pebble database. [KV.For] binds it to one version of a service and gives
 // the [Stores] that the version names; what two services write can never meet, for every
 // key in the database begins with the service and the store it belongs to.
 //
 // A write is durable when it returns, atomic, and ordered with the other writes of its
-// key. Writers share the disk's syncs, so many at once cost little more than one.
+// key at this PoP. Writers share the disk's syncs, so many at once cost little more than one.
+//
+// # Scopes
+//
+// In a store of scope merge each PoP writes by itself, and a [Share] brings the others' writes: values are merged, so all
+// PoPs come to the same, and who promised what was overwritten gets an [Apology]. In one of scope core the core decides each write
+// ([Decide]), for all PoPs in one order. In one of scope local no other PoP is told. Reads are local in all of them.
 //
 // # Seeds
 //

@@ -36,7 +36,7 @@ func writeUntilKilled(dir string) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	if _, err := kv.Share(); err != nil {
+	if _, err := kv.Share(""); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -66,7 +66,7 @@ func writeUntilKilled(dir string) {
 
 // killStores has a store of its own and one that is shared.
 func killStores(kv *KV) *Stores {
-	return kv.For("svc", map[string][]wedge.KVSeed{"s": nil, "m": nil}, map[string]wedge.Scope{"s": wedge.ScopeLocal})
+	return kv.For("svc", map[string][]wedge.KVSeed{"s": nil, "m": nil}, map[string]wedge.Store{"s": {Scope: wedge.ScopeLocal}})
 }
 
 func killValue(key string) []byte {
@@ -127,7 +127,7 @@ func checkAcked(t *testing.T, dir string, acked map[string]uint64) {
 		t.Fatal(err)
 	}
 	defer kv.Close()
-	share, err := kv.Share()
+	share, err := kv.Share("")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func TestReopen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return kv, kv.For("svc", map[string][]wedge.KVSeed{"s": nil}, map[string]wedge.Scope{"s": wedge.ScopeLocal})
+		return kv, kv.For("svc", map[string][]wedge.KVSeed{"s": nil}, map[string]wedge.Store{"s": {Scope: wedge.ScopeLocal}})
 	}
 	kv, s := open()
 	first := put(t, s, wedge.KVPut{Key: "k", Value: []byte("v")})

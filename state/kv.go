@@ -63,7 +63,7 @@ type KV struct {
 
 	writer merge.Writer // who this PoP is to mergeable values
 	clock  *merge.Clock
-	share  *Share // nil: there is no other PoP
+	shares map[string]*Share // by jurisdiction; none: there is no other PoP
 	askers askers
 
 	seed    maphash.Seed

@@ -182,7 +182,7 @@ func (kv *KV) change(st *store, id []byte, key string, old *head, v *merge.Value
 		}
 		return kv.fillMerged(b, id, old, h, v, next, *apart)
 	}
-	if kv.share == nil {
+	if st.share == nil {
 		b := kv.db.NewBatch()
 		defer b.Close()
 		if err := fill(b); err != nil {
@@ -193,7 +193,7 @@ func (kv *KV) change(st *store, id []byte, key string, old *head, v *merge.Value
 		}
 		return next, gen, nil
 	}
-	if _, err := kv.share.box.add(fill, kv.share.items(st, key, delta, apart)...); err != nil {
+	if _, err := st.share.box.add(fill, st.share.items(st, key, delta, apart)...); err != nil {
 		return v, 0, err
 	}
 	return next, gen, nil

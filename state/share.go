@@ -23,9 +23,10 @@ import (
 // Share is a PoP's part in stores that PoPs have in common. What is written here goes into its outbox in the same write, and what
 // others wrote comes by [Share.Take]. It may be used by many goroutines.
 type Share struct {
-	kv  *KV
-	box *Outbox
-	log *slog.Logger
+	kv           *KV
+	jurisdiction string
+	box          *Outbox
+	log          *slog.Logger
 
 	// Sorry is told that there is a new apology of a service, if not nil. It must not wait.
 	Sorry func(service string)
@@ -44,33 +45,42 @@ type Share struct {
 	asOf map[wedge.Scope]time.Time // when nothing was missing here that the core had
 }
 
-// shareLane is the outbox of what is written to stores.
+// shareLane is the outbox of what is written to stores; that of a jurisdiction's has its name behind it.
 const shareLane = "state"
 
-// Share has the stores shared with other PoPs. It must be called before the first write, and once.
-func (kv *KV) Share() (*Share, error) {
-	box, err := kv.Outbox(shareLane)
+// Share has the stores of a jurisdiction shared with other PoPs; "": those of none. Once it was called, stores of jurisdictions for which
+// it was not called are not held here. It must be called before stores are bound, and once for each.
+func (kv *KV) Share(jurisdiction string) (*Share, error) {
+	box, err := kv.Outbox(shareLane + jurisdiction)
 	if err != nil {
 		return nil, err
 	}
-	s := &Share{kv: kv, box: box, log: kv.opts.Log, heard: map[string]uint64{}, asOf: map[wedge.Scope]time.Time{}, took: make(chan struct{})}
-	it, err := kv.db.NewIter(&pebble.IterOptions{LowerBound: heardKey(""), UpperBound: successor(heardKey(""))})
+	s := &Share{kv: kv, jurisdiction: jurisdiction, box: box, log: kv.opts.Log, heard: map[string]uint64{}, asOf: map[wedge.Scope]time.Time{}, took: make(chan struct{})}
+	it, err := kv.db.NewIter(&pebble.IterOptions{LowerBound: s.heardKey(""), UpperBound: successor(s.heardKey(""))})
 	if err != nil {
 		return nil, diskError("open state", err)
 	}
 	for ok := it.First(); ok; ok = it.Next() {
 		if v := it.Value(); len(v) == 8 {
-			s.heard[string(it.Key()[len(heardKey("")):])] = binary.BigEndian.Uint64(v)
+			s.heard[string(it.Key()[len(s.heardKey("")):])] = binary.BigEndian.Uint64(v)
 		}
 	}
 	if err := errors.Join(it.Error(), it.Close()); err != nil {
 		return nil, diskError("open state", err)
 	}
-	kv.share = s
+	if kv.shares == nil {
+		kv.shares = map[string]*Share{}
+	}
+	kv.shares[jurisdiction] = s
 	return s, nil
 }
 
-func heardKey(writer string) []byte { return append([]byte("sheard\x00"), writer...) }
+func (s *Share) heardKey(writer string) []byte {
+	return append([]byte("sheard\x00"+s.jurisdiction+"\x00"), writer...)
+}
+
+// Jurisdiction returns what the share is for.
+func (s *Share) Jurisdiction() string { return s.jurisdiction }
 
 // Box returns what is to be carried to the log, under the name of Writer.
 func (s *Share) Box() *Outbox { return s.box }
@@ -154,13 +164,16 @@ func readChange(b []byte) (c sharedChange, err error) {
 	}
 	c.service, c.store, c.key = string(next(maxSharedName)), string(next(maxSharedName)), string(next(wedge.MaxKVKey))
 	d := next(maxDelta)
-	if err != nil || c.service == "" || c.store == "" || c.key == "" || strings.Contains(c.service, "\x00") || len(b) > pieceSize {
+	if err != nil || c.service == "" || c.store == "" || c.key == "" || !validService(c.service) || len(b) > pieceSize {
 		return c, errItem
 	}
 	c.content = b
 	c.delta, err = merge.Decode(d)
 	return c, err
 }
+
+// validService reports whether that may be a service's name: one that is in no other's place in the database.
+func validService(name string) bool { return name != "" && !strings.ContainsAny(name, "\x00\x01") }
 
 // maxSharedName bounds the names of services and stores.
 const maxSharedName = 255
@@ -193,7 +206,7 @@ func (s *Share) Take(e wedge.Entry) error {
 				s.refuse(e, i, err)
 			}
 		}
-		if err := s.kv.db.Set(heardKey(e.Writer), binary.BigEndian.AppendUint64(nil, last), pebble.NoSync); err != nil {
+		if err := s.kv.db.Set(s.heardKey(e.Writer), binary.BigEndian.AppendUint64(nil, last), pebble.NoSync); err != nil {
 			return diskError("take", err)
 		}
 	}
@@ -309,8 +322,8 @@ func (s *Share) takeItem(from merge.Writer, item []byte, at time.Time) error {
 	return fmt.Errorf("%w: an item of kind %d, from a newer Wedge", errItem, item[0])
 }
 
-func pieceKey(from merge.Writer, digest []byte, n uint64) []byte {
-	b := append([]byte{pieceSpace}, from.String()...)
+func (s *Share) pieceKey(from merge.Writer, digest []byte, n uint64) []byte {
+	b := append([]byte{pieceSpace}, s.jurisdiction+"\x00"+from.String()...)
 	b = append(append(b, 0), digest...)
 	return binary.BigEndian.AppendUint64(b, n)
 }
@@ -328,7 +341,7 @@ func (s *Share) takePiece(from merge.Writer, b []byte) error {
 	if len(piece) == 0 || len(piece) > pieceSize {
 		return errItem
 	}
-	if err := s.kv.db.Set(pieceKey(from, digest, n), piece, pebble.NoSync); err != nil {
+	if err := s.kv.db.Set(s.pieceKey(from, digest, n), piece, pebble.NoSync); err != nil {
 		return diskError("take", err)
 	}
 	return nil
@@ -336,7 +349,7 @@ func (s *Share) takePiece(from merge.Writer, b []byte) error {
 
 // pieces puts content together of what came before, and checks it.
 func (s *Share) pieces(from merge.Writer, digest []byte) (value []byte, err error) {
-	it, err := s.kv.db.NewIter(&pebble.IterOptions{LowerBound: pieceKey(from, digest, 0), UpperBound: pieceKey(from, digest, maxPieces)})
+	it, err := s.kv.db.NewIter(&pebble.IterOptions{LowerBound: s.pieceKey(from, digest, 0), UpperBound: s.pieceKey(from, digest, maxPieces)})
 	if err != nil {
 		return nil, diskError("take", err)
 	}
@@ -352,7 +365,7 @@ func (s *Share) pieces(from merge.Writer, digest []byte) (value []byte, err erro
 // takeChange joins a change with what is here.
 func (s *Share) takeChange(from merge.Writer, c *sharedChange, at time.Time) error {
 	limit := at.Add(merge.MaxAhead)
-	id := append(storePrefix(c.service, c.store), c.key...)
+	id := append(storePrefix(within(s.jurisdiction, c.service), c.store), c.key...)
 	defer s.kv.lock(id)()
 	old, err := readHead(s.kv.db, id)
 	if err != nil && wedge.KindOf(err) != wedge.Internal {
@@ -389,7 +402,7 @@ func (s *Share) takeChange(from merge.Writer, c *sharedChange, at time.Time) err
 		return diskError("take", err)
 	}
 	for _, p := range parts {
-		if err := b.DeleteRange(pieceKey(from, p.digest[:], 0), pieceKey(from, p.digest[:], maxPieces), nil); err != nil && len(c.content) == 0 {
+		if err := b.DeleteRange(s.pieceKey(from, p.digest[:], 0), s.pieceKey(from, p.digest[:], maxPieces), nil); err != nil && len(c.content) == 0 {
 			return diskError("take", err)
 		}
 	}

@@ -47,7 +47,7 @@ func newPoPs(t *testing.T, names ...string) *pops {
 func (f *pops) open(p *testPoP) {
 	var err error
 	if p.kv, err = Open(p.dir, Options{PoP: p.name, MinFree: 1, Now: func() time.Time { return time.Unix(0, f.now.Load()) }}); err == nil {
-		p.share, err = p.kv.Share()
+		p.share, err = p.kv.Share("")
 	}
 	if err != nil {
 		f.t.Fatal(err)

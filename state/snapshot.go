@@ -2,11 +2,13 @@ package state
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -52,6 +54,9 @@ func (s *Share) Snapshot(at Place) (items [][]byte, next Place, done bool, err e
 		if !bytes.Equal(id, at.Key) {
 			at = Place{Key: id}
 		}
+		if service, _, _, err := splitID(id); err != nil || !s.has(service) {
+			continue
+		}
 		value, err := it.ValueAndErr()
 		if err != nil {
 			return nil, at, false, diskError("read snapshot", err)
@@ -76,12 +81,20 @@ func (s *Share) Snapshot(at Place) (items [][]byte, next Place, done bool, err e
 	return items, at, true, nil
 }
 
+// has reports whether what the database has under the name of a service is in the share's jurisdiction.
+func (s *Share) has(service string) bool {
+	jurisdiction, _, ok := strings.Cut(service, "\x01")
+	return ok && jurisdiction == s.jurisdiction || !ok && s.jurisdiction == ""
+}
+
 // wholeItems makes the items of a key's value and of what its writes hold.
 func wholeItems(r pebble.Reader, id, encoded []byte) (items [][]byte, err error) {
 	service, store, key, err := splitID(id)
 	if err != nil {
 		return nil, err
 	}
+	_, name, _ := strings.Cut(service, "\x01") // without the jurisdiction, which is the snapshot's
+	service = cmp.Or(name, service)
 	v, err := merge.Decode(encoded)
 	if err != nil {
 		return nil, err
@@ -136,6 +149,9 @@ func (s *Share) readWhole(b []byte) (c sharedChange, err error) {
 		}
 		*part, rest = string(rest[size:size+int(n)]), rest[size+int(n):]
 	}
+	if !validService(c.service) {
+		return c, errItem
+	}
 	encoded, err := s.pieces(snapshotWriter, digest)
 	if err != nil {
 		return c, err
@@ -175,7 +191,7 @@ func (s *Share) EndSnapshot() error {
 		return err
 	}
 	defer s.kv.leave()
-	prefix := append([]byte{pieceSpace}, snapshotWriter.String()...)
+	prefix := []byte(string(pieceSpace) + s.jurisdiction + "\x00" + snapshotWriter.String())
 	if err := s.kv.db.DeleteRange(prefix, successor(prefix), pebble.NoSync); err != nil {
 		return diskError("take snapshot", err)
 	}

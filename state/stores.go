@@ -28,6 +28,9 @@ type Stores struct {
 type store struct {
 	service, name string
 	scope         wedge.Scope
+	jurisdiction  string
+	share         *Share // nil: there is no other PoP
+	away          bool   // this PoP may not hold it
 	prefix        []byte
 	seeds         map[string]wedge.KVValue
 	order         []string // keys of seeds in byte order
@@ -37,14 +40,16 @@ type store struct {
 // that a JavaScript number holds exactly.
 const seedBit = 1 << 52
 
-// For binds the stores that a version of the service names, each with its seeds and its scope; of two
+// For binds the stores that a version of the service names, each with its seeds and what holds for it; of two
 // seeds for one key the last counts. The name of the service must be unique in the database.
-func (kv *KV) For(service string, stores map[string][]wedge.KVSeed, scopes map[string]wedge.Scope) *Stores {
+func (kv *KV) For(service string, stores map[string][]wedge.KVSeed, rules map[string]wedge.Store) *Stores {
 	s := &Stores{kv: kv, named: make(map[string]*store, len(stores))}
 	for name, seeds := range stores {
-		st := &store{service: service, name: name, scope: cmp.Or(scopes[name], wedge.ScopeMerge), seeds: make(map[string]wedge.KVValue, len(seeds))}
-		if st.prefix = storePrefix(service, name); st.scope == wedge.ScopeCore {
-			st.prefix = storePrefix(coreService(service), name)
+		rule := rules[name]
+		st := &store{service: service, name: name, scope: cmp.Or(rule.Scope, wedge.ScopeMerge), jurisdiction: rule.Jurisdiction, share: kv.shares[rule.Jurisdiction], seeds: make(map[string]wedge.KVValue, len(seeds))}
+		st.away = st.share == nil && len(kv.shares) > 0
+		if st.prefix = storePrefix(within(st.jurisdiction, service), name); st.scope == wedge.ScopeCore {
+			st.prefix = storePrefix(coreService(within(st.jurisdiction, service)), name)
 		}
 		for _, seed := range seeds {
 			st.seeds[seed.Key] = wedge.KVValue{
@@ -93,7 +98,35 @@ func (s *Stores) open(ctx context.Context, op, name, key string) (*store, error)
 		return nil, &wedge.Error{Op: op, What: "store " + name, Kind: wedge.Invalid,
 			Err: fmt.Errorf("the key has %d bytes", len(key)), Hint: fmt.Sprintf("A key may have %d bytes.", wedge.MaxKVKey)}
 	}
+	if st.away {
+		return nil, &wedge.Error{Op: op, What: "store " + name, Kind: wedge.Denied, Err: errors.New("this PoP may not hold what is in jurisdiction " + st.jurisdiction),
+			Hint: "Ask a PoP that carries it."}
+	}
 	return st, s.kv.enter(ctx, op, "store "+name)
+}
+
+// within keeps what is in a jurisdiction apart from all else in the database.
+func within(jurisdiction, service string) string {
+	if jurisdiction == "" {
+		return service
+	}
+	return jurisdiction + "\x01" + service
+}
+
+// Away reports whether the version binds a store of that name that this PoP may not hold, and in which jurisdiction it is.
+func (s *Stores) Away(name string) (jurisdiction string, away bool) {
+	if st := s.named[name]; st != nil {
+		return st.jurisdiction, st.away
+	}
+	return "", false
+}
+
+// Share returns what a store is shared by; nil: it is not.
+func (s *Stores) Share(name string) *Share {
+	if st := s.named[name]; st != nil && st.scope != wedge.ScopeLocal {
+		return st.share
+	}
+	return nil
 }
 
 // Get returns what the key holds. The value must not be changed. Errors are of kind

@@ -22,15 +22,15 @@ import (
 // A bed is a database under test with a clock that only the test moves.
 type bed struct {
 	*KV
-	t      *testing.T
-	now    atomic.Int64
-	scopes map[string]wedge.Scope
+	t     *testing.T
+	now   atomic.Int64
+	rules map[string]wedge.Store
 }
 
 func (b *bed) pass(d time.Duration) { b.now.Add(int64(d)) }
 
 func (b *bed) forStore(seeds ...wedge.KVSeed) *Stores {
-	return b.For("svc", map[string][]wedge.KVSeed{"s": seeds}, b.scopes)
+	return b.For("svc", map[string][]wedge.KVSeed{"s": seeds}, b.rules)
 }
 
 func newBed(t *testing.T, memory bool) *bed {
@@ -47,7 +47,7 @@ func newBed(t *testing.T, memory bool) *bed {
 
 // largest returns n, or how large a value may be in the scope under test.
 func (b *bed) largest(n int) int {
-	if b.scopes["s"] == wedge.ScopeCore {
+	if b.rules["s"].Scope == wedge.ScopeCore {
 		return min(n, MaxCoreValue-wedge.MaxKVMetadata)
 	}
 	return n
@@ -82,7 +82,7 @@ func (l *keyLog) Append(_ context.Context, key string, last uint64, item []byte)
 
 // decides has the database ask a core with that log.
 func (b *bed) decides(log *keyLog) {
-	share, err := b.Share()
+	share, err := b.Share("")
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -154,7 +154,7 @@ func TestConformance(t *testing.T) {
 					if scope == wedge.ScopeCore {
 						b.decides(&keyLog{})
 					}
-					b.scopes = map[string]wedge.Scope{"s": scope, "t": scope}
+					b.rules = map[string]wedge.Store{"s": {Scope: scope}, "t": {Scope: scope}}
 					c.run(t, b)
 				})
 			}
@@ -274,7 +274,7 @@ func testExpiry(t *testing.T, b *bed) {
 	}
 	check()
 	wanted := 3 // renewed, stays, the tombstone of seeded
-	switch b.scopes["s"] {
+	switch b.rules["s"].Scope {
 	case wedge.ScopeMerge:
 		wanted = 2 // the value's record hides the seed
 	case wedge.ScopeCore:
@@ -387,7 +387,7 @@ func testTenants(t *testing.T, b *bed) {
 		for _, n := range names {
 			m[n] = nil
 		}
-		return b.For(service, m, b.scopes)
+		return b.For(service, m, b.rules)
 	}
 	// Names that would collide if they were only joined.
 	pairs := [][2]string{{"a", "bc"}, {"ab", "c"}, {"a", "b"}, {"", "abc"}, {"a\x00", "b"}, {"a", "\x00b"}, {"a\x01b", ""}}

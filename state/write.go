@@ -28,7 +28,7 @@ func (s *Stores) Put(ctx context.Context, name string, put wedge.KVPut) (uint64,
 	if err := s.kv.roomy(); err != nil {
 		return 0, err
 	}
-	if st.scope == wedge.ScopeCore && s.kv.share != nil {
+	if st.scope == wedge.ScopeCore && st.share != nil {
 		w := coreWrite{Key: []byte(put.Key), Mode: put.Mode, TTL: put.TTL, If: put.IfGeneration, value: put.Value}
 		if put.Metadata != nil {
 			m := []byte(*put.Metadata)
@@ -142,7 +142,7 @@ func (s *Stores) Delete(ctx context.Context, name, key string) error {
 		return err
 	}
 	defer s.kv.leave()
-	if st.scope == wedge.ScopeCore && s.kv.share != nil {
+	if st.scope == wedge.ScopeCore && st.share != nil {
 		_, err := s.askCore(ctx, st, &coreWrite{Key: []byte(key), Delete: true})
 		return err
 	}

@@ -180,6 +180,9 @@ func (c *worldChaos) send(method string, p *chaosPoP, path string) (status int, 
 	if err != nil {
 		c.t.Errorf("%s %s at %s: %v", method, path, p.name, err)
 	}
+	if resp.StatusCode == http.StatusBadGateway || resp.StatusCode == http.StatusGatewayTimeout {
+		c.t.Logf("%s %s at %s: %s, Proxy-Status %q, Cache-Status %q", method, path, p.name, resp.Status, resp.Header["Proxy-Status"], resp.Header["Cache-Status"])
+	}
 	return resp.StatusCode, string(b)
 }
 

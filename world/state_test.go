@@ -1,12 +1,19 @@
 package world
 
 import (
+	"bytes"
+	"encoding/base64"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,7 +29,7 @@ func newStateLab(t *testing.T) stateLab {
 	return stateLab{newLabOf(t, Config{}, func(v *wedge.Version) {
 		v.Backends = []wedge.Backend{{Name: "state", URL: parsed(t, "http://state.wedge.internal")}}
 		v.KVStores = map[string][]wedge.KVSeed{"book": {{Key: "seed", Value: []byte("planted")}}, "own": nil, "agreed": nil}
-		v.KVScopes = map[string]wedge.Scope{"own": wedge.ScopeLocal, "agreed": wedge.ScopeCore}
+		v.Stores = map[string]wedge.Store{"own": {Scope: wedge.ScopeLocal}, "agreed": {Scope: wedge.ScopeCore}}
 	})}
 }
 
@@ -272,6 +279,7 @@ func TestApologies(t *testing.T) {
 	if err := l.Heal("nrt"); err != nil {
 		t.Fatal(err)
 	}
+	l.becomes("all are there", 5*time.Second, func() bool { return len(l.Node("lhr").PoPs()) == 3 })
 	first := <-told
 	list, err := client.State(t.Context(), "shop", api.StateRequest{PoP: api.EveryPoP, Method: "GET", Path: api.ApologiesPath})
 	if err != nil || len(list) != 3 {
@@ -313,4 +321,71 @@ func parsed(t *testing.T, text string) *url.URL {
 		t.Fatal(err)
 	}
 	return u
+}
+
+// TestJurisdiction: what is in a jurisdiction is only at PoPs that carry it, on their disks and on the wire; others reach it there, and say so; with
+// none that can be reached there is an error.
+func TestJurisdiction(t *testing.T) {
+	const marker = "a-canary-that-must-not-travel"
+	pops := slices.Clone(Cities)
+	pops[0].Jurisdictions, pops[1].Jurisdictions, pops[2].Jurisdictions = []string{"eu"}, []string{"eu", "us"}, []string{"jp"}
+	var mu sync.Mutex
+	heard := map[string]bool{} // subjects, by PoP
+	l := &fleetLab{lab: newLabOf(t, Config{PoPs: pops, Twist: func(pop, subject string, pass func()) {
+		mu.Lock()
+		heard[pop+" "+subject] = true
+		mu.Unlock()
+		pass()
+	}}, nil)}
+	core := httptest.NewServer(l.Core())
+	t.Cleanup(core.Close)
+	l.client = api.Client{URL: core.URL, Token: l.Core().AdminToken()}
+	l.becomes("all are there", 5*time.Second, func() bool { return len(l.Node("lhr").PoPs()) == 3 })
+	l.release(l.version(&wedge.Version{Service: "shop", Hosts: []string{"shop.example"}, Backends: []wedge.Backend{{Name: "state", URL: parsed(t, "http://state.wedge.internal")}},
+		KVStores: map[string][]wedge.KVSeed{"people": nil, "agreed": nil},
+		Stores:   map[string]wedge.Store{"people": {Jurisdiction: "eu"}, "agreed": {Jurisdiction: "eu", Scope: wedge.ScopeCore}}}).Number, 0)
+	s := stateLab{l.lab}
+	l.becomes("nrt reaches a PoP that carries it", 10*time.Second, func() bool {
+		status, _, h := s.ask("PUT", "nrt", "/people/ada", marker)
+		return status == 204 && h.Get("Wedge-State-Token") != ""
+	})
+	l.becomes("the PoPs that carry it have it", 5*time.Second, s.has("/people/ada", marker, "lhr", "nyc"))
+	status, body, h := s.ask("GET", "nrt", "/people/ada", "")
+	if state := h.Get("Wedge-State"); status != 200 || body != marker || !strings.HasSuffix(state, "; remote") || !strings.Contains(state, `pop="`) {
+		t.Errorf("from afar: %d %s %v", status, body, h)
+	}
+	if status, body, _ := s.ask("PUT", "nrt", "/agreed/ada", marker); status != 204 {
+		t.Error(status, body)
+	}
+	l.becomes("the PoPs that carry it have what the core decided", 5*time.Second, s.has("/agreed/ada", marker, "lhr", "nyc"))
+	if err := l.Kill("nrt"); err != nil {
+		t.Fatal(err)
+	}
+	err := filepath.WalkDir(filepath.Join(l.cfg.Dir, "nrt"), func(file string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		b, err := os.ReadFile(file)
+		if bytes.Contains(b, []byte(marker)) || bytes.Contains(b, []byte(base64.StdEncoding.EncodeToString([]byte(marker)))) {
+			t.Errorf("%s has the canary", filepath.Base(file))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	for subject := range heard {
+		if strings.HasPrefix(subject, "nrt ") && strings.Contains(subject, "_EU") {
+			t.Errorf("heard: %s", subject)
+		}
+	}
+	mu.Unlock()
+	if err := l.Start(t.Context(), "nrt"); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Kill("lhr", "nyc"); err != nil {
+		t.Fatal(err)
+	}
+	l.becomes("nobody can be asked", 10*time.Second, func() bool { status, _, _ := s.ask("GET", "nrt", "/people/ada", ""); return status == 503 })
 }

@@ -120,7 +120,12 @@ func (w *World) peer(from *place) func(context.Context, *wedge.PoP) (net.Conn, e
 }
 
 func (w *World) open(ctx context.Context) (err error) {
-	w.core, err = node.OpenCore(ctx, node.CoreConfig{Dir: filepath.Join(w.cfg.Dir, "core"), Log: w.cfg.Log})
+	var everywhere []string // a world has one core, and what is in any jurisdiction goes through it
+	for _, p := range w.cfg.PoPs {
+		everywhere = append(everywhere, p.Jurisdictions...)
+	}
+	slices.Sort(everywhere)
+	w.core, err = node.OpenCore(ctx, node.CoreConfig{Dir: filepath.Join(w.cfg.Dir, "core"), Jurisdictions: slices.Compact(everywhere), Log: w.cfg.Log})
 	return err
 }
 
@@ -188,7 +193,7 @@ func (w *World) start(ctx context.Context, p *place) error {
 	if p.peer != "" {
 		peers.Listen = p.peer
 	}
-	cfg.Fleet = &node.FleetConfig{PoP: p.pop, Peers: peers, Dial: p.path.dialed(w.core.Dial), Pass: func(public string) (string, error) { return w.core.Pass(p.pop.Name, public) }}
+	cfg.Fleet = &node.FleetConfig{PoP: p.pop, Peers: peers, Dial: p.path.dialed(w.core.Dial), Pass: func(public string) (string, error) { return w.core.Pass(p.pop.Name, public, p.pop.Jurisdictions) }}
 	if w.cfg.Twist != nil {
 		cfg.Fleet.Twist = func(subject string, pass func()) { w.cfg.Twist(p.pop.Name, subject, pass) }
 	}

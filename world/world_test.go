@@ -42,11 +42,15 @@ func newLabOf(t *testing.T, cfg Config, edit func(*wedge.Version)) *lab {
 	if err != nil {
 		t.Fatal(err)
 	}
+	drain := time.Second
+	if cfg.Twist != nil {
+		drain = 20 * time.Second // what goes through a black path is given up after half of that, and then asked for elsewhere
+	}
 	cfg.Dir, cfg.Log = t.TempDir(), slog.New(slog.DiscardHandler)
 	cfg.Node = func(wedge.PoP) node.Config {
 		app := &manifest.App{Version: wedge.Version{Service: "shop", APIKeys: []wedge.Secret{wedge.Secret("secret")},
 			Backends: []wedge.Backend{{Name: "origin", URL: u, AllowPrivateAddr: true}}}}
-		own := node.Config{HTTP: []string{"127.0.0.1:0"}, Quiet: true, Log: cfg.Log, CacheDisk: 16 << 20, DrainTimeout: time.Second}
+		own := node.Config{HTTP: []string{"127.0.0.1:0"}, Quiet: true, Log: cfg.Log, CacheDisk: 16 << 20, DrainTimeout: drain}
 		if edit != nil {
 			edit(&app.Version)
 			own.Load = node.One(func(context.Context) (*manifest.App, error) { return app, nil })

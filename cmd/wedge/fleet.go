@@ -28,7 +28,7 @@ const (
 	versionsUsage = "[--json] SERVICE"
 	releasesUsage = "[--json] [watch | promote] SERVICE"
 	rollbackUsage = "[--json] SERVICE [VERSION]"
-	popsUsage     = "[--json] | add NAME | remove NAME"
+	popsUsage     = "[--json] | [--jurisdictions LIST] add NAME | remove NAME"
 	auditUsage    = "[--json] [--last N]"
 	tokensUsage   = "[--json] | add NAME SCOPE... | revoke NAME"
 	loginUsage    = "[--api URL]"
@@ -404,13 +404,14 @@ func runPops(ctx context.Context, std stdio, args []string) error {
 	var r remote
 	fs := newFlags("pops")
 	r.flags(fs)
+	jurisdictions := fs.String("jurisdictions", "", "`LIST` of jurisdictions, with commas between, that a PoP that is added may carry")
 	rest, err := parse(fs, args, 2)
 	if err != nil {
 		return err
 	}
 	switch verb := first(rest, ""); {
 	case verb == "add" && len(rest) == 2:
-		return r.invite(ctx, std, rest[1])
+		return r.invite(ctx, std, rest[1], strings.FieldsFunc(*jurisdictions, func(c rune) bool { return c == ',' }))
 	case verb == "remove" && len(rest) == 2:
 		return r.RemovePoP(ctx, rest[1])
 	case verb != "":
@@ -500,8 +501,8 @@ func runTokens(ctx context.Context, std stdio, args []string) error {
 }
 
 // invite has the core make a secret for a PoP, and prints what is to be pasted there.
-func (r *remote) invite(ctx context.Context, std stdio, name string) error {
-	s, err := r.AddPoP(ctx, name)
+func (r *remote) invite(ctx context.Context, std stdio, name string, jurisdictions []string) error {
+	s, err := r.AddPoP(ctx, name, jurisdictions...)
 	if err != nil {
 		return err
 	}

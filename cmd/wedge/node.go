@@ -102,7 +102,7 @@ func serveNode(ctx context.Context, std stdio, n *manifest.NodeFile, cfg node.Co
 // coreConfig is what the node file says of the core.
 func coreConfig(n *manifest.NodeFile) node.CoreConfig {
 	c := &n.Core
-	cfg := node.CoreConfig{Dir: filepath.Join(n.Data, "core"), Listen: c.Listen, Public: c.Public, Name: c.Name, Cluster: c.Cluster, Peers: c.Peers}
+	cfg := node.CoreConfig{Dir: filepath.Join(n.Data, "core"), Listen: c.Listen, Public: c.Public, Name: c.Name, Cluster: c.Cluster, Peers: c.Peers, Jurisdictions: n.Place.Jurisdictions}
 	if len(c.NATS.URLs) > 0 {
 		cfg.NATS = &node.NATSConfig{URLs: c.NATS.URLs, ForPoPs: c.NATS.ForPoPs, Copies: c.NATS.Copies, Account: c.NATS.Account, Issuer: c.NATS.Issuer}
 	}

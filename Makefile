@@ -7,6 +7,7 @@ GO          ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 JS_GUESTS   := $(dir $(wildcard examples/*/js/package.json))
 MODULES     := $(dir $(wildcard sdk/*/go.mod sdk/*/*/go.mod examples/*/go.mod examples/*/*/go.mod))
+JS_MODULES  := $(dir $(wildcard sdk/*/package.json))
 BENCH       ?= all
 
 export CGO_ENABLED ?= 0
@@ -49,6 +50,10 @@ unit:
 # Modules of their own: the guest SDK and the examples.
 modules:
 	@for d in $(sort $(MODULES)); do echo "== $$d"; (cd $$d && $(GO) vet ./... && $(GO) test ./...) || exit 1; done
+	@for d in $(JS_MODULES); do \
+		command -v node >/dev/null || { echo "node is missing: $$d is not tested"; break; }; \
+		echo "== $$d"; (cd $$d && node --test test/) || exit 1; \
+	done
 
 # Debian packages for the tests in full; needs root.
 deps:

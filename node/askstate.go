@@ -111,7 +111,7 @@ func (n *Node) stateFor(q *stateQuestion) (*http.Response, error) {
 	if d == nil {
 		return nil, errors.New("no such service is deployed here")
 	}
-	handler := d.state
+	handler := http.Handler(d.state)
 	if path, _, _ := strings.Cut(q.Path, "?"); path == api.ApologiesPath {
 		handler = n.listApologies(q.Service)
 	}

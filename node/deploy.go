@@ -33,7 +33,7 @@ type deployment struct {
 	version *wedge.Version
 	module  *compute.Module // nil: the version has no guest
 	handler versionHandler
-	state   http.Handler   // answers it at state.wedge.internal
+	state   *stateAPI      // answers it at state.wedge.internal
 	session http.Handler   // and at session.wedge.internal
 	calls   sync.WaitGroup // of other services, by name
 }

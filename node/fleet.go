@@ -44,6 +44,7 @@ type fleet struct {
 	kv     *state.KV
 	box    *state.Outbox
 	shares []*state.Share
+	claims *claims
 	writer string
 	here   func(wedge.Purge) error // purges this PoP's cache
 	event  func(subject string, body []byte) []byte
@@ -90,6 +91,7 @@ func (n *Node) openFleet(ctx context.Context, cfg FleetConfig) (*fleet, error) {
 	if err := f.openShares(n.kv); err != nil {
 		return nil, err
 	}
+	f.claims = newClaims(n)
 	cursor, err := f.kv.Cursor(purgeLog.Name)
 	if err != nil {
 		return nil, err
@@ -153,7 +155,7 @@ func (f *fleet) run(ctx context.Context) error {
 		func(ctx context.Context) error {
 			return f.link.Follow(ctx, purgeLog, f.purged.Load()+1, bus.Follower{Entry: f.take, Lost: f.lost})
 		},
-		f.beat, f.applier.run,
+		f.beat, f.applier.run, f.claims.run,
 	}
 	for _, share := range f.shares {
 		parts = append(parts, f.shareStores(share)...)

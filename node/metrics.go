@@ -31,6 +31,7 @@ type reading struct {
 	cache   *cache.Stats
 	dns     *dnsAnswers // nil: the node answers none
 	peers   *peers      // nil: the node has none
+	claims  *claims     // nil: as well
 
 	sessions *sessions
 
@@ -40,7 +41,7 @@ type reading struct {
 func (n *Node) read() *reading {
 	r := &reading{front: n.front.Stats(), backend: n.fetch.Stats(), compute: n.engine.Stats(), cache: n.cache.Stats(), dns: n.dns, sessions: n.sessions}
 	if n.fleet != nil {
-		r.peers = n.fleet.peers
+		r.peers, r.claims = n.fleet.peers, n.fleet.claims
 	}
 	bytes, objects := n.cache.Used()
 	r.cacheBytes, r.cacheObjects = bytes, int64(objects)
@@ -127,6 +128,9 @@ func (r *reading) metrics() []metric {
 	}
 	if r.peers != nil {
 		all = append(all, r.peers.metrics()...)
+	}
+	if r.claims != nil {
+		all = append(all, r.claims.metrics()...)
 	}
 	return append(all, r.sessions.metrics()...)
 }

@@ -39,6 +39,7 @@ type errand struct {
 	Sensitive bool           `json:"sensitive,omitempty"`
 
 	Session *sessionOp `json:"session,omitempty"` // it is about a session of the service, see sessions
+	Claim   *claimAsk  `json:"claim,omitempty"`   // it is about a stock
 
 	Purges []wirePurge `json:"purges,omitempty"` // of the service, to be done before
 }

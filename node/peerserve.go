@@ -43,6 +43,10 @@ func (n *Node) servePeer(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer done()
+	if e.Claim != nil {
+		n.serveClaim(out, r, from, d, e.Claim)
+		return
+	}
 	if e.State {
 		d.state.ServeHTTP(out, r.WithContext(context.WithValue(r.Context(), remoteKey{}, true)))
 		return

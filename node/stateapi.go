@@ -26,14 +26,19 @@ import (
 //	DELETE /STORE/KEY
 //	POST   /STORE/KEY?kind=counter        an operation as JSON, such as {"op":"add","by":3}; answers with the value then
 //
+// An operation "spend" on a stock asks other PoPs for units if there are too few here; then Wedge-State says asked. Wedge-Left is how many there
+// are here after it, or after a read.
+//
 // A read may say Wedge-Max-Staleness (seconds) and Wedge-At-Least (what a write has answered in Wedge-State-Token). It waits for that up
 // to Wedge-Wait (seconds, else 2), and then fails: it never answers with less. Each answer says in Wedge-State where it comes from.
 type stateAPI struct {
-	stores *state.Stores
-	pop    string
-	now    func() time.Time
-	remote func(*http.Request, string) (*http.Response, error)    // asks a PoP that carries a jurisdiction
-	fresh  func(context.Context, *state.Share, wedge.Scope) error // asks the core whether something is missing here
+	service string
+	stores  *state.Stores
+	claims  *claims // nil: there is no other PoP
+	pop     string
+	now     func() time.Time
+	remote  func(*http.Request, string) (*http.Response, error)    // asks a PoP that carries a jurisdiction
+	fresh   func(context.Context, *state.Share, wedge.Scope) error // asks the core whether something is missing here
 }
 
 // Fields of the state API.
@@ -351,14 +356,32 @@ func (a *stateAPI) change(w http.ResponseWriter, r *http.Request, store, key str
 	if err != nil {
 		return err
 	}
-	v, err := a.stores.Change(r.Context(), store, key, kind, op)
+	v, asked, err := a.apply(r.Context(), store, key, kind, op)
 	if err != nil {
 		return err
 	}
 	a.from(w, store, kind, "")
+	if asked {
+		w.Header()[fieldState][0] += "; asked"
+	}
 	if kind == merge.Stock {
 		w.Header().Set("Wedge-Left", strconv.FormatInt(a.stores.Left(v), 10))
 	}
 	a.wrote(w, store)
 	return answerJSON(w, http.StatusOK, v)
+}
+
+// apply carries out an operation; asked: other PoPs were asked for units of a stock.
+func (a *stateAPI) apply(ctx context.Context, store, key string, kind merge.Kind, op merge.Op) (v *merge.Value, asked bool, err error) {
+	if kind != merge.Stock || a.claims == nil {
+		v, err = a.stores.Change(ctx, store, key, kind, op)
+		return v, false, err
+	}
+	k := stockName{a.service, store, key}
+	if op.Op == "spend" {
+		return a.claims.spend(ctx, a.stores, k, op)
+	}
+	v, err = a.stores.Change(ctx, store, key, kind, op)
+	a.claims.touch(k)
+	return v, false, err
 }

@@ -64,6 +64,7 @@ type KV struct {
 	writer merge.Writer // who this PoP is to mergeable values
 	clock  *merge.Clock
 	shares map[string]*Share // by jurisdiction; none: there is no other PoP
+	askers askers
 
 	seed    maphash.Seed
 	stripes [numStripes]stripe

@@ -239,6 +239,9 @@ func (kv *KV) fillMerged(b *pebble.Batch, id []byte, old, h *head, before, after
 	if err := b.Set(inSpace(mergedSpace, id), after.Encode(), nil); err != nil {
 		return err
 	}
+	if err := kv.noteStock(b, id, after); err != nil {
+		return err
+	}
 	kept := digests(after)
 	for digest := range digests(before) {
 		if kept[digest] {
@@ -294,6 +297,11 @@ func (s *Stores) Value(ctx context.Context, name, key string) (*merge.Value, err
 // becomes a value of that kind. When it returns, the change is on disk. Errors are of kind Invalid, Conflict (the key holds another
 // kind), NotExist, Exhausted or Unavailable.
 func (s *Stores) Change(ctx context.Context, name, key string, kind merge.Kind, op merge.Op) (*merge.Value, error) {
+	return s.changeBy(ctx, name, key, kind, func(*merge.Value) (merge.Op, bool) { return op, true })
+}
+
+// changeBy applies what decide says to the value as it is when nobody else can change it; not ok: nothing.
+func (s *Stores) changeBy(ctx context.Context, name, key string, kind merge.Kind, decide func(v *merge.Value) (op merge.Op, ok bool)) (*merge.Value, error) {
 	st, err := s.openMerged(ctx, "change value", name, key)
 	if err != nil {
 		return nil, err
@@ -321,6 +329,10 @@ func (s *Stores) Change(ctx context.Context, name, key string, kind merge.Kind, 
 	if v.Kind() != kind || kind == merge.Register {
 		return nil, &wedge.Error{Op: "change value", What: fmt.Sprintf("%q in store %s", key, name), Kind: wedge.Conflict, Err: fmt.Errorf("the key holds a value of kind %v", v.Kind()),
 			Hint: "Use another key. A register is what is put to a key as a whole."}
+	}
+	op, ok := decide(v)
+	if !ok {
+		return v, nil
 	}
 	next, _, err := s.kv.change(st, id, key, old, v, op, nil, nil)
 	return next, err

@@ -22,6 +22,7 @@ import (
 //	c id digest          what a write to a register holds, if that is large
 //	p writer 0 digest n  a piece of such content that came from another PoP, until the write comes
 //	a service 0 id       an apology that was not answered yet
+//	t id                 the key holds a stock
 //	o lane 0 number      an item of an outbox
 //	e service 0 id       a session, or where it is
 //	y time service 0 id  a session expires at that time
@@ -36,6 +37,7 @@ const (
 	contentSpace = 'c'
 	pieceSpace   = 'p'
 	apologySpace = 'a'
+	stockSpace   = 't'
 	outboxSpace  = 'o'
 
 	sessionSpace = 'e'

@@ -249,8 +249,9 @@ func (s stock) render() any {
 	return out
 }
 
-var errScarce = errors.New("not so many left")
+// ErrScarce is why a writer cannot spend, grant or move so many: it does not have them. The error is of kind Exhausted.
+var ErrScarce = errors.New("not so many left")
 
 func scarce(left uint64) error {
-	return refuse(wedge.Exhausted, fmt.Errorf("%w: %d", errScarce, left), "Ask who has more to grant a share or to move one here, or say that it is sold out.")
+	return refuse(wedge.Exhausted, fmt.Errorf("%w: %d", ErrScarce, left), "Ask who has more to grant a share or to move one here, or say that it is sold out.")
 }

@@ -212,7 +212,7 @@ func TestReclaimByForce(t *testing.T) {
 	do(a, Op{Op: "reclaim", From: b.clock.writer, Force: true})
 	do(a, Op{Op: "spend", By: 10})
 	do(a, Op{Op: "settle"}) // not of what was reclaimed by force: there may be more to hear
-	if err := m.do(a, Op{Op: "spend"}); !errors.Is(err, errScarce) || wedge.KindOf(err) != wedge.Exhausted {
+	if err := m.do(a, Op{Op: "spend"}); !errors.Is(err, ErrScarce) || wedge.KindOf(err) != wedge.Exhausted {
 		t.Errorf("spent more than there is: %v", err)
 	}
 	for _, from := range []*Value{b.v, before} {
@@ -225,7 +225,7 @@ func TestReclaimByForce(t *testing.T) {
 		}
 	}
 	m.join(b, a.v)
-	if err := m.do(b, Op{Op: "spend"}); !errors.Is(err, errScarce) {
+	if err := m.do(b, Op{Op: "spend"}); !errors.Is(err, ErrScarce) {
 		t.Errorf("spent from a share that was reclaimed: %v", err)
 	}
 	// What was spent twice is taken from what the granter has, when it knows.

@@ -1,0 +1,255 @@
+package wedgetest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	fleet "github.com/wedge-cloud/wedge/world"
+)
+
+// TestSharedExamples drives the examples of values that PoPs share, in one world as people start it.
+func TestSharedExamples(t *testing.T) {
+	Need(t, "go")
+	f := startWorld(t, Root("examples", "guestbook"), Root("examples", "tickets"))
+	t.Run("guestbook", func(t *testing.T) { testGuestbook(worldOf{f, t, "guestbook"}) })
+	t.Run("tickets", func(t *testing.T) { testTickets(worldOf{f, t, "tickets"}) })
+}
+
+// worldProcess is a wedge world that runs.
+type worldProcess struct {
+	control string
+	urls    map[string]string // by PoP
+}
+
+// worldOf is one of its services.
+type worldOf struct {
+	*worldProcess
+	t       *testing.T
+	service string
+}
+
+var everyPoP = []string{"lhr", "nyc", "nrt"}
+
+func startWorld(t *testing.T, dirs ...string) *worldProcess {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &worldProcess{control: l.Addr().String(), urls: map[string]string{}}
+	l.Close()
+	cmd := exec.Command(wedgeBinary(t), append([]string{"world", "--flat", "--port", "0", "--control", f.control}, dirs...)...)
+	out := new(Buffer)
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(ended) }()
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		select {
+		case <-ended:
+		case <-time.After(20 * time.Second):
+			_ = cmd.Process.Kill()
+			<-ended
+		}
+	})
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		all, err := f.order("status")
+		for _, s := range all {
+			if s.URL != "" {
+				f.urls[s.PoP.Name] = s.URL
+			}
+		}
+		if len(f.urls) == len(everyPoP) {
+			return f
+		}
+		select {
+		case <-ended:
+			t.Fatalf("the world has ended:\n%s", out)
+		default:
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the world does not come up: %v\n%s", err, out)
+		}
+	}
+}
+
+// order tells the world to do something.
+func (f *worldProcess) order(do string, pops ...string) (all []fleet.Status, err error) {
+	method := http.MethodPost
+	if do == "status" {
+		method = http.MethodGet
+	}
+	body, err := json.Marshal(fleet.Order{Do: do, PoPs: pops})
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequest(method, "http://"+f.control+"/world", bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: status %d", do, resp.StatusCode)
+	}
+	return all, json.NewDecoder(resp.Body).Decode(&all)
+}
+
+func (f worldOf) tell(do string, pops ...string) {
+	f.t.Helper()
+	if _, err := f.order(do, pops...); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// ask sends a request to a PoP, and reads the answer into v if that is not nil.
+func (f worldOf) ask(pop, method, path, body string, v any) (status int, text string) {
+	f.t.Helper()
+	req, err := http.NewRequestWithContext(f.t.Context(), method, f.urls[pop]+path, strings.NewReader(body))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	req.Host = f.service + ".localhost"
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err == nil && v != nil && resp.StatusCode == 200 {
+		err = json.Unmarshal(b, v)
+	}
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+func (f worldOf) becomes(what string, ok func() bool) {
+	f.t.Helper()
+	for end := time.Now().Add(15 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			f.t.Fatalf("%s: not within 15 s", what)
+		}
+	}
+}
+
+// testGuestbook: what is written at PoPs that cannot reach each other is in both their books, and then in all.
+func testGuestbook(f worldOf) {
+	t := f.t
+	type view struct {
+		PoP     string
+		Visits  int
+		Entries []struct{ Name, Text, PoP string }
+	}
+	if status, page := f.ask("lhr", "GET", "/", "", nil); status != 200 || !strings.Contains(page, "/page.js") {
+		t.Errorf("the page: %d", status)
+	}
+	f.tell("cut", "nrt")
+	for _, pop := range everyPoP {
+		var v view
+		if status, text := f.ask(pop, "POST", "/api/visit", "{}", &v); status != 200 || v.PoP != pop {
+			t.Fatalf("%s: %d %s", pop, status, text)
+		}
+		if status, text := f.ask(pop, "POST", "/api/entry", `{"name":"Ada","text":"from `+pop+`"}`, &v); status != 200 || len(v.Entries) == 0 || v.Entries[0].Text != "from "+pop || v.Entries[0].PoP != pop {
+			t.Fatalf("%s: %d %s", pop, status, text)
+		}
+	}
+	if status, _ := f.ask("nrt", "POST", "/api/entry", `{"name":" ","text":"x"}`, nil); status != 400 {
+		t.Errorf("an entry without a name: %d", status)
+	}
+	f.tell("heal", "nrt")
+	for _, pop := range everyPoP {
+		f.becomes("all is in "+pop+"'s book", func() bool {
+			var v view
+			f.ask(pop, "GET", "/api", "", &v)
+			return v.Visits == 3 && len(v.Entries) == 3
+		})
+	}
+}
+
+// testTickets: PoPs that cannot reach each other sell what they hold; a seat that two gave away is one buyer's, and the other is told and
+// has another.
+func testTickets(f worldOf) {
+	t := f.t
+	type view struct {
+		Total, Sold, Left int
+		Plan              map[string]string
+		Sorry             []struct{ Who, Seat, Now, PoP string }
+	}
+	see := func(pop string) (v view) { f.ask(pop, "GET", "/api", "", &v); return v }
+	f.becomes("the sale is open", func() bool {
+		status, _ := f.ask("lhr", "POST", "/api/open", "{}", nil)
+		return status == 200
+	})
+	f.becomes("nrt opens no second one", func() bool {
+		status, _ := f.ask("nrt", "POST", "/api/open", "{}", nil)
+		return status == 200 && see("nrt").Total == 100
+	})
+	buy := func(pop, who string, seat int) int {
+		status, _ := f.ask(pop, "POST", "/api/buy", fmt.Sprintf(`{"name":%q,"seat":%d}`, who, seat), nil)
+		return status
+	}
+	for i, pop := range everyPoP {
+		f.becomes(pop+" sells", func() bool { return buy(pop, "first at "+pop, 91+i) == 200 })
+	}
+	f.becomes("all know of three", func() bool {
+		return see("lhr").Sold == 3 && see("nyc").Sold == 3 && see("nrt").Sold == 3 && len(see("lhr").Plan) == 3
+	})
+	f.tell("cut", everyPoP...)
+	held := map[string]int{}
+	for _, pop := range everyPoP {
+		held[pop] = see(pop).Left
+	}
+	if held["nyc"] < 5 || held["nrt"] < 5 || held["lhr"]+held["nyc"]+held["nrt"] != 97 {
+		t.Errorf("held: %v", held)
+	}
+	sold := 0
+	for _, pop := range []string{"nyc", "nrt"} {
+		if buy(pop, "Ada at "+pop, 7) != 200 || buy(pop, "again", 7) != 409 {
+			t.Errorf("cut off, %s does not sell seat 7 once", pop)
+		}
+		sold++
+		for ; see(pop).Left > 0; sold++ {
+			if status := buy(pop, pop, 0); status != 200 {
+				t.Fatalf("%s has more and does not sell it: status %d", pop, status)
+			}
+		}
+		if status, text := f.ask(pop, "POST", "/api/buy", `{"name":"late"}`, nil); status != 409 || !strings.Contains(text, "which cannot be reached") {
+			t.Errorf("%s has sold all it holds: %d %s", pop, status, text)
+		}
+	}
+	f.tell("heal", everyPoP...)
+	f.becomes("whoever lost a seat has another, and all know", func() bool {
+		for _, pop := range everyPoP {
+			v := see(pop)
+			people := map[string]bool{}
+			for _, who := range v.Plan {
+				people[who] = true
+			}
+			if v.Sold != 3+sold || len(v.Sorry) == 0 || !people["Ada at nyc"] || !people["Ada at nrt"] || len(v.Plan) != v.Sold {
+				return false
+			}
+		}
+		return true
+	})
+	if status, _ := f.ask("lhr", "POST", "/sorry", `{"key":"plan","path":["7"],"who":"a thief"}`, nil); status != 404 {
+		t.Errorf("a client apologises: status %d", status)
+	}
+}

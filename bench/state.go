@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -90,8 +91,9 @@ func stateReads(ctx context.Context, stores *state.Stores) ([]Row, error) {
 		began = time.Now()
 		for range readBatch {
 			lock.RLock()
-			sink = bytes.Clone(plain[names[rand.IntN(keys)]])
+			value := bytes.Clone(plain[names[rand.IntN(keys)]])
 			lock.RUnlock()
+			runtime.KeepAlive(value)
 		}
 		theirs = append(theirs, time.Since(began)/readBatch)
 	}
@@ -99,8 +101,6 @@ func stateReads(ctx context.Context, stores *state.Stores) ([]Row, error) {
 	r.Target = "0.33"
 	return []Row{r}, nil
 }
-
-var sink []byte
 
 func stateWrites(ctx context.Context, stores *state.Stores, dir string) ([]Row, error) {
 	db, err := pebble.Open(filepath.Join(dir, "plain"), &pebble.Options{Logger: quietLog{}})

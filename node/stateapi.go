@@ -253,6 +253,7 @@ func answerJSON(w http.ResponseWriter, status int, v any) error {
 func (a *stateAPI) get(w http.ResponseWriter, r *http.Request, store, key string) error {
 	v, err := a.stores.Get(r.Context(), store, key)
 	if err != nil {
+		a.from(w, store, 0, "") // how old it may be that nothing is there
 		return err
 	}
 	h, kind, writer := w.Header(), merge.Kind(0), ""

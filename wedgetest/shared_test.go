@@ -164,10 +164,10 @@ func testGuestbook(f worldOf) {
 	f.tell("cut", "nrt")
 	for _, pop := range everyPoP {
 		var v view
-		if status, text := f.ask(pop, "POST", "/api/visit", "{}", &v); status != 200 || v.PoP != pop {
+		if status, text := f.ask(pop, "POST", "/api/entry", `{"name":"Ada","text":"from `+pop+`"}`, &v); status != 200 || len(v.Entries) == 0 || v.Entries[0].Text != "from "+pop || v.Entries[0].PoP != pop {
 			t.Fatalf("%s: %d %s", pop, status, text)
 		}
-		if status, text := f.ask(pop, "POST", "/api/entry", `{"name":"Ada","text":"from `+pop+`"}`, &v); status != 200 || len(v.Entries) == 0 || v.Entries[0].Text != "from "+pop || v.Entries[0].PoP != pop {
+		if status, text := f.ask(pop, "POST", "/api/visit", "{}", &v); status != 200 || v.PoP != pop {
 			t.Fatalf("%s: %d %s", pop, status, text)
 		}
 	}
@@ -206,24 +206,33 @@ func testTickets(f worldOf) {
 		status, _ := f.ask(pop, "POST", "/api/buy", fmt.Sprintf(`{"name":%q,"seat":%d}`, who, seat), nil)
 		return status
 	}
-	for i, pop := range everyPoP {
-		f.becomes(pop+" sells", func() bool { return buy(pop, "first at "+pop, 91+i) == 200 })
+	before := 0
+	for _, pop := range everyPoP {
+		f.becomes(pop+" sells, and holds more", func() bool { // the first may come from a PoP that has few itself
+			if buy(pop, "first at "+pop, 100-before) == 200 {
+				before++
+			}
+			return see(pop).Left >= 5
+		})
 	}
-	f.becomes("all know of three", func() bool {
-		return see("lhr").Sold == 3 && see("nyc").Sold == 3 && see("nrt").Sold == 3 && len(see("lhr").Plan) == 3
+	f.becomes("all know of these", func() bool {
+		return see("lhr").Sold == before && see("nyc").Sold == before && see("nrt").Sold == before && len(see("lhr").Plan) == before
 	})
 	f.tell("cut", everyPoP...)
 	held := map[string]int{}
 	for _, pop := range everyPoP {
 		held[pop] = see(pop).Left
 	}
-	if held["nyc"] < 5 || held["nrt"] < 5 || held["lhr"]+held["nyc"]+held["nrt"] != 97 {
+	if held["lhr"]+held["nyc"]+held["nrt"] != 100-before {
 		t.Errorf("held: %v", held)
 	}
 	sold := 0
 	for _, pop := range []string{"nyc", "nrt"} {
-		if buy(pop, "Ada at "+pop, 7) != 200 || buy(pop, "again", 7) != 409 {
-			t.Errorf("cut off, %s does not sell seat 7 once", pop)
+		if status, text := f.ask(pop, "POST", "/api/buy", `{"name":"Ada at `+pop+`","seat":7}`, nil); status != 200 {
+			t.Fatalf("cut off, %s does not sell seat 7: %d %s", pop, status, text)
+		}
+		if status := buy(pop, "again", 7); status != 409 {
+			t.Errorf("cut off, %s sells seat 7 again: status %d", pop, status)
 		}
 		sold++
 		for ; see(pop).Left > 0; sold++ {
@@ -243,7 +252,7 @@ func testTickets(f worldOf) {
 			for _, who := range v.Plan {
 				people[who] = true
 			}
-			if v.Sold != 3+sold || len(v.Sorry) == 0 || !people["Ada at nyc"] || !people["Ada at nrt"] || len(v.Plan) != v.Sold {
+			if v.Sold != before+sold || len(v.Sorry) == 0 || !people["Ada at nyc"] || !people["Ada at nrt"] || len(v.Plan) != v.Sold {
 				return false
 			}
 		}

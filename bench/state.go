@@ -38,9 +38,11 @@ func states(ctx context.Context, _ *lab) ([]Row, error) {
 		return nil, err
 	}
 	defer kv.Close()
-	if _, err := kv.Share(""); err != nil {
+	share, err := kv.Share("")
+	if err != nil {
 		return nil, err
 	}
+	share.Known()
 	stores := kv.For("shop", map[string][]wedge.KVSeed{"s": nil}, nil)
 	rows, err := stateReads(ctx, stores)
 	if err != nil {

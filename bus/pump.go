@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -65,6 +66,10 @@ func (l *Link) pump(ctx context.Context, g *Log, writer string, box Outbox, sent
 	}
 	if have > box.Last() {
 		return fmt.Errorf("pump %s to %s: %d items, %d there: %w", writer, g.Name, box.Last(), have, ErrForked)
+	}
+	// It may have said new things already, so that the numbers fit again.
+	if own, err := box.Next(max(have, 1)-1, 1); err == nil && have > 0 && len(own) > 0 && !bytes.Equal(own[0], e.Items[len(e.Items)-1]) {
+		return fmt.Errorf("pump %s to %s: item %d is another there: %w", writer, g.Name, have, ErrForked)
 	}
 	for {
 		if sent != nil {

@@ -165,6 +165,7 @@ func (f *fleet) run(ctx context.Context) error {
 			for err := part(ctx); ctx.Err() == nil; err = part(ctx) {
 				f.log.Error("a part of the fleet's work failed", "pop", f.cfg.PoP.Name, "err", err)
 				if errors.Is(err, bus.ErrForked) {
+					f.log.Error("this PoP's data directory is an older copy of one that has gone on: restart the node, it goes on under another name then", "pop", f.cfg.PoP.Name, "err", f.kv.Fork())
 					return
 				}
 				sleep(ctx, partPause)

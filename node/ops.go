@@ -52,6 +52,8 @@ func (n *Node) unready() string {
 	switch {
 	case n.front.Draining():
 		return "about to stop"
+	case n.kv.Forked():
+		return "its data directory is an older copy: restart it"
 	case n.deployed == nil:
 		return "no service is deployed yet"
 	}

@@ -76,7 +76,10 @@ func (f *fleet) shareStores(share *state.Share) []func(context.Context) error {
 	return []func(context.Context) error{
 		func(ctx context.Context) error {
 			box := share.Box()
-			return f.link.Pump(ctx, logs[wedge.ScopeMerge], share.Writer(), box, func(item, _ uint64) { _ = box.Trim(item) })
+			return f.link.Pump(ctx, logs[wedge.ScopeMerge], share.Writer(), box, func(item, _ uint64) {
+				share.Known()
+				_ = box.Trim(item)
+			})
 		},
 		func(ctx context.Context) error { return f.takeShared(ctx, share, wedge.ScopeMerge, share.Take) },
 		func(ctx context.Context) error { return f.takeShared(ctx, share, wedge.ScopeCore, share.TakeKeys) },
@@ -85,7 +88,8 @@ func (f *fleet) shareStores(share *state.Share) []func(context.Context) error {
 
 func (f *fleet) takeShared(ctx context.Context, share *state.Share, scope wedge.Scope, take func(wedge.Entry) error) error {
 	log := stateLogs(share.Jurisdiction())[scope]
-	cursor, err := f.kv.Cursor(log.Name)
+	at := cursorOf(share, log)
+	cursor, err := f.kv.Cursor(at)
 	if err != nil {
 		return err
 	}
@@ -94,7 +98,7 @@ func (f *fleet) takeShared(ctx context.Context, share *state.Share, scope wedge.
 			if err := take(e); err != nil {
 				return err
 			}
-			return f.kv.SetCursor(log.Name, e.Seq)
+			return f.kv.SetCursor(at, e.Seq)
 		},
 		Lost: func(uint64) error {
 			if scope == wedge.ScopeCore {
@@ -108,6 +112,9 @@ func (f *fleet) takeShared(ctx context.Context, share *state.Share, scope wedge.
 	})
 }
 
+// cursorOf names how far a log of state was followed. Another incarnation begins anew: the one before did not take what it had written itself.
+func cursorOf(share *state.Share, log *bus.Log) string { return log.Name + " " + share.Writer() }
+
 // freshState asks the core how far a log has come, and notes it if this PoP has come as far.
 func (f *fleet) freshState(ctx context.Context, share *state.Share, scope wedge.Scope) error {
 	asked, log := f.now(), stateLogs(share.Jurisdiction())[scope]
@@ -115,7 +122,7 @@ func (f *fleet) freshState(ctx context.Context, share *state.Share, scope wedge.
 	if err != nil {
 		return err
 	}
-	if cursor, err := f.kv.Cursor(log.Name); err != nil || cursor < last {
+	if cursor, err := f.kv.Cursor(cursorOf(share, log)); err != nil || cursor < last {
 		return err // the rest is on its way
 	}
 	share.Fresh(scope, asked)

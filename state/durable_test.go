@@ -36,10 +36,12 @@ func writeUntilKilled(dir string) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	if _, err := kv.Share(""); err != nil {
+	share, err := kv.Share("")
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	share.Known()
 	s := killStores(kv)
 	var out sync.Mutex
 	for w := range 8 {

@@ -69,6 +69,8 @@ type KV struct {
 	seed    maphash.Seed
 	stripes [numStripes]stripe
 
+	forked atomic.Bool // see Fork
+
 	full atomic.Bool // the disk has less than MinFree
 
 	mu     sync.RWMutex // held for reading by every operation, so that Close can wait

@@ -159,6 +159,13 @@ func (kv *KV) deleteMerged(st *store, id []byte, key string, old *head) error {
 // change applies an operation to a key's value, writes what it is then and has the fleet told. The caller holds the key's lock.
 // h is the head that goes with what it is then, if the caller knows that.
 func (kv *KV) change(st *store, id []byte, key string, old *head, v *merge.Value, op merge.Op, h *head, apart *large) (*merge.Value, uint64, error) {
+	if st.share != nil {
+		<-st.share.known
+	}
+	if kv.Forked() {
+		return v, 0, &wedge.Error{Op: "write state", What: "store " + st.name, Kind: wedge.Unavailable, Err: errors.New("this PoP's database is an older copy of one that has gone on"),
+			Hint: "Restart the node: it goes on under another name then."}
+	}
 	now := kv.opts.Now()
 	next, delta, err := v.Apply(op, kv.clock.Now(now))
 	if err != nil {

@@ -236,6 +236,30 @@ func (kv *KV) Incarnation() (string, error) {
 	return hex.EncodeToString(binary.BigEndian.AppendUint64(nil, n)), nil
 }
 
+// Fork is told that this database is an older copy of one that has gone on: what is written to mergeable values now has names that other writes
+// had. So writes to shared stores are refused, until the database is opened anew: as another incarnation.
+func (kv *KV) Fork() error {
+	if err := kv.enter(context.Background(), "fork state", ""); err != nil {
+		return err
+	}
+	defer kv.leave()
+	if kv.forked.Swap(true) {
+		return nil
+	}
+	for _, share := range kv.shares {
+		share.Known()
+	}
+	b := make([]byte, 8)
+	_, _ = rand.Read(b) // never fails, by contract
+	if err := kv.db.Set(incarnationKey, b, pebble.Sync); err != nil {
+		return diskError("fork state", err)
+	}
+	return nil
+}
+
+// Forked reports whether Fork was called.
+func (kv *KV) Forked() bool { return kv.forked.Load() }
+
 // Cursor returns how far a log has been followed; 0: not at all.
 func (kv *KV) Cursor(log string) (uint64, error) {
 	if err := kv.enter(context.Background(), "read cursor", log); err != nil {

@@ -34,6 +34,9 @@ type Share struct {
 	// AskCore has the core decide a write to a store of scope core: what it is asked there [Decide] answers. It must be set.
 	AskCore func(ctx context.Context, question []byte) ([]byte, error)
 
+	known chan struct{} // closed when it is known whether the core has what this PoP wrote, or need not be waited for any more
+	knows sync.Once
+
 	stats struct{ taken, refused, late atomic.Int64 }
 
 	mu    sync.Mutex
@@ -45,17 +48,17 @@ type Share struct {
 	asOf map[wedge.Scope]time.Time // when nothing was missing here that the core had
 }
 
-// shareLane is the outbox of what is written to stores; that of a jurisdiction's has its name behind it.
+// shareLane begins the name of the outbox of what is written to stores. The jurisdiction's follows, and the incarnation.
 const shareLane = "state"
 
 // Share has the stores of a jurisdiction shared with other PoPs; "": those of none. Once it was called, stores of jurisdictions for which
 // it was not called are not held here. It must be called before stores are bound, and once for each.
 func (kv *KV) Share(jurisdiction string) (*Share, error) {
-	box, err := kv.Outbox(shareLane + jurisdiction)
+	box, err := kv.Outbox(fmt.Sprintf("%s%s.%016x", shareLane, jurisdiction, kv.writer.Incarnation)) // what another incarnation wrote is not this one's to say
 	if err != nil {
 		return nil, err
 	}
-	s := &Share{kv: kv, jurisdiction: jurisdiction, box: box, log: kv.opts.Log, heard: map[string]uint64{}, asOf: map[wedge.Scope]time.Time{}, took: make(chan struct{})}
+	s := &Share{kv: kv, jurisdiction: jurisdiction, box: box, log: kv.opts.Log, heard: map[string]uint64{}, asOf: map[wedge.Scope]time.Time{}, took: make(chan struct{}), known: make(chan struct{})}
 	it, err := kv.db.NewIter(&pebble.IterOptions{LowerBound: s.heardKey(""), UpperBound: successor(s.heardKey(""))})
 	if err != nil {
 		return nil, diskError("open state", err)
@@ -72,8 +75,16 @@ func (kv *KV) Share(jurisdiction string) (*Share, error) {
 		kv.shares = map[string]*Share{}
 	}
 	kv.shares[jurisdiction] = s
+	time.AfterFunc(knowPatience, s.Known)
 	return s, nil
 }
+
+// knowPatience is how long after its start a PoP takes no writes to shared stores unless the core has said that this is the database it knows. A PoP that
+// cannot reach the core goes on then: if its database was set back, what it writes until it reaches the core is not merged.
+const knowPatience = 2 * time.Second
+
+// Known is told that the core knows this database as it is, or that the database is known to be an older copy.
+func (s *Share) Known() { s.knows.Do(func() { close(s.known) }) }
 
 func (s *Share) heardKey(writer string) []byte {
 	return append([]byte("sheard\x00"+s.jurisdiction+"\x00"), writer...)

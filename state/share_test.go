@@ -52,6 +52,7 @@ func (f *pops) open(p *testPoP) {
 	if err != nil {
 		f.t.Fatal(err)
 	}
+	p.share.Known()
 	p.s = p.kv.For("shop", map[string][]wedge.KVSeed{"s": {{Key: "seed", Value: []byte("planted")}}}, nil)
 }
 

@@ -3,6 +3,7 @@ package world
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -240,6 +242,41 @@ func TestLateState(t *testing.T) {
 	for key, pop := range map[string]string{"/book/a": "lhr", "/book/b": "nyc", "/book/c": "nrt"} {
 		l.becomes(key+" is everywhere", 10*time.Second, l.has(key, large+pop, "lhr", "nyc", "nrt"))
 	}
+}
+
+// TestSetBack: a PoP whose data directory is an older copy takes no writes once it knows, and goes on as another writer after a restart. What it
+// wrote before it was set back is everywhere still, there too.
+func TestSetBack(t *testing.T) {
+	l := newStateLab(t)
+	every := []string{"lhr", "nyc", "nrt"}
+	add := func(by int) int {
+		status, _, _ := l.ask("POST", "nrt", "/book/n?kind=counter", fmt.Sprintf(`{"op":"add","by":%d}`, by))
+		return status
+	}
+	restart := func(between func() error) {
+		t.Helper()
+		if err := errors.Join(l.Stop("nrt"), between(), l.Start(t.Context(), "nrt")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if add(1) != 200 {
+		t.Fatal("no write")
+	}
+	dir, copied := filepath.Join(l.cfg.Dir, "nrt"), filepath.Join(t.TempDir(), "nrt")
+	restart(func() error { return os.CopyFS(copied, os.DirFS(dir)) })
+	if add(10) != 200 {
+		t.Fatal("no write")
+	}
+	l.becomes("all have counted", 10*time.Second, l.has("/book/n", "11", every...))
+	restart(func() error { return errors.Join(os.RemoveAll(dir), os.CopyFS(dir, os.DirFS(copied))) })
+	l.becomes("nrt takes no writes", 10*time.Second, func() bool { return add(1) == 503 })
+	restart(func() error { return nil })
+	l.becomes("nrt takes writes", 10*time.Second, func() bool { return add(100) == 200 })
+	l.becomes("all have counted everything", 10*time.Second, func() bool {
+		_, got, _ := l.ask("GET", "nrt", "/book/n", "")
+		n, err := strconv.Atoi(got)
+		return err == nil && n >= 111 && l.has("/book/n", got, every...)()
+	})
 }
 
 // TestApologies: of two who wrote at the same time, the PoP of the one whose write is not there any more tells the service, until that

@@ -42,6 +42,7 @@ type Version struct {
 	Devices      map[string]json.RawMessage     // device record by User-Agent
 	APIKeys      []Secret                       // values of Fastly-Key that count as valid
 	Events       []Event                        // messages that purge
+	Collect      []Collect                      // events of clients that are added up
 	Shields      map[string]ShieldSite
 	Files        string // directory served by the service itself; reserved for services without a guest
 }

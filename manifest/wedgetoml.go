@@ -40,6 +40,7 @@ func parseWedge(file, text string) (*App, error) {
 	}
 	wedgeTables(t, ver)
 	wedgeEvents(t, ver)
+	wedgeCollect(t, ver)
 	app.watch(t.strs("watch"), r)
 	t.done()
 	app.Warnings = r.warnings

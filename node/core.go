@@ -61,6 +61,8 @@ type Core struct {
 	stop    context.CancelFunc
 	work    sync.WaitGroup
 
+	collected *aggregator
+
 	mu      sync.Mutex
 	reports map[string]map[string]rollout.Report // by service and PoP
 }
@@ -208,7 +210,7 @@ func (c *Core) Pass(pop, public string) (string, error) {
 	if c.keys == nil {
 		return "", nil
 	}
-	return c.keys.Pass(pop, public, []*bus.Log{purgeLog, catalogLog}, []*bus.Shelf{chunkShelf})
+	return c.keys.Pass(pop, public, []*bus.Log{purgeLog, catalogLog, collectLog}, []*bus.Shelf{chunkShelf})
 }
 
 // sign answers a PoP that joins. Of a core's servers one address will do: the link learns the others.
@@ -246,7 +248,7 @@ func (c *Core) take(e wedge.Entry) error {
 }
 
 func (c *Core) open(ctx, background context.Context) error {
-	logs := []*bus.Log{purgeLog, catalogLog}
+	logs := []*bus.Log{purgeLog, catalogLog, collectLog}
 	if err := c.keep(ctx, logs); err != nil {
 		return err
 	}
@@ -282,6 +284,20 @@ func (c *Core) open(ctx, background context.Context) error {
 		return err
 	}
 	c.work.Go(func() { c.roll(background) })
+	return c.aggregate(background)
+}
+
+// aggregate adds up what the PoPs collect until ctx ends.
+func (c *Core) aggregate(ctx context.Context) (err error) {
+	if c.collected, err = openAggregator(cmp.Or(c.cfg.Name, "core"), c.cfg.Dir, c.link, c.cfg.Log); err != nil {
+		return err
+	}
+	c.api.Collected = c.collected.ask
+	c.work.Go(func() {
+		if err := c.collected.run(ctx); ctx.Err() == nil {
+			c.cfg.Log.Error("what the PoPs collect is not added up", "err", err)
+		}
+	})
 	return nil
 }
 

@@ -31,6 +31,7 @@ type reading struct {
 	cache   *cache.Stats
 	dns     *dnsAnswers // nil: the node answers none
 	peers   *peers      // nil: the node has none
+	collect *collecting // nil: the node is alone
 
 	cacheBytes, cacheObjects, diskBytes, diskObjects int64
 }
@@ -38,7 +39,7 @@ type reading struct {
 func (n *Node) read() *reading {
 	r := &reading{front: n.front.Stats(), backend: n.fetch.Stats(), compute: n.engine.Stats(), cache: n.cache.Stats(), dns: n.dns}
 	if n.fleet != nil {
-		r.peers = n.fleet.peers
+		r.peers, r.collect = n.fleet.peers, n.fleet.collect
 	}
 	bytes, objects := n.cache.Used()
 	r.cacheBytes, r.cacheObjects = bytes, int64(objects)
@@ -125,6 +126,9 @@ func (r *reading) metrics() []metric {
 	}
 	if r.peers != nil {
 		all = append(all, r.peers.metrics()...)
+	}
+	if r.collect != nil {
+		all = append(all, r.collect.metrics()...)
 	}
 	return all
 }

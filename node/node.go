@@ -72,7 +72,7 @@ func Run(ctx context.Context, cfg Config) error {
 	defer stop()
 	runs := []func(context.Context) error{n.fetch.Run, n.kv.Run, pace}
 	if n.fleet != nil {
-		runs = append(runs, n.fleet.run)
+		runs = append(runs, n.fleet.run, n.fleet.collect.run)
 		if n.fleet.peers != nil {
 			runs = append(runs, n.fleet.peers.run)
 		}

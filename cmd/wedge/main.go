@@ -58,6 +58,7 @@ func commands() []command {
 		{"releases", releasesUsage, "list a service's releases, watch one, or promote one", runReleases},
 		{"rollback", rollbackUsage, "make all PoPs run another version at once", runRollback},
 		{"pops", popsUsage, "list the PoPs that are there", runPops},
+		{"collect", collectUsage, "show what clients have reported", runCollect},
 		{"tokens", tokensUsage, "list, make and revoke tokens of the control API", runTokens},
 		{"audit", auditUsage, "show who decided what", runAudit},
 		{"login", loginUsage, "keep a token of the control API, from standard input", runLogin},

@@ -36,18 +36,18 @@ type Row struct {
 
 // Value is what a metric says. Which fields there are depends on its kind.
 type Value struct {
-	Name     string  `json:"name"`
-	Kind     string  `json:"kind"`
-	N        float64 `json:"n"`
-	Sum      float64 `json:"sum,omitempty"`
-	Min      float64 `json:"min,omitempty"`
-	Max      float64 `json:"max,omitempty"`
-	P50      float64 `json:"p50,omitempty"`
-	P75      float64 `json:"p75,omitempty"`
-	P90      float64 `json:"p90,omitempty"`
-	P95      float64 `json:"p95,omitempty"`
-	P99      float64 `json:"p99,omitempty"`
-	Distinct uint64  `json:"distinct,omitempty"`
+	Name     string     `json:"name"`
+	Kind     string     `json:"kind"`
+	N        float64    `json:"n"`
+	Sum      float64    `json:"sum,omitempty"`
+	Min      float64    `json:"min,omitempty"`
+	Max      float64    `json:"max,omitempty"`
+	P50      float64    `json:"p50,omitempty"`
+	P75      float64    `json:"p75,omitempty"`
+	P90      float64    `json:"p90,omitempty"`
+	P95      float64    `json:"p95,omitempty"`
+	P99      float64    `json:"p99,omitempty"`
+	Distinct uint64     `json:"distinct,omitempty"`
 	Top      []Frequent `json:"top,omitempty"`
 }
 

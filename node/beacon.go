@@ -82,3 +82,26 @@ func refuseBeacon(w http.ResponseWriter, err error) {
 	kind := wedge.KindOf(err)
 	answerPurge(w, kind.Status(), map[string]string{"kind": kind.String(), "error": err.Error(), "hint": wedge.HintOf(err)})
 }
+
+// collectFor takes events of a service itself, whose guest sends them to http://collect.wedge.internal/NAME by POST.
+func (n *Node) collectFor(service string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		d, done := n.taken(service)
+		if d == nil {
+			refuseBeacon(w, &wedge.Error{Op: "collect", What: service, Kind: wedge.NotExist, Err: errors.New("the service is not here")})
+			return
+		}
+		defer done()
+		at := slices.IndexFunc(d.version.Collect, func(c wedge.Collect) bool { return "/"+c.Name == r.URL.Path })
+		if at < 0 || r.Method != http.MethodPost {
+			refuseBeacon(w, &wedge.Error{Op: "collect", What: r.URL.Path, Kind: wedge.NotExist, Err: errors.New("the service collects nothing of this name"),
+				Hint: "Add [collect.NAME] to its wedge.toml, and send events by POST."})
+			return
+		}
+		h := &beacons{version: d.version}
+		if n.fleet != nil {
+			h.to = n.fleet.collect
+		}
+		h.beacon(w, r, &d.version.Collect[at])
+	})
+}

@@ -29,6 +29,9 @@ type internal struct {
 	find func(service string) (h http.Handler, done func())
 	now  func() time.Time
 
+	// reserved has the names that are none of services: what answers them for a service that calls.
+	reserved map[string]func(caller string) http.Handler
+
 	// away has a service answer that is not here; nil: there is no other PoP. at: only this one is asked, and nobody else.
 	away func(req *http.Request, service, at string, depth int) (*http.Response, error)
 }
@@ -57,6 +60,13 @@ func (t *internal) RoundTrip(req *http.Request) (*http.Response, error) {
 	if loops(req.Header) >= maxLoops || depth >= maxDepth {
 		return &http.Response{Status: "508 Loop Detected", StatusCode: http.StatusLoopDetected, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Body: http.NoBody,
 			Header: http.Header{"Proxy-Status": {"Wedge; error=proxy_loop_detected"}, "Cache-Control": {"no-store"}}, Request: req}, nil
+	}
+	if own := t.reserved[name]; own != nil && at == "" {
+		caller := ""
+		if c := wedge.CachingFrom(req.Context()); c != nil {
+			caller = c.Service
+		}
+		return inProcess(req, own(caller), func() {}, depth, t.now)
 	}
 	if at != "" && t.away != nil {
 		return t.away(req, name, at, depth)

@@ -165,7 +165,7 @@ func open(ctx context.Context, cfg Config) (*Node, error) {
 	if cfg.Fleet != nil && cfg.Fleet.Peers.Listen != "" {
 		shield.named, calls.away = n.shielding, n.callAway
 	}
-	calls.next = shield
+	calls.next, calls.reserved = shield, map[string]func(string) http.Handler{"collect": n.collectFor}
 	n.cache = cache.New(cache.Config{Next: &files{next: calls}, Name: name, Now: cfg.Now, Memory: cfg.CacheMemory, Invalidated: n.invalidated, Dir: dir, Disk: disk, Log: cfg.Log})
 	done := n.console.access
 	if cfg.Quiet {

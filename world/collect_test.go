@@ -17,9 +17,9 @@ var rum = wedge.Collect{Name: "rum", Path: "/rum", Window: time.Second, Sample: 
 	Metrics: []wedge.CollectMetric{{Name: "lcp", Field: "lcp", Kind: wedge.CollectQuantiles}}}
 
 // send sends a beacon of one event and returns the status.
-func (l *lab) send(pop, body, origin string) int {
+func (l *lab) send(pop, path, body, origin string) int {
 	l.t.Helper()
-	req, err := http.NewRequestWithContext(l.t.Context(), "POST", l.url(pop)+"/rum", strings.NewReader(body))
+	req, err := http.NewRequestWithContext(l.t.Context(), "POST", l.url(pop)+path, strings.NewReader(body))
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -47,16 +47,16 @@ func TestCollect(t *testing.T) {
 	send := func(pop string) {
 		t.Helper()
 		for i := range 50 {
-			if status := l.send(pop, `{"page":"/`+strconv.Itoa(i%2)+`","lcp":`+strconv.Itoa(i+1)+`}`, "https://shop.example"); status != http.StatusNoContent {
+			if status := l.send(pop, "/rum", `{"page":"/`+strconv.Itoa(i%2)+`","lcp":`+strconv.Itoa(i+1)+`}`, "https://shop.example"); status != http.StatusNoContent {
 				t.Fatalf("%s answers %d", pop, status)
 			}
 			sent++
 		}
 	}
-	if status := l.send(pops[0], `{}`, "https://other.example"); status != http.StatusForbidden {
+	if status := l.send(pops[0], "/rum", `{}`, "https://other.example"); status != http.StatusForbidden {
 		t.Errorf("another's page: %d", status)
 	}
-	if status := l.send(pops[0], `{`, "https://shop.example"); status != http.StatusBadRequest {
+	if status := l.send(pops[0], "/rum", `{`, "https://shop.example"); status != http.StatusBadRequest {
 		t.Errorf("no JSON: %d", status)
 	}
 	send(pops[0])
@@ -92,4 +92,31 @@ func TestCollect(t *testing.T) {
 	if _, err := none.Collected(t.Context(), "shop", "rum", nil); err == nil {
 		t.Errorf("without a token: %v", err)
 	}
+}
+
+// TestCollectByName: a service sends events itself, to a name that is no service's.
+func TestCollectByName(t *testing.T) {
+	l := newLabOf(t, Config{}, func(v *wedge.Version) {
+		one := rum
+		one.Path = "/elsewhere"
+		v.Collect = []wedge.Collect{one}
+		v.Backends = append(v.Backends, wedge.Backend{Name: "own", URL: &url.URL{Scheme: "http", Host: "collect.wedge.internal"}})
+		v.Rules = []wedge.Rule{{Backends: []wedge.Share{{Backend: "own"}}}}
+	})
+	pop := l.Status()[0].PoP.Name
+	for path, status := range map[string]int{"/rum": http.StatusNoContent, "/other": http.StatusNotFound} {
+		if got := l.send(pop, path, `{"page":"/","lcp":1}`, "https://shop.example"); got != status {
+			t.Errorf("%s: %d", path, got)
+		}
+	}
+	server := httptest.NewServer(l.Core())
+	t.Cleanup(server.Close)
+	client := api.Client{URL: server.URL, Token: l.Core().AdminToken()}
+	l.becomes("it is there", 15*time.Second, func() bool {
+		a, err := client.Collected(t.Context(), "shop", "rum", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(a.Rows) == 1 && a.Rows[0].Count == 1
+	})
 }

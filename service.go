@@ -43,6 +43,7 @@ type Version struct {
 	Devices      map[string]json.RawMessage     // device record by User-Agent
 	APIKeys      []Secret                       // values of Fastly-Key that count as valid
 	Events       []Event                        // messages that purge
+	Collect      []Collect                      // events of clients that are added up
 	Shields      map[string]ShieldSite
 	Sessions     *Sessions // of its clients; nil: it keeps none
 	Apologies    string    // path where the service takes apologies; "": nowhere, they are kept
@@ -122,7 +123,7 @@ type Store struct {
 }
 
 // ReservedNames are those under wedge.internal that no service can have.
-var ReservedNames = []string{"state", "session"}
+var ReservedNames = []string{"state", "session", "collect"}
 
 // Scopes are all there are.
 var Scopes = []Scope{ScopeMerge, ScopeCore, ScopeLocal}

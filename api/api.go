@@ -16,17 +16,19 @@ import (
 	"sync"
 
 	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/collect"
 	"github.com/wedge-cloud/wedge/control"
 )
 
 // Server answers the control API.
 type Server struct {
-	Control *control.Control
-	PoPs    func() []wedge.PoP                                                                  // those that are there
-	Sign    func(pop, public string) (Joined, error)                                            // lets a PoP with this public key in; nil: none can join
-	Event   func(ctx context.Context, service string, message []byte) (json.RawMessage, error)  // has a PoP take a message that purges; nil: none can
-	State   func(ctx context.Context, service string, want StateRequest) ([]StateAnswer, error) // asks PoPs for what a service keeps; nil: there are none
-	Log     *slog.Logger                                                                        // of faults whose text clients do not get; nil: slog.Default
+	Control   *control.Control
+	PoPs      func() []wedge.PoP                                                                  // those that are there
+	Sign      func(pop, public string) (Joined, error)                                            // lets a PoP with this public key in; nil: none can join
+	Event     func(ctx context.Context, service string, message []byte) (json.RawMessage, error)  // has a PoP take a message that purges; nil: none can
+	Collected func(collect.Query) collect.Answer                                                  // what clients have reported; nil: nobody adds it up
+	State     func(ctx context.Context, service string, want StateRequest) ([]StateAnswer, error) // asks PoPs for what a service keeps; nil: there are none
+	Log       *slog.Logger                                                                        // of faults whose text clients do not get; nil: slog.Default
 
 	mux http.ServeMux
 }
@@ -50,26 +52,28 @@ func NewServer(c *control.Control, pops func() []wedge.PoP) *Server {
 // routes is all that the API can do.
 func (s *Server) routes() map[string]handler {
 	return map[string]handler{
-		"POST /v1/chunks/missing":           {control.ScopeDeploy, s.missing, "which of these chunks are to be uploaded", Missing{}, Missing{}},
-		"PUT /v1/chunks/{digest}":           {control.ScopeDeploy, s.keep, "upload a chunk, as zstd", nil, struct{}{}},
-		"GET /v1/services":                  {control.ScopeRead, s.services, "all services", nil, []control.Service{}},
-		"GET /v1/services/{name}":           {control.ScopeRead, s.service, "one service", nil, control.Service{}},
-		"POST /v1/services/{name}/versions": {control.ScopeDeploy, s.newVersion, "make a version, and the service if there is none", NewVersion{}, control.Version{}},
-		"GET /v1/services/{name}/versions":  {control.ScopeRead, s.versions, "its versions", nil, []control.Version{}},
-		"POST /v1/services/{name}/releases": {control.ScopeDeploy, s.release, "begin a rollout", Pick{}, control.Release{}},
-		"GET /v1/services/{name}/releases":  {control.ScopeRead, s.releases, "its releases", nil, []control.Release{}},
-		"POST /v1/services/{name}/promote":  {control.ScopeDeploy, s.promote, "let a release that holds go on to all PoPs", nil, control.Release{}},
-		"POST /v1/services/{name}/rollback": {control.ScopeDeploy, s.rollback, "make all PoPs run a version at once", Pick{}, control.Release{}},
-		"POST /v1/services/{name}/events":   {control.ScopePurge, s.event, "send a message that purges what its events say", map[string]any{}, Event{}},
-		"POST /v1/services/{name}/state":    {control.ScopeState, s.state, "ask PoPs for what the service keeps there", StateRequest{}, []StateAnswer{}},
-		"GET /v1/pops":                      {control.ScopeRead, s.pops, "the PoPs that are there", nil, []wedge.PoP{}},
-		"POST /v1/pops":                     {control.ScopeAdmin, s.addPoP, "let a PoP join", NewPoP{}, Secret{}},
-		"DELETE /v1/pops/{name}":            {control.ScopeAdmin, s.removePoP, "let a PoP be a member no more", nil, struct{}{}},
-		"POST /v1/join":                     {"", s.join, "join, with a secret that is good for once", Join{}, Joined{}},
-		"GET /v1/audit":                     {control.ScopeAdmin, s.audit, "the last decisions", nil, []control.Event{}},
-		"GET /v1/tokens":                    {control.ScopeAdmin, s.tokens, "all tokens", nil, []control.Token{}},
-		"POST /v1/tokens":                   {control.ScopeAdmin, s.newToken, "make a token", NewToken{}, Secret{}},
-		"DELETE /v1/tokens/{name}":          {control.ScopeAdmin, s.revoke, "revoke a token", nil, struct{}{}},
+		"POST /v1/chunks/missing":                  {control.ScopeDeploy, s.missing, "which of these chunks are to be uploaded", Missing{}, Missing{}},
+		"PUT /v1/chunks/{digest}":                  {control.ScopeDeploy, s.keep, "upload a chunk, as zstd", nil, struct{}{}},
+		"GET /v1/services":                         {control.ScopeRead, s.services, "all services", nil, []control.Service{}},
+		"GET /v1/services/{name}":                  {control.ScopeRead, s.service, "one service", nil, control.Service{}},
+		"POST /v1/services/{name}/versions":        {control.ScopeDeploy, s.newVersion, "make a version, and the service if there is none", NewVersion{}, control.Version{}},
+		"GET /v1/services/{name}/versions":         {control.ScopeRead, s.versions, "its versions", nil, []control.Version{}},
+		"POST /v1/services/{name}/releases":        {control.ScopeDeploy, s.release, "begin a rollout", Pick{}, control.Release{}},
+		"GET /v1/services/{name}/releases":         {control.ScopeRead, s.releases, "its releases", nil, []control.Release{}},
+		"POST /v1/services/{name}/promote":         {control.ScopeDeploy, s.promote, "let a release that holds go on to all PoPs", nil, control.Release{}},
+		"POST /v1/services/{name}/rollback":        {control.ScopeDeploy, s.rollback, "make all PoPs run a version at once", Pick{}, control.Release{}},
+		"POST /v1/services/{name}/events":          {control.ScopePurge, s.event, "send a message that purges what its events say", map[string]any{}, Event{}},
+		"POST /v1/services/{name}/state":           {control.ScopeState, s.state, "ask PoPs for what the service keeps there", StateRequest{}, []StateAnswer{}},
+		"GET /v1/collect/{name}/{collection}":      {control.ScopeRead, s.collected, "what clients of a service have reported", nil, collect.Answer{}},
+		"GET /v1/collect/{name}/{collection}/live": {control.ScopeRead, s.live, "the same each second, as a line of JSON", nil, collect.Answer{}},
+		"GET /v1/pops":                             {control.ScopeRead, s.pops, "the PoPs that are there", nil, []wedge.PoP{}},
+		"POST /v1/pops":                            {control.ScopeAdmin, s.addPoP, "let a PoP join", NewPoP{}, Secret{}},
+		"DELETE /v1/pops/{name}":                   {control.ScopeAdmin, s.removePoP, "let a PoP be a member no more", nil, struct{}{}},
+		"POST /v1/join":                            {"", s.join, "join, with a secret that is good for once", Join{}, Joined{}},
+		"GET /v1/audit":                            {control.ScopeAdmin, s.audit, "the last decisions", nil, []control.Event{}},
+		"GET /v1/tokens":                           {control.ScopeAdmin, s.tokens, "all tokens", nil, []control.Token{}},
+		"POST /v1/tokens":                          {control.ScopeAdmin, s.newToken, "make a token", NewToken{}, Secret{}},
+		"DELETE /v1/tokens/{name}":                 {control.ScopeAdmin, s.revoke, "revoke a token", nil, struct{}{}},
 	}
 }
 
@@ -113,6 +117,10 @@ func (s *Server) guarded(h handler) http.Handler {
 		}
 		if err != nil {
 			s.fail(w, err)
+			return
+		}
+		if f, ok := answer.(stream); ok {
+			f(w)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/collect"
 	"github.com/wedge-cloud/wedge/control"
 )
 
@@ -182,4 +183,9 @@ func (c *Client) RemovePoP(ctx context.Context, name string) error {
 // Join makes a PoP a member.
 func (c *Client) Join(ctx context.Context, want Join) (j Joined, err error) {
 	return j, c.post(ctx, "/v1/join", "", want, &j)
+}
+
+// Collected returns what clients of a service have reported under a name. query is as in the API.
+func (c *Client) Collected(ctx context.Context, name, collection string, query url.Values) (a collect.Answer, err error) {
+	return a, c.do(ctx, http.MethodGet, "/v1/collect/"+url.PathEscape(name)+"/"+url.PathEscape(collection)+"?"+query.Encode(), "", nil, &a)
 }

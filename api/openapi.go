@@ -21,7 +21,8 @@ func (s *Server) openAPI() map[string]any {
 		}
 		for part := range strings.SplitSeq(path, "/") {
 			if name, ok := strings.CutPrefix(part, "{"); ok {
-				op["parameters"] = []any{map[string]any{"name": strings.TrimSuffix(name, "}"), "in": "path", "required": true, "schema": map[string]any{"type": "string"}}}
+				others, _ := op["parameters"].([]any)
+				op["parameters"] = append(others, map[string]any{"name": strings.TrimSuffix(name, "}"), "in": "path", "required": true, "schema": map[string]any{"type": "string"}})
 			}
 		}
 		if paths[path] == nil {

@@ -47,6 +47,7 @@ func parseWedge(file, text string) (*App, error) {
 			v.fail("Write the path at which the service takes them, such as \"/apologies\".", "%q is not a path", ver.Apologies)
 		}
 	}
+	wedgeCollect(t, ver)
 	app.watch(t.strs("watch"), r)
 	t.done()
 	app.Warnings = r.warnings

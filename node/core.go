@@ -67,6 +67,8 @@ type Core struct {
 	stop    context.CancelFunc
 	work    sync.WaitGroup
 
+	collected *aggregator
+
 	mu      sync.Mutex
 	reports map[string]map[string]rollout.Report // by service and PoP
 }
@@ -373,6 +375,20 @@ func (c *Core) open(ctx, background context.Context) error {
 	}
 	c.work.Go(func() { c.roll(background) })
 	c.work.Go(func() { c.sweepChunks(background, chunks) })
+	return c.aggregate(background)
+}
+
+// aggregate adds up what the PoPs collect until ctx ends.
+func (c *Core) aggregate(ctx context.Context) (err error) {
+	if c.collected, err = openAggregator(cmp.Or(c.cfg.Name, "core"), c.cfg.Dir, c.link, c.cfg.Log); err != nil {
+		return err
+	}
+	c.api.Collected = c.collected.ask
+	c.work.Go(func() {
+		if err := c.collected.run(ctx); ctx.Err() == nil {
+			c.cfg.Log.Error("what the PoPs collect is not added up", "err", err)
+		}
+	})
 	return nil
 }
 

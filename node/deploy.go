@@ -168,7 +168,14 @@ func (n *Node) purging(d *deployment) http.Handler {
 	if n.fleet != nil {
 		p.fleet = n
 	}
-	return p
+	if len(d.version.Collect) == 0 {
+		return p
+	}
+	b := &beacons{Handler: p, version: d.version}
+	if n.fleet != nil {
+		b.to = n.fleet.collect
+	}
+	return b
 }
 
 // prepare makes an app ready to serve.

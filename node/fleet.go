@@ -55,6 +55,7 @@ type fleet struct {
 	now    func() time.Time
 
 	applier *applier
+	collect *collecting
 	peers   *peers // nil: this PoP reaches no other
 
 	unready func() string // why this PoP does not serve, "" if it does
@@ -97,6 +98,9 @@ func (n *Node) openFleet(ctx context.Context, cfg FleetConfig) (*fleet, error) {
 		return nil, err
 	}
 	f.purged.Store(cursor)
+	if f.collect, err = openCollecting(cfg.PoP.Name, f.writer, n.kv, n.cfg.Now, n.cfg.Log); err != nil {
+		return nil, err
+	}
 	if f.link, err = cfg.connect(ctx, f.writer, n.cfg.DataDir, n.cfg.Log); err != nil {
 		return nil, err
 	}
@@ -155,6 +159,7 @@ func (f *fleet) run(ctx context.Context) error {
 		func(ctx context.Context) error {
 			return f.link.Follow(ctx, purgeLog, f.purged.Load()+1, bus.Follower{Entry: f.take, Lost: f.lost})
 		},
+		func(ctx context.Context) error { return f.collect.pump(ctx, f.link) },
 		f.beat, f.applier.run, f.claims.run,
 	}
 	for _, share := range f.shares {

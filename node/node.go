@@ -80,7 +80,7 @@ func Run(ctx context.Context, cfg Config) error {
 		for _, share := range n.fleet.shares {
 			share.Sorry = sorry.wake
 		}
-		runs = append(runs, n.fleet.run, sorry.run)
+		runs = append(runs, n.fleet.run, n.fleet.collect.run, sorry.run)
 		if n.fleet.peers != nil {
 			runs = append(runs, n.fleet.peers.run)
 		}

@@ -36,7 +36,7 @@ func stateLogs(jurisdiction string) map[wedge.Scope]*bus.Log {
 
 // logsFor returns all logs of a fleet whose core, or of which a PoP that, carries these jurisdictions.
 func logsFor(jurisdictions []string) []*bus.Log {
-	logs := []*bus.Log{purgeLog, catalogLog}
+	logs := []*bus.Log{purgeLog, catalogLog, collectLog}
 	for _, j := range append([]string{""}, jurisdictions...) {
 		of := stateLogs(j)
 		logs = append(logs, of[wedge.ScopeMerge], of[wedge.ScopeCore])
@@ -302,12 +302,18 @@ func (a *archive) give(_ string, question []byte) []byte {
 }
 
 // Names under wedge.internal that are not services'.
-const stateName = "state"
+const (
+	stateName   = "state"
+	collectName = "collect"
+)
 
 // reserved returns what answers at a reserved name for a service, nil if the name is not one.
 func (n *Node) reserved(name, service string) http.Handler {
 	if !slices.Contains(wedge.ReservedNames, name) {
 		return nil
+	}
+	if name == collectName {
+		return n.collectFor(service)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

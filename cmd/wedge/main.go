@@ -61,6 +61,7 @@ func commands() []command {
 		{"state", stateUsage, "look at and change what a service keeps at PoPs", runState},
 		{"where", whereUsage, "show where the copies of a key lie", runWhere},
 		{"apologies", apologiesUsage, "list what a service has promised and cannot keep", runApologies},
+		{"collect", collectUsage, "show what clients have reported", runCollect},
 		{"tokens", tokensUsage, "list, make and revoke tokens of the control API", runTokens},
 		{"audit", auditUsage, "show who decided what", runAudit},
 		{"login", loginUsage, "keep a token of the control API, from standard input", runLogin},

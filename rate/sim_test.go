@@ -239,6 +239,22 @@ func TestOvershoot(t *testing.T) {
 	}
 }
 
+// TestBound: who knows how it works, and spends at each PoP what that lets in unasked, gets that on top, and no more.
+func TestBound(t *testing.T) {
+	const pops = 100
+	s, k := newSim(pops, hourly), Key{1}
+	free := int(Free(hourly.Limit, pops))
+	for i := range (pops - 1) * free {
+		s.request(1+i/free, k)
+	}
+	s.load(k, 100, 20*time.Second, func() int { return 0 })
+	s.run(start + time.Minute)
+	t.Logf("%d let in", s.in)
+	if s.in > hourly.Limit+int64((pops-1)*free) {
+		t.Errorf("%d were let in", s.in)
+	}
+}
+
 // TestOrdinary: users who stay below the limit, at a PoP or two, seldom wait, and never for more than one answer.
 func TestOrdinary(t *testing.T) {
 	s := newSim(100, hourly)

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"math"
 	"time"
+
+	"github.com/wedge-cloud/wedge/internal/recent"
 )
 
 // Rates counts what guests tell it, by service, counter and key, over the last minute, and keeps
@@ -15,8 +17,8 @@ import (
 // So a service that is flooded with keys counts too little, and no other does.
 type Rates struct {
 	began time.Time
-	tally recent[tally]
-	boxes recent[struct{}]
+	tally *recent.Map[tally]
+	boxes *recent.Map[struct{}]
 }
 
 // maxRateKeys bounds the keys of all counters, and those of all penalty boxes.
@@ -26,9 +28,7 @@ const maxRateKeys = 1 << 18
 func NewRates() *Rates { return newRates(maxRateKeys) }
 
 func newRates(keys int) *Rates {
-	r := &Rates{began: time.Now()}
-	r.tally.room, r.boxes.room = keys/recentShards, keys/recentShards
-	return r
+	return &Rates{began: time.Now(), tally: recent.Of[tally](keys), boxes: recent.Of[struct{}](keys)}
 }
 
 // For returns the counters and penalty boxes of a service. They outlive its versions.
@@ -43,44 +43,41 @@ type ServiceRates struct {
 // Add adds n to the count of a key.
 func (s *ServiceRates) Add(counter, key string, n uint32) {
 	now := s.now()
-	s.all.tally.put(s.service, s.id(counter, key), now, now+tallyFor, func(t *tally) { t.add(now, n) })
+	s.all.tally.Put(s.service, s.id(counter, key), now, now+tallyFor, func(t *tally) { t.add(now, n) })
 }
 
 // Count estimates what was added for a key within the last window, of 1 s to 60 s in whole seconds. The estimate
 // takes for granted that the second in which the window begins saw its events evenly spread.
 func (s *ServiceRates) Count(counter, key string, window time.Duration) (n uint64) {
 	now := s.now()
-	s.all.tally.look(s.id(counter, key), now, func(t *tally) { n = t.count(now, window) })
+	s.all.tally.Look(s.id(counter, key), now, func(t *tally) { n = t.count(now, window) })
 	return n
 }
 
 // Penalize puts a key into a penalty box for that long from now.
 func (s *ServiceRates) Penalize(box, key string, d time.Duration) {
 	now := s.now()
-	s.all.boxes.put(s.service, s.id(box, key), now, now+d, func(*struct{}) {})
+	s.all.boxes.Put(s.service, s.id(box, key), now, now+d, func(*struct{}) {})
 }
 
 // Penalized reports whether a key is in a penalty box.
 func (s *ServiceRates) Penalized(box, key string) (in bool) {
-	s.all.boxes.look(s.id(box, key), s.now(), func(*struct{}) { in = true })
+	s.all.boxes.Look(s.id(box, key), s.now(), func(*struct{}) { in = true })
 	return in
 }
 
 // now is monotonic: a clock that is set must not let anybody out of a box.
 func (s *ServiceRates) now() time.Duration { return time.Since(s.all.began) }
 
-// rateKey stands for service, name and key. It is a digest, so that long keys take no more room
-// than short ones, and guests cannot make two of them meet; and the same everywhere.
-type rateKey [16]byte
-
-func (s *ServiceRates) id(name, key string) rateKey {
+// id stands for service, name and key, the same at all PoPs.
+func (s *ServiceRates) id(name, key string) recent.Key {
 	b := make([]byte, 0, 256)
 	for _, part := range [...]string{s.service, name} {
 		b = binary.AppendUvarint(b, uint64(len(part)))
 		b = append(b, part...)
 	}
 	sum := sha256.Sum256(append(b, key...))
-	return rateKey(sum[:16])
+	return recent.Key(sum[:16])
 }
 
 // tallySeconds is one more than the longest window, for the second in which that begins.

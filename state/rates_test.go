@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/wedge-cloud/wedge/internal/recent"
 )
 
 // TestRatesWindows compares the estimates with the truth for even and for random traffic.
@@ -95,7 +97,7 @@ func TestPenaltyBox(t *testing.T) {
 // TestRatesAreBounded floods the counters from one service. It loses keys of its own; another keeps its few.
 func TestRatesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const room = 8 * recentShards
+		const room = 8 * recent.Shards
 		all := newRates(room)
 		flood, quiet := all.For("flood"), all.For("quiet")
 		for i := range 20 {
@@ -105,22 +107,8 @@ func TestRatesAreBounded(t *testing.T) {
 			flood.Add("c", fmt.Sprint(i), 1)
 			flood.Add("c", "often", 1)
 		}
-		rows := func() (n int) {
-			for i := range all.tally.shards {
-				s := &all.tally.shards[i]
-				n += len(s.rows)
-				queued := 0
-				for _, q := range s.queues {
-					queued += q.n
-				}
-				if queued != len(s.rows) || len(s.rows) > 8 {
-					t.Fatalf("%d rows, %d in queues", len(s.rows), queued)
-				}
-			}
-			return n
-		}
-		if rows() != room {
-			t.Errorf("%d rows, there is room for %d", rows(), room)
+		if all.tally.Len() != room {
+			t.Errorf("%d rows, there is room for %d", all.tally.Len(), room)
 		}
 		for i := range 20 {
 			if quiet.Count("c", fmt.Sprint(i), time.Minute) != 1 {
@@ -135,14 +123,14 @@ func TestRatesAreBounded(t *testing.T) {
 			flood.Add("c", fmt.Sprint("new", i), 1)
 			time.Sleep(time.Second) // so that few are of use at once
 		}
-		if n := rows(); n > room/2 {
+		if n := all.tally.Len(); n > room/2 {
 			t.Errorf("%d rows after the flood is over", n)
 		}
 	})
 }
 
 func TestRatesAtOnce(t *testing.T) {
-	all := newRates(recentShards)
+	all := newRates(recent.Shards)
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {

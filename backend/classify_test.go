@@ -70,7 +70,11 @@ func TestFailures(t *testing.T) {
 			t.Parallel()
 			tr := newTransport(t, Config{})
 			b := static(t, "http://"+rawOrigin(t, c.serve))
-			b.FirstByteTimeout, b.BetweenBytesTimeout = 100*time.Millisecond, 100*time.Millisecond
+			patience := time.Minute
+			if c.want == wedge.FailureResponseTimeout {
+				patience = 100 * time.Millisecond
+			}
+			b.FirstByteTimeout, b.BetweenBytesTimeout = patience, patience
 			resp, err := tr.RoundTrip(request(t, b, "GET", "http://h/", nil))
 			if c.body {
 				if err != nil {

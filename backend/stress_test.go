@@ -121,7 +121,7 @@ func TestSurplusUnderLoad(t *testing.T) {
 		}
 	}))
 	tr := newTransport(t, Config{})
-	b.MaxConnections = 4
+	b.MaxConnections, b.ConnectTimeout = 4, time.Minute // who waits for one of the four waits as long as it takes
 	var evils atomic.Int64
 	var w sync.WaitGroup
 	for range 32 {

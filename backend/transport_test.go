@@ -96,6 +96,7 @@ func TestConnectionsAreSharedByEqualBackends(t *testing.T) {
 		b := static(t, s.URL+"/x")
 		b.Name = fmt.Sprint("backend", i)
 		get(t, tr, b)
+		eventually(t, "idle", func() bool { return tr.Stats().Idle == 1 })
 	}
 	if n.Load() != 1 {
 		t.Errorf("%d connections, want 1", n.Load())

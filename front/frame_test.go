@@ -117,8 +117,15 @@ func TestSmuggling(t *testing.T) {
 	}
 }
 
+// TestRefusalHasRequestID: so that it can be found in the log. It has none if net/http has read the head's first byte already, while it looked whether
+// the client of the request before was still there: then the words are its own.
 func TestRefusalHasRequestID(t *testing.T) {
 	f := run(t, Config{}, everything(bodies))
+	for !refusalHasRequestID(t, f) {
+	}
+}
+
+func refusalHasRequestID(t *testing.T, f *running) bool {
 	c := dial(t, f.http)
 	br := bufio.NewReader(c)
 	io.WriteString(c, "GET /1 HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -126,12 +133,16 @@ func TestRefusalHasRequestID(t *testing.T) {
 	io.WriteString(c, "POST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"+strings.Repeat("x", 1<<16))
 	resp, body := response(t, br)
 	id := resp.Header.Get("X-Request-Id")
+	if resp.StatusCode == 400 && resp.Close && body == "400 Bad Request" {
+		return false
+	}
 	if resp.StatusCode != 400 || len(id) != 32 || !resp.Close || body != "both Content-Length and Transfer-Encoding (request "+id+")\n" {
 		t.Errorf("got %d, id %q, %q", resp.StatusCode, id, body)
 	}
 	if b, err := br.ReadByte(); err != io.EOF {
 		t.Errorf("connection goes on with %q, %v", b, err)
 	}
+	return true
 }
 
 // TestPipeline sends several requests at once, whole and in pieces, and wants each answered

@@ -3,13 +3,17 @@ package world
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -341,4 +345,106 @@ func TestSessionLost(t *testing.T) {
 	if status, got, _, how := l.use("GET", "lhr", last, ""); status != 200 || got != "six" {
 		t.Errorf("healed: %d %q %s", status, got, how)
 	}
+}
+
+// TestSessionSoak: clients write from everywhere while PoPs are cut off and killed. What was acknowledged is there in the end, and each
+// number was written once.
+func TestSessionSoak(t *testing.T) {
+	text := os.Getenv("WEDGE_SOAK")
+	if text == "" {
+		t.Skip("takes longer: set WEDGE_SOAK to how long, such as 1m")
+	}
+	long, err := time.ParseDuration(text)
+	if err != nil {
+		long = time.Minute
+	}
+	l := newSessionLab(t, Config{Flat: true}, wedge.Sessions{})
+	token, _ := l.put("lhr", "", "0")
+	every := []string{"lhr", "nyc", "nrt"}
+	client := http.Client{Timeout: 15 * time.Second}
+	use := func(method, pop, token, tag, body string) (int, string, http.Header) {
+		req, err := http.NewRequest(method, l.url(pop)+"/", strings.NewReader(body))
+		if err != nil {
+			return 0, "", nil // it is down
+		}
+		req.Host = "shop.example"
+		req.Header.Set("Wedge-Session", token)
+		if tag != "" {
+			req.Header.Set("If-Match", tag)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			return 0, "", nil
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			return 0, "", nil
+		}
+		return resp.StatusCode, string(b), resp.Header
+	}
+	end := time.Now().Add(long)
+	var mu sync.Mutex
+	acked, doubt := map[int]int{}, 0
+	var w sync.WaitGroup
+	for i := range 6 {
+		w.Go(func() {
+			for time.Now().Before(end) {
+				pop := every[rand.IntN(3)]
+				status, got, h := use("GET", pop, token, "", "")
+				n, err := strconv.Atoi(got)
+				if status == 404 || status == 200 && err != nil {
+					t.Errorf("%d at %s: %d %s", i, pop, status, got)
+				}
+				if status != 200 {
+					continue
+				}
+				status, _, _ = use("PUT", pop, h.Get("Wedge-Session"), h.Get("Etag"), strconv.Itoa(n+1))
+				mu.Lock()
+				if status == 204 {
+					acked[n+1]++
+				} else if status == 0 || status >= 500 {
+					doubt++
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	w.Go(func() {
+		for time.Now().Before(end) {
+			pop := every[rand.IntN(3)]
+			time.Sleep(time.Duration(rand.IntN(1000)) * time.Millisecond)
+			switch rand.IntN(4) {
+			case 0:
+				err = errors.Join(l.Kill(pop), l.Start(t.Context(), pop))
+			case 1:
+				err = l.Cut(pop)
+			default:
+				err = l.Heal()
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	w.Wait()
+	if err := l.Heal(); err != nil {
+		t.Fatal(err)
+	}
+	var last int
+	l.becomes("the session can be read", 20*time.Second, func() bool {
+		status, got, _ := use("GET", "nyc", token, "", "")
+		last, _ = strconv.Atoi(got)
+		return status == 200
+	})
+	top := 0
+	for n, times := range acked {
+		if top = max(top, n); times > 1 {
+			t.Errorf("%d was written %d times", n, times)
+		}
+	}
+	if top > last || last > len(acked)+doubt {
+		t.Errorf("up to %d was acknowledged, in %d writes and %d of which nobody knows; it holds %d", top, len(acked), doubt, last)
+	}
+	t.Logf("%d writes, and %d of which nobody knows", len(acked), doubt)
 }

@@ -298,7 +298,10 @@ func TestDamage(t *testing.T) {
 	h.Write([]byte(t.Name()))
 	rng := rand.New(rand.NewPCG(h.Sum64(), uint64(time.Now().UnixNano())))
 	hits := 0
-	const times = 60
+	times := 20
+	if os.Getenv("WEDGE_SOAK") != "" {
+		times = 200
+	}
 	for range times {
 		dir, what := damaged(t, rng, w.Dir)
 		for range 2 { // what was thrown away does not come back

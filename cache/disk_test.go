@@ -401,7 +401,7 @@ func TestDiskIsBounded(t *testing.T) {
 // TestDiskKeepsWhatIsUsed: what is used all the time is there after a crash, though its segment went
 // long ago, whether its body lies in memory or on disk.
 func TestDiskKeepsWhatIsUsed(t *testing.T) {
-	for _, size := range []int{1000, 2 * blockSize} {
+	for _, size := range []int{4000, 2 * blockSize} {
 		for _, reopened := range []bool{false, true} {
 			o := &farOrigin{answer: func(n int64, req *http.Request) (*http.Response, error) {
 				return answer(200, strings.Repeat("x", size), "Cache-Control: max-age=3600"), nil

@@ -3,6 +3,7 @@ package wasm_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"testing"
 
@@ -158,7 +159,11 @@ func (g *tangle) statement(depth, size int) Code {
 
 // TestLoopsKeepTheirBranches: guests do the same with loops put around their loops.
 func TestLoopsKeepTheirBranches(t *testing.T) {
-	for seed := range uint64(300) {
+	seeds := uint64(100)
+	if os.Getenv("WEDGE_SOAK") != "" {
+		seeds = 1000
+	}
+	for seed := range seeds {
 		m, put := guest()
 		g := &tangle{Rand: rand.New(rand.NewPCG(seed, 0)), put: put}
 		code := g.code(0, 7)

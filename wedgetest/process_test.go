@@ -61,6 +61,7 @@ var serving = regexp.MustCompile(`serving (http://\S+)`)
 
 // TestSIGTERM: a wedge that is told to stop finishes what it has, refuses what is new, and exits with 0.
 func TestSIGTERM(t *testing.T) {
+	t.Parallel()
 	guest := file(t, "guest.wasm", GoGuest(t, Guest("go")))
 	cmd := exec.Command(wedgeBinary(t), "run", "--addr", "127.0.0.1:0", "--ephemeral", guest)
 	out := new(Buffer)
@@ -156,6 +157,7 @@ func TestDrainTimeout(t *testing.T) {
 
 // TestReload: under load from all sides, versions come and go without a request failing.
 func TestReload(t *testing.T) {
+	t.Parallel()
 	dir, guest := t.TempDir(), GoGuest(t, Guest("go"))
 	var version atomic.Int32
 	var broken atomic.Bool
@@ -219,6 +221,7 @@ func TestReload(t *testing.T) {
 
 // TestSaveDuringBuild: what an author saves while the app is being built is built next.
 func TestSaveDuringBuild(t *testing.T) {
+	t.Parallel()
 	dir, guest := t.TempDir(), GoGuest(t, Guest("go"))
 	var loads atomic.Int32
 	load := func(context.Context) (*manifest.App, error) {

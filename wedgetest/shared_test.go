@@ -18,6 +18,7 @@ import (
 
 // TestSharedExamples drives the examples of values that PoPs share, in one world as people start it.
 func TestSharedExamples(t *testing.T) {
+	t.Parallel()
 	Need(t, "go")
 	f := startWorld(t, Root("examples", "guestbook"), Root("examples", "tickets"))
 	t.Run("guestbook", func(t *testing.T) { testGuestbook(worldOf{f, t, "guestbook"}) })

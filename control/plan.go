@@ -16,13 +16,14 @@ import (
 type Plan struct {
 	HoldMS  int64     `json:"hold_ms,omitempty"` // how long each stage is watched
 	Where   []string  `json:"where,omitempty"`   // which PoPs run it until it is promoted, see [Where]; none: all
+	Shadow  float64   `json:"shadow,omitempty"`  // first stage: in percent of requests, copies of which it answers to nobody
 	Shares  []float64 `json:"shares,omitempty"`  // in percent of clients, rising; each is a stage at all PoPs
 	Match   string    `json:"match,omitempty"`   // requests that get it at once, see [Match]; without Shares nobody else does until it is promoted
 	Ungated []string  `json:"ungated,omitempty"` // gates that do not count
 }
 
 // Gates are what a version is stopped by if it does worse than the one before.
-var Gates = []string{"failures", "traps", "latency", "cpu"}
+var Gates = []string{"failures", "traps", "latency", "cpu", "shadow"}
 
 const (
 	maxHold   = 24 * time.Hour
@@ -40,6 +41,9 @@ func (p *Plan) check(service string) error {
 	}
 	if len(p.Shares) > maxShares || len(p.Where) > maxWhere {
 		return bad("the plan is too long", "")
+	}
+	if !(p.Shadow >= 0 && p.Shadow <= 100) {
+		return bad(fmt.Sprintf("%v %% of requests cannot be copied", p.Shadow), "Give a percentage up to 100.")
 	}
 	last := 0.0
 	for _, s := range p.Shares {
@@ -63,7 +67,7 @@ func (p *Plan) check(service string) error {
 }
 
 // splits reports whether PoPs are to run the version beside the one before.
-func (p *Plan) splits() bool { return len(p.Shares) > 0 || p.Match != "" }
+func (p *Plan) splits() bool { return len(p.Shares) > 0 || p.Match != "" || p.Shadow > 0 }
 
 // Where chooses PoPs: those that fit one of the conditions of each kind that there are conditions of.
 type Where map[string][]string

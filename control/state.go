@@ -327,7 +327,7 @@ func (s *State) apply(e Event) error {
 			return errOutOfOrder
 		}
 		r.State, r.Why, r.Share, r.StageAt = Running, e.Why, 100, e.At
-		r.Where, r.Shares, r.Match = nil, nil, ""
+		r.Where, r.Shares, r.Match, r.Shadow = nil, nil, "", 0
 	case EventDone:
 		r.State, r.Ended, r.Why, svc.Live = Done, e.At, e.Why, r.Version
 	case EventAbort:

@@ -241,6 +241,9 @@ func wantedAt(svc *control.Service, pop string) (w planned, live, beside *contro
 	if beside != nil {
 		w.beside = beside.Number
 		w.split = split{share: r.Share, salt: fmt.Sprint(svc.Name, r.ID)}
+		if r.Share == 0 {
+			w.split.shadow = r.Shadow
+		}
 		w.split.match, _ = control.ParseMatch(r.Match) // it was checked when it was decided on
 	}
 	return w, live, beside
@@ -383,6 +386,10 @@ func (a *applier) run1(ctx context.Context, name string, w planned, live, beside
 			return err
 		}
 		made = append(made, d)
+		if one.key != name && w.split.shadow > 0 && (d.module == nil || live == nil || live.module == nil) {
+			discard()
+			return &wedge.Error{Op: "shadow requests", What: name, Kind: wedge.Unsupported, Err: errors.New("a version without a guest does nothing that could be compared"), Hint: "Release it by shares instead."}
+		}
 		fresh[one.key] = d
 	}
 	if err := a.n.swap(fresh, splits); err != nil {
@@ -471,6 +478,20 @@ func (a *applier) ran(v *wedge.Version, cpu time.Duration, ended bool) {
 	}
 	f.CPU.Add(cpu)
 }
+
+// shadowed counts a copy of a request that a version has answered to nobody; why says how it did not do as the one before, "" if it did.
+func (a *applier) shadowed(v *wedge.Version, why string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	f := a.of(v.Service, v.Number)
+	if f.Shadowed++; why != "" {
+		f.Differed++
+		f.Example = why[:min(len(why), maxWhy)]
+	}
+}
+
+// maxWhy bounds what is said of a difference, in bytes.
+const maxWhy = 200
 
 // of returns the figures of a version; a.mu is held.
 func (a *applier) of(service string, version int) *rollout.Figures {

@@ -32,6 +32,8 @@ type deployment struct {
 	app     *manifest.App
 	version *wedge.Version
 	module  *compute.Module // nil: the version has no guest
+	guest   hostcall.Config // what its handler was made with
+	host    *compute.Host
 	handler versionHandler
 	state   *stateAPI      // answers it at state.wedge.internal
 	session http.Handler   // and at session.wedge.internal
@@ -142,7 +144,9 @@ func (n *Node) routes(all map[string]*deployment, splits map[string]split) (map[
 			continue
 		}
 		r := front.Route{Service: d.version.Service, Version: d.version.Number, Handler: n.purging(d)}
-		if b := all[besideOf(key)]; b != nil {
+		if b := all[besideOf(key)]; b != nil && splits[key].shadow > 0 {
+			r.Handler = n.purgingBefore(d, &shadower{Handler: d.handler, node: n, live: d, beside: b, share: splits[key].shadow})
+		} else if b != nil {
 			r.Handler = &splitter{split: splits[key], live: r.Handler, beside: n.purging(b), number: b.version.Number}
 		} else if c, ok := d.handler.(*cdn); ok && plainHits(d.version) {
 			r.Hit = c.hit
@@ -163,8 +167,10 @@ func (n *Node) routes(all map[string]*deployment, splits map[string]split) (map[
 }
 
 // purging is a deployment's handler, with purges by request before it.
-func (n *Node) purging(d *deployment) http.Handler {
-	p := &purger{Handler: d.handler, version: d.version, purge: n.Purge, now: n.cfg.Now, log: n.console.purged}
+func (n *Node) purging(d *deployment) http.Handler { return n.purgingBefore(d, d.handler) }
+
+func (n *Node) purgingBefore(d *deployment, h http.Handler) http.Handler {
+	p := &purger{Handler: h, version: d.version, purge: n.Purge, now: n.cfg.Now, log: n.console.purged}
 	if n.fleet != nil {
 		p.fleet = n
 	}
@@ -211,6 +217,7 @@ func (n *Node) prepareGuest(ctx context.Context, app *manifest.App) (*deployment
 			return compute.Tracer{Trace: &trace.Trace{ID: sb.TraceID, Service: v.Service, Version: v.Number, Start: time.Now()}}
 		}
 	}
+	d.guest, d.host = cfg, host
 	h := hostcall.New(cfg)
 	done := n.console.progress("compiling " + v.Service)
 	m, err := n.engine.Load(ctx, v.Guest, compute.Options{

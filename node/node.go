@@ -44,6 +44,9 @@ type Node struct {
 	fleet *fleet      // nil: the node is alone
 	dns   *dnsAnswers // nil: none
 
+	shadows     chan struct{} // has room for those that may be under way
+	shadowStats shadowStats
+
 	printing bool // what a plain WASI program prints is output, not a response
 
 	mu       sync.Mutex
@@ -152,7 +155,7 @@ const maxHeaderBytes = 64_000
 // open builds the parts. None of them listens or serves yet.
 func open(ctx context.Context, cfg Config) (*Node, error) {
 	cfg = cfg.withDefaults()
-	n := &Node{cfg: cfg, console: newConsole(cfg), origins: map[string]string{}, shields: map[string]map[string]struct{}{}, rates: state.NewRates()}
+	n := &Node{cfg: cfg, console: newConsole(cfg), origins: map[string]string{}, shields: map[string]map[string]struct{}{}, rates: state.NewRates(), shadows: make(chan struct{}, shadowsOnce)}
 	if cfg.CacheDir != "" && os.MkdirAll(cfg.CacheDir, 0o700) != nil {
 		cfg.CacheDir = "" // compiled code is kept for speed only
 	}

@@ -21,13 +21,17 @@ func serviceOf(key string) (service string, beside bool) { return strings.CutSuf
 
 // split says which requests go to the version beside.
 type split struct {
-	share float64 // in percent of clients
-	match control.Match
-	salt  string // the same clients are not always the first
+	share  float64 // in percent of clients
+	shadow float64 // in percent of requests, that it gets copies of and nobody sees the answers to
+	match  control.Match
+	salt   string // the same clients are not always the first
 }
 
 // String says it to the operator.
 func (s split) String() string {
+	if s.shadow > 0 {
+		return fmt.Sprintf("copies of %v %% of requests", s.shadow)
+	}
 	text := fmt.Sprintf("%v %% of clients", s.share)
 	switch {
 	case s.match.Header != "":

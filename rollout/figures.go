@@ -17,6 +17,10 @@ type Figures struct {
 	Runs     uint64 `json:"runs,omitempty"`
 	Traps    uint64 `json:"traps,omitempty"` // runs of the guest that it did not end itself: traps, limits
 
+	Shadowed uint64 `json:"shadowed,omitempty"` // copies of requests that it has answered to nobody
+	Differed uint64 `json:"differed,omitempty"` // of these, where it did not do as the version before
+	Example  string `json:"example,omitempty"`  // how, the last time
+
 	Latency Histogram `json:"latency,omitempty"` // of requests, until the response's end
 	CPU     Histogram `json:"cpu,omitempty"`     // of runs
 }
@@ -99,6 +103,11 @@ func (f *Figures) add(g Figures) {
 	f.Errors += min(g.Errors, g.Requests, 1<<40)
 	f.Runs += min(g.Runs, 1<<40)
 	f.Traps += min(g.Traps, g.Runs, 1<<40)
+	f.Shadowed += min(g.Shadowed, 1<<40)
+	f.Differed += min(g.Differed, g.Shadowed, 1<<40)
+	if g.Example != "" {
+		f.Example = g.Example[:min(len(g.Example), maxExample)]
+	}
 	f.Latency.merge(g.Latency)
 	f.CPU.merge(g.CPU)
 }
@@ -151,7 +160,16 @@ var gates = []gate{
 		func(share float64, all uint64, old *Figures) string {
 			return fmt.Sprintf("%.1f %% of %d runs used more than %v of processor time", 100*share, all, limitOf(old.CPU.below(dearest)).Round(10*time.Microsecond))
 		}},
+	// That one in a hundred differs is taken for chance: two requests at the same time may see each other's writes, and guests measure time.
+	{"shadow", 0.01, func(fresh, _ *Figures) (bad, was sample) {
+		return sample{fresh.Differed, fresh.Shadowed}, sample{fresh.Shadowed / 100, fresh.Shadowed}
+	}, func(share float64, all uint64, _ *Figures) string {
+		return fmt.Sprintf("%.1f %% of %d copies of requests were not answered as the version before did", 100*share, all)
+	}},
 }
+
+// maxExample bounds what a PoP may say of a difference, in bytes.
+const maxExample = 200
 
 // slower counts what is above the bucket that a share of the old ones is in.
 func slower(fresh, old Histogram, share float64) (bad, was sample) {
@@ -184,7 +202,9 @@ func worse(r *control.Release, reports map[string]Report) string {
 			continue
 		}
 		text := g.text(bad.share(), bad.all, &old)
-		if r.Previous != 0 && was != (sample{bad.all / 10, bad.all}) {
+		if g.name == "shadow" {
+			text += ", the last of them " + fresh.Example
+		} else if r.Previous != 0 && was != (sample{bad.all / 10, bad.all}) {
 			text += fmt.Sprintf(", of version %d there it was %.1f %% of %d", r.Previous, 100*was.share(), was.all)
 		}
 		return text

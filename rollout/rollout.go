@@ -100,12 +100,14 @@ func join(r *control.Release, rest []string) Decision {
 		n = max(2, len(r.PoPs))
 	}
 	d := Decision{}
-	if r.HoldMS == 0 && r.Stages > 0 || len(r.Shares) > 0 || r.Match != "" || r.State == control.Holding {
+	if r.HoldMS == 0 && r.Stages > 0 || r.Shadow > 0 || len(r.Shares) > 0 || r.Match != "" || r.State == control.Holding {
 		n = len(rest) // there is nothing to wait for
 	}
 	d.Join = rest[:min(n, len(rest))]
 	d.Why = fmt.Sprintf("stage %d: %s", r.Stages+1, strings.Join(d.Join, ", "))
-	if r.Stages == 0 && len(r.Shares) > 0 {
+	if r.Stages == 0 && r.Shadow > 0 {
+		d.Why = fmt.Sprintf("stage 1: copies of %v %% of requests at %s", r.Shadow, strings.Join(d.Join, ", "))
+	} else if r.Stages == 0 && len(r.Shares) > 0 {
 		d.Share = r.Shares[0]
 		d.Why = fmt.Sprintf("stage 1: %v %% of requests at %s", d.Share, strings.Join(d.Join, ", "))
 	}

@@ -81,6 +81,12 @@ func TestNext(t *testing.T) {
 		{"cannot run", nil, map[string]Report{"lhr": {Version: 1, Wanted: 2, Failed: "unknown imports"}}, "lhr nyc", "lhr cannot run version 2: unknown imports"},
 		{"failed of an earlier release", func(r *control.Release) { r.ID = 5 }, map[string]Report{"lhr": {Version: 1, Wanted: 2, Failed: "x", Release: 4}}, "lhr nyc", "wait"},
 		{"failed of this one", func(r *control.Release) { r.ID = 5 }, map[string]Report{"lhr": {Version: 1, Wanted: 2, Failed: "x", Release: 5}}, "lhr nyc", "lhr cannot run version 2: x"},
+		{"shadow", func(r *control.Release) { r.Stages, r.PoPs, r.Share, r.Shadow = 0, nil, 0, 5 }, nil, "lhr nyc", "join lhr nyc"},
+		{"shadow well", func(r *control.Release) { r.Share, r.Shadow = 0, 5 },
+			map[string]Report{"lhr": {Version: 1, Beside: 2, Wanted: 2, Figures: map[int]Figures{2: {Shadowed: 500, Differed: 2}}}}, "lhr", "hold"},
+		{"shadow differs", func(r *control.Release) { r.Share, r.Shadow = 0, 5 },
+			map[string]Report{"lhr": {Version: 1, Beside: 2, Wanted: 2, Figures: map[int]Figures{2: {Shadowed: 500, Differed: 50, Example: "GET /cart: status 500 instead of 200"}}}}, "lhr",
+			"10.0 % of 500 copies of requests were not answered as the version before did, the last of them GET /cart: status 500 instead of 200"},
 		{"failed another", nil, map[string]Report{"lhr": {Version: 2, Wanted: 1, Failed: "x"}}, "lhr nyc", "join nyc"},
 		{"bad", func(r *control.Release) { r.StageAt = now.Add(-time.Second) }, figures(200, 40, 10_000, 20), "lhr nyc", "20.0 % of 200 requests failed, of version 1 there it was 0.2 % of 10000"},
 		{"few", nil, figures(29, 29, 10_000, 20), "lhr nyc", "join nyc"},
@@ -101,6 +107,8 @@ func TestNext(t *testing.T) {
 			got = d.Why
 		case d.Done:
 			got = "done"
+		case d.Hold:
+			got = "hold"
 		case len(d.Join) > 0:
 			got = "join " + strings.Join(d.Join, " ")
 		}

@@ -351,6 +351,17 @@ func TestShares(t *testing.T) {
 	}
 }
 
+// TestShadowNeedsGuest: a version without a guest does nothing that could be compared, which is said at once.
+func TestShadowNeedsGuest(t *testing.T) {
+	l := newFleetLab(t)
+	l.becomes("all are there", 5*time.Second, func() bool { return len(l.Node("lhr").PoPs()) == 3 })
+	l.release(l.version(l.site("one")).Number, 0)
+	if r := l.releaseAs(l.version(l.site("two")).Number, control.Plan{Shadow: 10}); r.State != control.Aborted || !strings.Contains(r.Why, "a version without a guest does nothing that could be compared") {
+		t.Errorf("%s: %s", r.State, r.Why)
+	}
+	l.becomes("all run version 1", time.Second, l.all("one", "lhr", "nyc", "nrt"))
+}
+
 // TestForgotten: of many versions the newest are kept, and what the others were made of is nowhere any more. They cannot be released again;
 // those that are kept can.
 func TestForgotten(t *testing.T) {

@@ -149,6 +149,10 @@ func runDeploy(ctx context.Context, std stdio, args []string) error {
 		_, err := control.ParseWhere(plan.Where)
 		return err
 	})
+	fs.Func("shadow", "`PERCENTAGE` of requests that it gets copies of first, with what the live version got from outside; nobody sees its answers", func(s string) (err error) {
+		plan.Shadow, err = strconv.ParseFloat(s, 64)
+		return err
+	})
 	fs.Func("shares", "`PERCENTAGES` of clients that get it, stage by stage, such as 1,10,50", func(s string) (err error) {
 		plan.Shares, err = readShares(s)
 		return err

@@ -207,7 +207,7 @@ func (a *applier) sweep() {
 		if made == a.swept {
 			return
 		}
-		kept := s.Kept()
+		kept := append(s.Kept(), a.runs(s)...) // what is to be run may not have come yet
 		needed = control.Needed(kept)
 		for _, v := range kept {
 			dirs[string(v.Digest)] = true
@@ -230,6 +230,20 @@ func (a *applier) sweep() {
 	if freed > 0 {
 		a.n.cfg.Log.Info("removed what old versions were made of", "bytes", freed)
 	}
+}
+
+// runs returns the versions that run here, whether or not they are to.
+func (a *applier) runs(s *control.State) (list []*control.Version) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for name, w := range a.running {
+		for _, n := range []int{w.live, w.beside} {
+			if svc := s.Services[name]; svc != nil && svc.Version(n) != nil {
+				list = append(list, svc.Version(n))
+			}
+		}
+	}
+	return list
 }
 
 // wantedAt returns what a PoP is to run of a service.

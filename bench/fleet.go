@@ -91,7 +91,7 @@ func (m *purgeMeter) heard(_ string, data []byte) {
 	defer m.mu.Unlock()
 	for _, id := range a.IDs {
 		s, ok := m.accepted[id]
-		if !ok || m.done[a.PoP+id] {
+		if !ok || a.PoP == s.pop || m.done[a.PoP+id] { // who accepted it says so, too
 			continue
 		}
 		m.done[a.PoP+id] = true

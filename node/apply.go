@@ -207,16 +207,19 @@ func (a *applier) sweep() {
 		if made == a.swept {
 			return
 		}
-		kept := append(s.Kept(), a.runs(s)...) // what is to be run may not have come yet
+		kept := s.Kept()
+		if len(kept) == made {
+			return // nothing was forgotten
+		}
+		kept = append(kept, a.runs(s)...) // what is to be run may not have come yet
 		needed = control.Needed(kept)
 		for _, v := range kept {
 			dirs[string(v.Digest)] = true
 		}
 	})
-	if made == a.swept {
+	if a.swept = made; needed == nil {
 		return
 	}
-	a.swept = made
 	freed, err := a.chunks.Sweep(needed)
 	there, _ := os.ReadDir(a.dir) // none: nothing to remove
 	for _, d := range there {

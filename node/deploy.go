@@ -5,10 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
@@ -127,8 +125,12 @@ func (n *Node) swap(fresh map[string]*deployment, splits map[string]split) error
 		forget()
 		ctx, cancel := context.WithTimeout(context.Background(), n.cfg.DrainTimeout)
 		defer cancel()
+		stay := map[*deployment]bool{}
+		for _, d := range fresh {
+			stay[d] = true
+		}
 		for _, d := range old {
-			if !slices.Contains(slices.Collect(maps.Values(fresh)), d) {
+			if !stay[d] {
 				d.retire(ctx)
 			}
 		}

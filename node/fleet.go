@@ -309,15 +309,27 @@ func wireOf(p wedge.Purge) wirePurge {
 // a newer one, and may mean more than is understood here: all of the service is purged.
 func readPurge(b []byte) (p wedge.Purge, err error) {
 	var w wirePurge
-	if err := json.Unmarshal(b, &w); err != nil {
-		return p, err
-	}
 	strict := json.NewDecoder(bytes.NewReader(b))
 	strict.DisallowUnknownFields()
-	if err := strict.Decode(&wirePurge{}); err != nil {
+	if err := strict.Decode(&w); err != nil || strict.More() {
+		w = wirePurge{}
+		if err := json.Unmarshal(b, &w); err != nil {
+			return p, err
+		}
 		w.URL, w.Keys, w.All, w.Soft = nil, nil, true, false
 	}
 	return w.purge()
+}
+
+// idOf returns the id of a purge as it is written here, without reading the rest: of most that the log says it was heard before. "": it has
+// to be read.
+func idOf(item []byte) string {
+	rest, ok := bytes.CutPrefix(item, []byte(`{"id":"`))
+	i := bytes.IndexByte(rest, '"')
+	if !ok || i < 1 || i > maxPurgeID || bytes.IndexByte(rest[:i], '\\') >= 0 {
+		return ""
+	}
+	return string(rest[:i])
 }
 
 // purge checks what came from another PoP.
@@ -359,6 +371,10 @@ func (f *fleet) watch(id string, each func(applied)) (stop func(), err error) {
 func (f *fleet) take(e wedge.Entry) error {
 	done := applied{PoP: f.cfg.PoP.Name}
 	for i, item := range e.Items {
+		if id := idOf(item); id != "" && f.recent.has(id) {
+			f.unconfirmed.placed(id, e.Seq)
+			continue
+		}
 		p, err := readPurge(item)
 		if err != nil {
 			f.log.Error("a purge from the bus makes no sense and is left out", "writer", e.Writer, "item", e.First+uint64(i), "err", err)

@@ -83,19 +83,21 @@ func (m *purgeMeter) heard(_ string, data []byte) {
 		PoP string
 		IDs []string
 		At  time.Time
+
+		After []int64
 	}
-	if json.Unmarshal(data, &a) != nil {
+	if json.Unmarshal(data, &a) != nil || len(a.After) != len(a.IDs) {
 		return
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, id := range a.IDs {
+	for i, id := range a.IDs {
 		s, ok := m.accepted[id]
 		if !ok || a.PoP == s.pop || m.done[a.PoP+id] { // who accepted it says so, too
 			continue
 		}
 		m.done[a.PoP+id] = true
-		took, path := a.At.Sub(s.at), m.w.OneWay(s.pop)+m.w.OneWay(a.PoP)
+		took, path := a.At.Add(time.Duration(a.After[i])*time.Microsecond).Sub(s.at), m.w.OneWay(s.pop)+m.w.OneWay(a.PoP)
 		m.total, m.network, m.beyond = append(m.total, took), append(m.network, path), append(m.beyond, max(0, took-path))
 	}
 }

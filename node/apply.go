@@ -279,6 +279,13 @@ func (a *applier) apply(ctx context.Context) (changed <-chan struct{}) {
 			}
 		}
 	})
+	a.mu.Lock()
+	for name := range a.running {
+		if _, wanted := all[name]; !wanted {
+			all[name] = planned{} // its first release was ended
+		}
+	}
+	a.mu.Unlock()
 	for name, w := range all {
 		a.mu.Lock()
 		have, failed := a.running[name], a.failed[name]
@@ -301,8 +308,8 @@ func (a *applier) apply(ctx context.Context) (changed <-chan struct{}) {
 		delete(a.failed, name)
 		if err != nil {
 			a.failed[name] = failure{w, err, time.Now().Add(retryPause)}
-		} else {
-			a.running[name] = w
+		} else if a.running[name] = w; w == (planned{}) {
+			delete(a.running, name)
 		}
 		a.mu.Unlock()
 		if err != nil {
@@ -352,6 +359,9 @@ func (a *applier) has(v *control.Version) bool {
 
 // String says it to the operator.
 func (w planned) String() string {
+	if w.live == 0 && w.beside == 0 {
+		return "no version is live"
+	}
 	if w.beside == 0 {
 		return fmt.Sprintf("version %d is live", w.live)
 	}

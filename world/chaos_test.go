@@ -336,13 +336,9 @@ func (c *worldChaos) deploy(hold time.Duration) {
 	_, err := c.client.Release(ctx, "shop", key, api.Pick{Version: v.Number, Plan: control.Plan{HoldMS: hold.Milliseconds()}})
 	decided("releases", err)
 	if hold == 0 {
-		c.becomes("the first version is live", 10*time.Second, func() bool {
-			for _, p := range c.pops {
-				if c.Node(p.name).Services() != 1 {
-					return false
-				}
-			}
-			return true
+		c.becomes("the first version is live", 10*time.Second, func() bool { // for good: a rollback would leave nothing
+			all, err := c.client.Services(ctx)
+			return err == nil && len(all) == 1 && all[0].Live == v.Number
 		})
 	}
 }

@@ -212,6 +212,30 @@ func TestBadVersionStops(t *testing.T) {
 	l.becomes("all are well", 2*time.Second, l.all("good", "lhr", "nyc", "nrt"))
 }
 
+// TestFirstReleaseEnded: there is nothing to go back to, so where it ran nothing does, restarted or not.
+func TestFirstReleaseEnded(t *testing.T) {
+	l := newFleetLab(t)
+	l.becomes("all are there", 5*time.Second, func() bool { return len(l.Node("lhr").PoPs()) == 3 })
+	v := l.version(l.site("one"))
+	if _, err := l.client.Release(t.Context(), "shop", "", api.Pick{Version: v.Number, Plan: control.Plan{HoldMS: 60_000}}); err != nil {
+		t.Fatal(err)
+	}
+	running := func() (n int) {
+		for _, p := range []string{"lhr", "nyc", "nrt"} {
+			n += l.Node(p).Services()
+		}
+		return n
+	}
+	l.becomes("one runs it", 5*time.Second, func() bool { return running() == 1 })
+	if _, err := l.client.Rollback(t.Context(), "shop", "", 0); err != nil {
+		t.Fatal(err)
+	}
+	l.becomes("none runs it", 5*time.Second, func() bool { return running() == 0 })
+	if r := l.release(v.Number, 0); r.State != control.Done || running() != 3 {
+		t.Errorf("%+v, at %d", r, running())
+	}
+}
+
 // TestControlRefuses: what makes no sense, or is not allowed, is an error that says so, and changes nothing.
 func TestControlRefuses(t *testing.T) {
 	l := newFleetLab(t)

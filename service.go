@@ -113,6 +113,7 @@ type Scope string
 const (
 	ScopeMerge Scope = "merge" // every PoP by itself, at once; what PoPs wrote at the same time is merged
 	ScopeCore  Scope = "core"  // the core, for all PoPs: a condition that held there held everywhere
+	ScopeHome  Scope = "home"  // one PoP, for all: writes are ordered there, and it moves to where they come from
 	ScopeLocal Scope = "local" // every PoP for itself; no other hears of it
 )
 
@@ -120,13 +121,17 @@ const (
 type Store struct {
 	Scope        Scope  // "": merge
 	Jurisdiction string // only PoPs that carry it hold what is in the store, others reach it at one of them; "": anywhere
+	Split        string // of scope home: what ends the part of a key up to which keys have a home in common, such as "/"; "": all have
 }
+
+// MaxSplit bounds a store's Split, in bytes.
+const MaxSplit = 8
 
 // ReservedNames are those under wedge.internal that no service can have.
 var ReservedNames = []string{"state", "session", "collect"}
 
 // Scopes are all there are.
-var Scopes = []Scope{ScopeMerge, ScopeCore, ScopeLocal}
+var Scopes = []Scope{ScopeMerge, ScopeCore, ScopeHome, ScopeLocal}
 
 // KVSeed is a key a store holds from the start, unless it was written since.
 type KVSeed struct {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/wedge-cloud/wedge"
 )
@@ -34,7 +35,24 @@ type StateAnswer struct {
 // Paths of the state API that only operators reach.
 const (
 	ApologiesPath = "/-/apologies" // not answered yet
+	HomesPath     = "/-/homes"     // that are at the PoP, each as a [Home]
 )
+
+// Home is where writes to keys of a store of scope home are ordered, and why there.
+type Home struct {
+	Service string             `json:"service"`
+	Store   string             `json:"store"`
+	Split   string             `json:"split,omitempty"`
+	Keys    string             `json:"keys,omitempty"` // what they begin with
+	PoP     string             `json:"pop"`
+	Epoch   uint64             `json:"epoch"` // 1 for the first home
+	Since   time.Time          `json:"since"`
+	Moving  bool               `json:"moving,omitempty"`
+	Writes  map[string]float64 `json:"writes"`           // by the PoP that they came to; older ones count less
+	Waits   map[string]float64 `json:"waits"`            // ms, about, that a write would wait on the way if that PoP were the home
+	Better  string             `json:"better,omitempty"` // it moves there if that stays so
+	Why     string             `json:"why"`
+}
 
 // maxStateBody is what the bus takes.
 const maxStateBody = 350 << 10

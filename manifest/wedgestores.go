@@ -1,8 +1,10 @@
 package manifest
 
 import (
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/wedge-cloud/wedge"
 )
@@ -27,7 +29,10 @@ func wedgeBindings(t *table, ver *wedge.Version) {
 			}
 			rule := wedge.Store{Scope: wedge.Scope(s.str("scope")), Jurisdiction: s.str("jurisdiction")}
 			if s.has("scope") && !slices.Contains(wedge.Scopes, rule.Scope) {
-				v.fail("Write \"merge\", \"core\" or \"local\".", "unknown scope %q", rule.Scope)
+				v.fail("Write \"merge\", \"core\", \"home\" or \"local\".", "unknown scope %q", rule.Scope)
+			}
+			if rule.Split = s.str("split"); rule.Split != "" && (rule.Scope != wedge.ScopeHome || len(rule.Split) > wedge.MaxSplit || strings.ContainsRune(rule.Split, 0)) {
+				v.fail(fmt.Sprintf("It needs scope = \"home\", and has up to %d bytes, such as \"/\".", wedge.MaxSplit), "bad split %q", rule.Split)
 			}
 			if s.has("jurisdiction") && !nameRule.MatchString(rule.Jurisdiction) {
 				v.fail("Write it as the PoPs' own files do, such as \"eu\".", "bad jurisdiction %q", rule.Jurisdiction)

@@ -114,6 +114,8 @@ func (n *Node) stateFor(q *stateQuestion) (*http.Response, error) {
 	handler := http.Handler(d.state)
 	if path, _, _ := strings.Cut(q.Path, "?"); path == api.ApologiesPath {
 		handler = n.listApologies(q.Service)
+	} else if path == api.HomesPath {
+		handler = n.fleet.homes.list(q.Service)
 	}
 	resp, err := inProcess(req, handler, done, 0, n.cfg.Now)
 	if err != nil {

@@ -59,6 +59,8 @@ type Config struct {
 	// Term has the sockets that outlive the process, and its successor; nil: there is none.
 	Term *handover.Term
 
+	HomePace time.Duration // see DefaultHomePace
+
 	Now  func() time.Time // the clock; nil: time.Now. How long something takes is measured by another, that nobody sets
 	Full func() bool      // has DataDir's disk be full, whatever it says itself; for tests
 

@@ -45,6 +45,7 @@ type fleet struct {
 	box    *state.Outbox
 	shares []*state.Share
 	claims *claims
+	homes  *homes
 	writer string
 	here   func(wedge.Purge) error // purges this PoP's cache
 	event  func(subject string, body []byte) []byte
@@ -93,7 +94,7 @@ func (n *Node) openFleet(ctx context.Context, cfg FleetConfig) (*fleet, error) {
 	if err := f.openShares(n.kv); err != nil {
 		return nil, err
 	}
-	f.claims = newClaims(n)
+	f.claims, f.homes = newClaims(n), newHomesOf(n)
 	cursor, err := f.kv.Cursor(purgeLog.Name)
 	if err != nil {
 		return nil, err
@@ -161,7 +162,7 @@ func (f *fleet) run(ctx context.Context) error {
 			return f.link.Follow(ctx, purgeLog, f.purged.Load()+1, bus.Follower{Entry: f.take, Lost: f.lost})
 		},
 		func(ctx context.Context) error { return f.collect.pump(ctx, f.link) },
-		f.beat, f.applier.run, f.claims.run,
+		f.beat, f.applier.run, f.claims.run, f.homes.run,
 	}
 	for _, share := range f.shares {
 		parts = append(parts, f.shareStores(share)...)

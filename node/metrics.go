@@ -32,6 +32,7 @@ type reading struct {
 	dns     *dnsAnswers // nil: the node answers none
 	peers   *peers      // nil: the node has none
 	claims  *claims     // nil: as well
+	homes   *homes      // nil: as well
 	collect *collecting // nil: the node is alone
 
 	sessions *sessions
@@ -42,7 +43,7 @@ type reading struct {
 func (n *Node) read() *reading {
 	r := &reading{front: n.front.Stats(), backend: n.fetch.Stats(), compute: n.engine.Stats(), cache: n.cache.Stats(), dns: n.dns, sessions: n.sessions}
 	if n.fleet != nil {
-		r.peers, r.claims, r.collect = n.fleet.peers, n.fleet.claims, n.fleet.collect
+		r.peers, r.claims, r.homes, r.collect = n.fleet.peers, n.fleet.claims, n.fleet.homes, n.fleet.collect
 	}
 	bytes, objects := n.cache.Used()
 	r.cacheBytes, r.cacheObjects = bytes, int64(objects)
@@ -132,6 +133,7 @@ func (r *reading) metrics() []metric {
 	}
 	if r.claims != nil {
 		all = append(all, r.claims.metrics()...)
+		all = append(all, r.homes.metrics()...)
 	}
 	if r.collect != nil {
 		all = append(all, r.collect.metrics()...)

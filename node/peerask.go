@@ -40,6 +40,7 @@ type errand struct {
 
 	Session *sessionOp `json:"session,omitempty"` // it is about a session of the service, see sessions
 	Claim   *claimAsk  `json:"claim,omitempty"`   // it is about a stock
+	Home    *homeAsk   `json:"home,omitempty"`    // it is about keys of scope home
 
 	Purges []wirePurge `json:"purges,omitempty"` // of the service, to be done before
 }
@@ -123,7 +124,7 @@ func (p *peers) ask(req *http.Request, to *wedge.PoP, e errand, wait patience) (
 	if req.Body != nil && req.Body != http.NoBody {
 		body = &unsent{rc: req.Body}
 		out.Body = body
-		if e.Session == nil { // or else it is short, and nothing is lost
+		if e.Session == nil && e.Home == nil { // or else it is short, and nothing is lost
 			out.Header.Set("Expect", "100-continue") // so that a peer that has no answer gets nothing of it
 			wait.first = 0                           // it may be long
 		}

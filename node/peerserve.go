@@ -47,6 +47,10 @@ func (n *Node) servePeer(w http.ResponseWriter, r *http.Request) {
 		n.serveClaim(out, r, from, d, e.Claim)
 		return
 	}
+	if e.Home != nil {
+		n.serveHome(out, r, from, d, e.Home)
+		return
+	}
 	if e.State {
 		d.state.ServeHTTP(out, r.WithContext(context.WithValue(r.Context(), remoteKey{}, true)))
 		return

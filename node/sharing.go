@@ -54,6 +54,7 @@ func (f *fleet) openShares(kv *state.KV) error {
 		share.AskCore = func(ctx context.Context, question []byte) ([]byte, error) {
 			return f.link.Ask(ctx, subjectOf(keysSubject, j, f.cfg.PoP.Name), question)
 		}
+		share.AskHome = f.askHome
 		f.shares = append(f.shares, share)
 	}
 	return nil
@@ -233,10 +234,10 @@ func (c *Core) openArchives(ctx context.Context) (err error) {
 			return err
 		}
 		for subject, answer := range map[string]func(string, []byte) []byte{
-			subjectOf(keysSubject, j, "*"): func(_ string, question []byte) []byte {
+			subjectOf(keysSubject, j, "*"): func(subject string, question []byte) []byte {
 				ctx, cancel := context.WithTimeout(ctx, decideTimeout)
 				defer cancel()
-				return state.Decide(ctx, coreKeys{c.link, logs[wedge.ScopeCore]}, question, time.Now())
+				return state.Decide(ctx, coreKeys{c.link, logs[wedge.ScopeCore]}, subject[strings.LastIndexByte(subject, '.')+1:], question, time.Now())
 			},
 			subjectOf(snapshotSubject, j, "*"): a.give,
 		} {
@@ -244,19 +245,20 @@ func (c *Core) openArchives(ctx context.Context) (err error) {
 				return err
 			}
 		}
-		c.work.Go(func() { c.keepArchive(ctx, a, logs[wedge.ScopeMerge]) })
+		c.work.Go(func() { c.keepArchive(ctx, a, logs[wedge.ScopeMerge], a.share.Take) })
+		c.work.Go(func() { c.keepArchive(ctx, a, logs[wedge.ScopeCore], a.share.TakeHomes) })
 	}
 	return nil
 }
 
 // keepArchive takes all that PoPs write, until ctx ends.
-func (c *Core) keepArchive(ctx context.Context, a *archive, log *bus.Log) {
+func (c *Core) keepArchive(ctx context.Context, a *archive, log *bus.Log, take func(wedge.Entry) error) {
 	for ctx.Err() == nil {
 		cursor, err := c.kv.Cursor(log.Name)
 		if err == nil {
 			err = c.link.Follow(ctx, log, cursor+1, bus.Follower{
 				Entry: func(e wedge.Entry) error {
-					if err := a.share.Take(e); err != nil {
+					if err := take(e); err != nil {
 						return err
 					}
 					return c.kv.SetCursor(log.Name, e.Seq)
@@ -265,7 +267,16 @@ func (c *Core) keepArchive(ctx context.Context, a *archive, log *bus.Log) {
 					c.cfg.Log.Error("the core lacks what PoPs wrote before the log of state begins: PoPs that get a snapshot from it lack it, too", "log", log.Name)
 					return nil
 				},
-				CaughtUp: func() { a.caught.Store(true) },
+				CaughtUp: func() {
+					if !log.Newest {
+						a.caught.Store(true)
+					}
+				},
+				Fresh: func() {
+					if log.Newest {
+						a.share.Fresh(wedge.ScopeCore, time.Now())
+					}
+				},
 			})
 		}
 		if ctx.Err() == nil {
@@ -334,6 +345,10 @@ func (n *Node) stateOf(v *wedge.Version) *stateAPI {
 		a.claims = n.fleet.claims
 		a.fresh, a.remote = n.fleet.freshState, func(r *http.Request, jurisdiction string) (*http.Response, error) {
 			return n.askAway(r, v.Service, jurisdiction)
+		}
+		a.at = func(r *http.Request, pop string) (*http.Response, error) {
+			to, _ := n.fleet.pops.named(pop)
+			return n.fleet.peers.call(r, []wedge.PoP{to}, errand{Service: v.Service, State: true})
 		}
 	}
 	return a

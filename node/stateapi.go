@@ -38,6 +38,7 @@ type stateAPI struct {
 	pop     string
 	now     func() time.Time
 	remote  func(*http.Request, string) (*http.Response, error)    // asks a PoP that carries a jurisdiction
+	at      func(*http.Request, string) (*http.Response, error)    // asks a PoP that is named
 	fresh   func(context.Context, *state.Share, wedge.Scope) error // asks the core whether something is missing here
 }
 
@@ -93,7 +94,11 @@ func (a *stateAPI) serve(w http.ResponseWriter, r *http.Request) error {
 		return a.forward(w, r, jurisdiction)
 	}
 	read := r.Method == http.MethodGet || r.Method == http.MethodHead
-	if read {
+	if read && r.Header.Get(fieldStaleness) != "" && a.stores.Scope(store) == wedge.ScopeHome && a.at != nil {
+		if done, err := a.readHome(w, r, store, key); done || err != nil { // only there nothing is missing
+			return err
+		}
+	} else if read {
 		if err := a.wait(r, store); err != nil {
 			return err
 		}
@@ -109,7 +114,7 @@ func (a *stateAPI) serve(w http.ResponseWriter, r *http.Request) error {
 		if err := a.stores.Delete(r.Context(), store, key); err != nil {
 			return err
 		}
-		a.wrote(w, store)
+		a.wrote(w, store, key)
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	case r.Method == http.MethodPost:
@@ -132,6 +137,34 @@ func (a *stateAPI) forward(w http.ResponseWriter, r *http.Request, jurisdiction 
 	if err != nil {
 		return err
 	}
+	passState(w, resp)
+	return nil
+}
+
+// readHome has the home of a key answer a read that may not be old, as long as it waits; not done: this PoP is it, and has all.
+func (a *stateAPI) readHome(w http.ResponseWriter, r *http.Request, store, key string) (done bool, err error) {
+	ctx, cancel, err := patient(r)
+	if err != nil {
+		return false, err
+	}
+	defer cancel()
+	pop, err := a.stores.AtHome(ctx, store, key)
+	if err != nil || pop == "" {
+		return false, err
+	}
+	if r.Context().Value(remoteKey{}) != nil {
+		return false, &wedge.Error{Op: "use state", Kind: wedge.Unavailable, Err: errors.New("the key's home has moved"), Hint: "Ask again."}
+	}
+	resp, err := a.at(r.WithContext(ctx), pop)
+	if err != nil {
+		return false, &wedge.Error{Op: "read state", Kind: wedge.Timeout, Err: fmt.Errorf("its home, %s, does not answer: %w", pop, err), Hint: "Ask again, or take what is here."}
+	}
+	passState(w, resp)
+	return true, nil
+}
+
+// passState passes on what another PoP has answered.
+func passState(w http.ResponseWriter, resp *http.Response) {
 	defer resp.Body.Close()
 	for name, values := range resp.Header {
 		w.Header()[name] = values
@@ -141,12 +174,15 @@ func (a *stateAPI) forward(w http.ResponseWriter, r *http.Request, jurisdiction 
 	}
 	w.WriteHeader(resp.StatusCode)
 	_, _ = io.Copy(w, resp.Body)
-	return nil
 }
 
 // wrote says that a write is on disk, and what to ask for to see it elsewhere.
-func (a *stateAPI) wrote(w http.ResponseWriter, store string) {
-	if share := a.stores.Share(store); share != nil {
+func (a *stateAPI) wrote(w http.ResponseWriter, store, key string) {
+	if a.stores.Scope(store) == wedge.ScopeHome {
+		if token := a.stores.HomeToken(store, key); token != "" {
+			w.Header().Set(fieldToken, token)
+		}
+	} else if share := a.stores.Share(store); share != nil {
 		w.Header().Set(fieldToken, share.Token(a.stores.Scope(store)))
 	}
 }
@@ -164,6 +200,19 @@ func seconds(r *http.Request, field string) (d time.Duration, there bool, err er
 	return time.Duration(s * float64(time.Second)), true, nil
 }
 
+// patient bounds how long a read waits, as it says.
+func patient(r *http.Request) (context.Context, context.CancelFunc, error) {
+	patience, given, err := seconds(r, fieldWait)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !given {
+		patience = stateWait
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), min(patience, maxStateWait))
+	return ctx, cancel, nil
+}
+
 // wait returns once what is here is as new as the request wants it.
 func (a *stateAPI) wait(r *http.Request, store string) error {
 	staleness, bounded, err := seconds(r, fieldStaleness)
@@ -175,14 +224,10 @@ func (a *stateAPI) wait(r *http.Request, store string) error {
 	if share == nil || !bounded && token == "" {
 		return nil
 	}
-	patience, given, err := seconds(r, fieldWait)
+	ctx, cancel, err := patient(r)
 	if err != nil {
 		return err
 	}
-	if !given {
-		patience = stateWait
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), min(patience, maxStateWait))
 	defer cancel()
 	if token != "" {
 		if err := share.Await(ctx, token); err != nil {
@@ -252,11 +297,12 @@ func answerJSON(w http.ResponseWriter, status int, v any) error {
 
 func (a *stateAPI) get(w http.ResponseWriter, r *http.Request, store, key string) error {
 	v, err := a.stores.Get(r.Context(), store, key)
+	home := a.stores.HomeOf(store, key)
 	if err != nil {
-		a.from(w, store, 0, "") // how old it may be that nothing is there
+		a.from(w, store, 0, home) // how old it may be that nothing is there
 		return err
 	}
-	h, kind, writer := w.Header(), merge.Kind(0), ""
+	h, kind, writer := w.Header(), merge.Kind(0), home
 	if a.stores.Scope(store) == wedge.ScopeMerge {
 		m, err := a.stores.Value(r.Context(), store, key)
 		switch {
@@ -324,7 +370,7 @@ func (a *stateAPI) put(w http.ResponseWriter, r *http.Request, store, key string
 		return err
 	}
 	w.Header().Set("Etag", `"`+strconv.FormatUint(gen, 10)+`"`)
-	a.wrote(w, store)
+	a.wrote(w, store, key)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
@@ -368,7 +414,7 @@ func (a *stateAPI) change(w http.ResponseWriter, r *http.Request, store, key str
 	if kind == merge.Stock {
 		w.Header().Set("Wedge-Left", strconv.FormatInt(a.stores.Left(v), 10))
 	}
-	a.wrote(w, store)
+	a.wrote(w, store, key)
 	return answerJSON(w, http.StatusOK, v)
 }
 

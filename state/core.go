@@ -134,14 +134,18 @@ type coreAnswer struct {
 	Kind  string `json:"kind,omitempty"` // of the error
 	Error string `json:"error,omitempty"`
 	Hint  string `json:"hint,omitempty"`
+
+	Token string `json:"token,omitempty"` // a home's, of the write
+	Home  string `json:"home,omitempty"`  // another is the home, in that epoch
+	Epoch uint64 `json:"epoch,omitempty"`
 }
 
 // coreTries is how often the core tries a write while others write the same key.
 const coreTries = 20
 
 // Decide answers what a PoP asks the core to write. It never fails: what is wrong is in the answer. question is not believed.
-func Decide(ctx context.Context, log KeyLog, question []byte, now time.Time) (answer []byte) {
-	seq, item, err := decide(ctx, log, question, now)
+func Decide(ctx context.Context, log KeyLog, pop string, question []byte, now time.Time) (answer []byte) {
+	seq, item, err := decide(ctx, log, pop, question, now)
 	a := coreAnswer{Seq: seq}
 	if err != nil {
 		a, item = coreAnswer{Kind: wedge.KindOf(err).String(), Error: causeOf(err), Hint: wedge.HintOf(err)}, nil
@@ -159,7 +163,7 @@ func causeOf(err error) string {
 	return err.Error()
 }
 
-func decide(ctx context.Context, log KeyLog, question []byte, now time.Time) (seq uint64, item []byte, err error) {
+func decide(ctx context.Context, log KeyLog, pop string, question []byte, now time.Time) (seq uint64, item []byte, err error) {
 	w, err := readCoreWrite(question)
 	if err != nil {
 		return 0, nil, &wedge.Error{Op: "write key", Kind: wedge.Invalid, Err: err}
@@ -170,7 +174,7 @@ func decide(ctx context.Context, log KeyLog, question []byte, now time.Time) (se
 		if err != nil {
 			return 0, nil, err
 		}
-		if item, err = w.decide(e, now); err != nil {
+		if item, err = w.decide(e, pop, now); err != nil {
 			return 0, nil, err
 		}
 		if seq, err = log.Append(ctx, name, e.Seq, item); wedge.KindOf(err) != wedge.Conflict || err == nil {
@@ -181,7 +185,7 @@ func decide(ctx context.Context, log KeyLog, question []byte, now time.Time) (se
 }
 
 // decide returns what the key is to hold after the write.
-func (w *coreWrite) decide(e wedge.Entry, now time.Time) ([]byte, error) {
+func (w *coreWrite) decide(e wedge.Entry, pop string, now time.Time) ([]byte, error) {
 	old := (*head)(nil)
 	if e.Seq > 0 {
 		k, err := readCoreKey(e.Items[0])
@@ -190,35 +194,50 @@ func (w *coreWrite) decide(e wedge.Entry, now time.Time) ([]byte, error) {
 		}
 		old = k.head(e.Seq)
 	}
+	if w.Store == homesStore {
+		if err := w.checkHome(pop, old); err != nil {
+			return nil, err
+		}
+	}
+	k, err := w.after(nil, nil, old, now)
+	if err != nil {
+		return nil, err
+	}
+	return headed(k, k.value)
+}
+
+// after returns what a key holds after the write that held old, whose value may lie apart in the database.
+func (w *coreWrite) after(db *pebble.DB, id []byte, old *head, now time.Time) (k coreKey, err error) {
 	st := &store{name: w.Store}
 	if w.Seed != nil {
 		st.seeds = map[string]wedge.KVValue{string(w.Key): {Value: w.seed, Metadata: string(w.Seed.Metadata), Generation: w.Seed.Generation}}
 	}
-	k := coreKey{Service: w.Service, Store: w.Store, Key: w.Key}
+	k = coreKey{Service: w.Service, Store: w.Store, Key: w.Key}
 	if w.Delete {
 		if !old.live(now) && (w.Seed == nil || old.hides(now)) {
-			return nil, absent("delete key", w.Store, string(w.Key))
+			return k, absent("delete key", w.Store, string(w.Key))
 		}
 		k.Gone = true
-		return headed(k)
+		return k, nil
 	}
-	next, err := st.next(nil, nil, old, now, w.Store, w.put())
+	next, err := st.next(db, id, old, now, w.Store, w.put())
 	if err != nil {
-		return nil, err
+		return k, err
 	}
 	if len(next.value)+len(next.metadata) > MaxCoreValue {
-		return nil, tooLargeForCore(w.Store, len(next.value)+len(next.metadata))
+		return k, tooLargeForCore(w.Store, len(next.value)+len(next.metadata))
 	}
 	k.Metadata = []byte(next.metadata)
 	if !next.expires.IsZero() {
 		k.Expires = next.expires.UnixMilli()
 	}
-	return headed(k, next.value)
+	k.value = next.value
+	return k, nil
 }
 
 func tooLargeForCore(name string, n int) error {
 	return &wedge.Error{Op: "put key", What: "store " + name, Kind: wedge.Exhausted, Err: fmt.Errorf("value and metadata have %d bytes", n),
-		Hint: fmt.Sprintf("In a store of scope core they may have %d KiB; keep larger ones in a store of scope merge.", MaxCoreValue>>10)}
+		Hint: fmt.Sprintf("In a store of scope core or home they may have %d KiB; keep larger ones in a store of scope merge.", MaxCoreValue>>10)}
 }
 
 // head returns what a PoP keeps of a key.
@@ -237,16 +256,8 @@ func (s *Stores) askCore(ctx context.Context, st *store, w *coreWrite) (uint64, 
 		op = "delete key"
 	}
 	what := fmt.Sprintf("%q in store %s", w.Key, st.name)
-	if len(w.value) > MaxCoreValue {
-		return 0, tooLargeForCore(st.name, len(w.value))
-	}
 	w.Service, w.Store = st.service, st.name
-	if seed, ok := st.seeds[string(w.Key)]; ok {
-		w.Seed = &coreWriteSeed{Generation: seed.Generation, Metadata: []byte(seed.Metadata)}
-		if w.Mode == wedge.KVAppend || w.Mode == wedge.KVPrepend {
-			w.seed, w.Seed.Size = seed.Value, len(seed.Value)
-		}
-	}
+	w.plant(st)
 	question, err := headed(w, w.value, w.seed)
 	if err != nil {
 		return 0, err
@@ -269,6 +280,27 @@ func (s *Stores) askCore(ctx context.Context, st *store, w *coreWrite) (uint64, 
 		return 0, &wedge.Error{Op: op, What: what, Kind: wedge.Internal, Err: err}
 	}
 	return 0, &wedge.Error{Op: op, What: what, Kind: wedge.KindNamed(a.Kind), Err: errors.New(a.Error), Hint: a.Hint}
+}
+
+// plant says which seed the PoP's version shows.
+func (w *coreWrite) plant(st *store) {
+	seed, ok := st.seeds[string(w.Key)]
+	if !ok {
+		return
+	}
+	w.Seed = &coreWriteSeed{Generation: seed.Generation, Metadata: []byte(seed.Metadata)}
+	if w.Mode == wedge.KVAppend || w.Mode == wedge.KVPrepend {
+		w.seed, w.Seed.Size = seed.Value, len(seed.Value)
+	}
+}
+
+// TakeHomes takes an entry of the log of keys if it is a record of the directory of homes. It is for who keeps no other keys of it.
+func (s *Share) TakeHomes(e wedge.Entry) error {
+	if k, err := readCoreKey(e.Items[0]); err != nil || k.Store != homesStore {
+		s.progress(func() { s.keys = max(s.keys, e.Seq) })
+		return nil
+	}
+	return s.TakeKeys(e)
 }
 
 // TakeKeys takes an entry of the log of keys. An error means that the disk does not work.
@@ -295,7 +327,11 @@ func (s *Share) takeKey(seq uint64, item []byte) error {
 	if err != nil {
 		return err
 	}
-	id := append(storePrefix(coreService(within(s.jurisdiction, k.Service)), k.Store), k.Key...)
+	return s.keepKey(append(storePrefix(coreService(within(s.jurisdiction, k.Service)), k.Store), k.Key...), &k, seq)
+}
+
+// keepKey keeps what a key holds in that generation, unless a later one is here.
+func (s *Share) keepKey(id []byte, k *coreKey, seq uint64) error {
 	defer s.kv.lock(id)()
 	old, err := readHead(s.kv.db, id)
 	if err != nil && wedge.KindOf(err) != wedge.Internal {

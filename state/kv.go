@@ -65,6 +65,7 @@ type KV struct {
 	clock  *merge.Clock
 	shares map[string]*Share // by jurisdiction; none: there is no other PoP
 	askers askers
+	homes  homes
 
 	seed    maphash.Seed
 	stripes [numStripes]stripe
@@ -80,7 +81,7 @@ type KV struct {
 // Open opens the database in dir, creating both if need be. One process at a time can have
 // it open. The errors are of kind Unavailable (in use, disk) or Invalid (written by a newer Wedge).
 func Open(dir string, opts Options) (*KV, error) {
-	kv := &KV{dir: dir, opts: opts.withDefaults(), fs: vfs.Default, seed: maphash.MakeSeed()}
+	kv := &KV{dir: dir, opts: opts.withDefaults(), fs: vfs.Default, seed: maphash.MakeSeed(), homes: newHomes()}
 	if opts.Memory {
 		kv.fs = vfs.NewMem()
 	}

@@ -34,6 +34,9 @@ type Share struct {
 	// AskCore has the core decide a write to a store of scope core: what it is asked there [Decide] answers. It must be set.
 	AskCore func(ctx context.Context, question []byte) ([]byte, error)
 
+	// AskHome has a PoP decide a write to a store of scope home: what it is asked there [Stores.AnswerHome] answers.
+	AskHome func(ctx context.Context, pop, service string, question []byte) ([]byte, error)
+
 	known chan struct{} // closed when it is known whether the core has what this PoP wrote, or need not be waited for any more
 	knows sync.Once
 
@@ -45,7 +48,9 @@ type Share struct {
 	keys  uint64            // how far the log of keys was taken
 	wrote uint64            // the last entry of the log of keys that was written from here
 
-	asOf map[wedge.Scope]time.Time // when nothing was missing here that the core had
+	asOf  map[wedge.Scope]time.Time // when nothing was missing here that the core had
+	looks uint64                    // how often that was seen of the log of keys
+	liars map[merge.Writer]time.Time
 }
 
 // shareLane begins the name of the outbox of what is written to stores. The jurisdiction's follows, and the incarnation.
@@ -58,7 +63,7 @@ func (kv *KV) Share(jurisdiction string) (*Share, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Share{kv: kv, jurisdiction: jurisdiction, box: box, log: kv.opts.Log, heard: map[string]uint64{}, asOf: map[wedge.Scope]time.Time{}, took: make(chan struct{}), known: make(chan struct{})}
+	s := &Share{kv: kv, jurisdiction: jurisdiction, box: box, log: kv.opts.Log, heard: map[string]uint64{}, asOf: map[wedge.Scope]time.Time{}, took: make(chan struct{}), liars: map[merge.Writer]time.Time{}, known: make(chan struct{})}
 	it, err := kv.db.NewIter(&pebble.IterOptions{LowerBound: s.heardKey(""), UpperBound: successor(s.heardKey(""))})
 	if err != nil {
 		return nil, diskError("open state", err)
@@ -75,6 +80,9 @@ func (kv *KV) Share(jurisdiction string) (*Share, error) {
 		kv.shares = map[string]*Share{}
 	}
 	kv.shares[jurisdiction] = s
+	if err := s.recallMoves(); err != nil {
+		return nil, err
+	}
 	time.AfterFunc(knowPatience, s.Known)
 	return s, nil
 }
@@ -104,10 +112,12 @@ func (s *Share) Writer() string { return s.kv.writer.String() }
 //	1 service store key delta content     a change of a value, and what its register's write holds if that is large and fits
 //	2 digest number bytes                 a piece of content, which comes before the change
 //	3 service store key digest            a whole value, encoded, whose bytes came in pieces: only in snapshots
+//	4 split generation key                what a key of a store of scope home holds
 const (
 	itemChange = 1
 	itemPiece  = 2
 	itemWhole  = 3
+	itemHome   = 4
 )
 
 // pieceSize is how much content one item has.
@@ -207,7 +217,7 @@ func (s *Share) Take(e wedge.Entry) error {
 	last := e.First + uint64(len(e.Items)) - 1
 	if from != s.kv.writer {
 		for i, item := range e.Items {
-			err := s.takeItem(from, item, e.At)
+			err := s.takeItem(from, item, e.First+uint64(i), e.At)
 			switch {
 			case err == nil:
 				s.stats.taken.Add(1)
@@ -240,6 +250,9 @@ func (s *Share) Fresh(scope wedge.Scope, at time.Time) {
 		if at.After(s.asOf[scope]) {
 			s.asOf[scope] = at
 		}
+		if scope == wedge.ScopeCore {
+			s.looks++
+		}
 	})
 }
 
@@ -247,6 +260,9 @@ func (s *Share) Fresh(scope wedge.Scope, at time.Time) {
 func (s *Share) AsOf(scope wedge.Scope) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if scope == wedge.ScopeHome { // it comes by the same log
+		scope = wedge.ScopeMerge
+	}
 	return s.asOf[scope]
 }
 
@@ -309,7 +325,7 @@ func (s *Share) refuse(e wedge.Entry, i int, err error) {
 	s.log.Error("a change from another PoP is refused", "writer", e.Writer, "item", e.First+uint64(i), "err", err)
 }
 
-func (s *Share) takeItem(from merge.Writer, item []byte, at time.Time) error {
+func (s *Share) takeItem(from merge.Writer, item []byte, number uint64, at time.Time) error {
 	if len(item) == 0 {
 		return errItem
 	}
@@ -322,6 +338,8 @@ func (s *Share) takeItem(from merge.Writer, item []byte, at time.Time) error {
 			return err
 		}
 		return s.takeChange(from, &c, at)
+	case itemHome:
+		return s.takeHome(from, number, item[1:])
 	}
 	if item[0] == itemWhole && from == snapshotWriter {
 		c, err := s.readWhole(item[1:])

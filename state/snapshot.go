@@ -25,6 +25,7 @@ import (
 type Place struct {
 	Key  []byte `json:"key,omitempty"` // as the database has it
 	Item int    `json:"item,omitempty"`
+	Home bool   `json:"home,omitempty"` // among what homes have decided, which comes last
 }
 
 // pageSize is about how many bytes of items one page has. One item may be larger than what is left, but never than a message.
@@ -33,7 +34,7 @@ const pageSize = 300 << 10
 // snapshotWriter is who snapshots are from: whoever the PoP has asked for one, not who wrote the values. No PoP can be called so.
 var snapshotWriter = merge.Writer{PoP: "(snapshot)"}
 
-// Snapshot returns a page of what is in stores of scope merge, and where the next one begins; done: it is the last. What changes while
+// Snapshot returns a page of what is in stores of scope merge and home, and where the next one begins; done: it is the last. What changes while
 // it is read may be in it or not.
 func (s *Share) Snapshot(at Place) (items [][]byte, next Place, done bool, err error) {
 	if err := s.kv.enter(context.Background(), "read snapshot", ""); err != nil {
@@ -42,36 +43,57 @@ func (s *Share) Snapshot(at Place) (items [][]byte, next Place, done bool, err e
 	defer s.kv.leave()
 	snap := s.kv.db.NewSnapshot()
 	defer snap.Close()
-	lower := append([]byte{mergedSpace}, at.Key...)
-	it, err := snap.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: []byte{mergedSpace + 1}})
+	size := 0
+	if !at.Home {
+		if items, at, done, err = s.page(snap, at, &size); err != nil || !done {
+			return items, at, done, err
+		}
+		at = Place{Home: true}
+	}
+	more, at, done, err := s.page(snap, at, &size)
+	return append(items, more...), at, done, err
+}
+
+// page reads on in one of the two spaces.
+func (s *Share) page(snap *pebble.Snapshot, at Place, size *int) (items [][]byte, next Place, done bool, err error) {
+	space, belongs, read := byte(mergedSpace), s.has, wholeItems
+	if at.Home {
+		space, read = headSpace, homeItems
+		belongs = func(service string) bool {
+			rest, ok := strings.CutPrefix(service, "home")
+			_, service, split := strings.Cut(rest, "\x00")
+			return ok && split && s.has(service)
+		}
+	}
+	it, err := snap.NewIter(&pebble.IterOptions{LowerBound: append([]byte{space}, at.Key...), UpperBound: []byte{space + 1}})
 	if err != nil {
 		return nil, at, false, diskError("read snapshot", err)
 	}
 	defer it.Close()
-	size := 0
 	for ok := it.First(); ok; ok = it.Next() {
 		id := bytes.Clone(it.Key()[1:])
 		if !bytes.Equal(id, at.Key) {
-			at = Place{Key: id}
+			at = Place{Key: id, Home: at.Home}
 		}
-		if service, _, _, err := splitID(id); err != nil || !s.has(service) {
+		if service, _, _, err := splitID(id); err != nil || !belongs(service) {
 			continue
 		}
 		value, err := it.ValueAndErr()
 		if err != nil {
 			return nil, at, false, diskError("read snapshot", err)
 		}
-		all, err := wholeItems(snap, id, bytes.Clone(value))
+		all, err := read(snap, id, bytes.Clone(value))
 		if err != nil {
 			s.log.Error("a value is left out of a snapshot", "err", err)
 			continue
 		}
 		for at.Item < len(all) {
 			item := all[at.Item]
-			if size > 0 && size+len(item) > pageSize {
+			if *size > 0 && *size+len(item) > pageSize {
 				return items, at, false, nil
 			}
-			items, size = append(items, item), size+len(item)
+			items = append(items, item)
+			*size += len(item)
 			at.Item++
 		}
 	}
@@ -117,6 +139,29 @@ func wholeItems(r pebble.Reader, id, encoded []byte) (items [][]byte, err error)
 	sum := sha256.Sum256(encoded)
 	items = inPieces(items, sum, encoded)
 	return append(items, append(named(itemWhole, service, store, key), sum[:]...)), nil
+}
+
+// homeItems makes the item of a key of scope home.
+func homeItems(r pebble.Reader, id, encoded []byte) ([][]byte, error) {
+	service, store, key, err := splitID(id)
+	if err != nil {
+		return nil, err
+	}
+	split, service, _ := strings.Cut(strings.TrimPrefix(service, "home"), "\x00")
+	_, name, _ := strings.Cut(service, "\x01") // without the jurisdiction, which is the snapshot's
+	h, err := decodeHead(encoded)
+	if err == nil {
+		err = h.loadValue(r, id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	k := coreKey{Service: cmp.Or(name, service), Store: store, Key: []byte(key), Gone: h.tombstone, Metadata: []byte(h.metadata)}
+	if !h.expires.IsZero() {
+		k.Expires = h.expires.UnixMilli()
+	}
+	item, err := headed(k, h.value)
+	return [][]byte{append(binary.AppendUvarint(named(itemHome, split), h.generation), item...)}, err
 }
 
 // splitID takes the parts of a key as the database has it.
@@ -176,7 +221,7 @@ func (s *Share) TakeSnapshot(items [][]byte) error {
 	}
 	var failed error
 	for _, item := range items {
-		if err := s.takeItem(snapshotWriter, item, time.Time{}); wedge.KindOf(err) == wedge.Unavailable && err != nil {
+		if err := s.takeItem(snapshotWriter, item, 0, time.Time{}); wedge.KindOf(err) == wedge.Unavailable && err != nil {
 			return err
 		} else if err != nil {
 			failed = errors.Join(failed, err)

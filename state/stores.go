@@ -30,6 +30,7 @@ type store struct {
 	scope         wedge.Scope
 	jurisdiction  string
 	share         *Share // nil: there is no other PoP
+	split         string // of scope home
 	away          bool   // this PoP may not hold it
 	prefix        []byte
 	seeds         map[string]wedge.KVValue
@@ -46,10 +47,12 @@ func (kv *KV) For(service string, stores map[string][]wedge.KVSeed, rules map[st
 	s := &Stores{kv: kv, named: make(map[string]*store, len(stores))}
 	for name, seeds := range stores {
 		rule := rules[name]
-		st := &store{service: service, name: name, scope: cmp.Or(rule.Scope, wedge.ScopeMerge), jurisdiction: rule.Jurisdiction, share: kv.shares[rule.Jurisdiction], seeds: make(map[string]wedge.KVValue, len(seeds))}
+		st := &store{service: service, name: name, scope: cmp.Or(rule.Scope, wedge.ScopeMerge), jurisdiction: rule.Jurisdiction, split: rule.Split, share: kv.shares[rule.Jurisdiction], seeds: make(map[string]wedge.KVValue, len(seeds))}
 		st.away = st.share == nil && len(kv.shares) > 0
 		if st.prefix = storePrefix(within(st.jurisdiction, service), name); st.scope == wedge.ScopeCore {
 			st.prefix = storePrefix(coreService(within(st.jurisdiction, service)), name)
+		} else if st.scope == wedge.ScopeHome {
+			st.prefix = storePrefix(homeService(st.split, within(st.jurisdiction, service)), name)
 		}
 		for _, seed := range seeds {
 			st.seeds[seed.Key] = wedge.KVValue{

@@ -47,7 +47,7 @@ func newBed(t *testing.T, memory bool) *bed {
 
 // largest returns n, or how large a value may be in the scope under test.
 func (b *bed) largest(n int) int {
-	if b.rules["s"].Scope == wedge.ScopeCore {
+	if scope := b.rules["s"].Scope; scope == wedge.ScopeCore || scope == wedge.ScopeHome {
 		return min(n, MaxCoreValue-wedge.MaxKVMetadata)
 	}
 	return n
@@ -88,7 +88,7 @@ func (b *bed) decides(log *keyLog) {
 	}
 	share.Known()
 	share.AskCore = func(ctx context.Context, question []byte) ([]byte, error) {
-		return Decide(ctx, log, bytes.Clone(question), b.opts.Now()), nil
+		return Decide(ctx, log, b.opts.PoP, bytes.Clone(question), b.opts.Now()), nil
 	}
 }
 
@@ -145,14 +145,14 @@ func TestConformance(t *testing.T) {
 	}
 	notInCore := map[string]bool{"corruption": true} // what a PoP has is the core's to mend in scope core
 	for _, memory := range []bool{false, true} {
-		for _, scope := range []wedge.Scope{wedge.ScopeLocal, wedge.ScopeMerge, wedge.ScopeCore} {
+		for _, scope := range wedge.Scopes {
 			for _, c := range cases {
 				if notInCore[c.name] && scope == wedge.ScopeCore {
 					continue
 				}
 				t.Run(fmt.Sprintf("%s/memory=%v/%s", c.name, memory, scope), func(t *testing.T) {
 					b := newBed(t, memory)
-					if scope == wedge.ScopeCore {
+					if scope == wedge.ScopeCore || scope == wedge.ScopeHome {
 						b.decides(&keyLog{})
 					}
 					b.rules = map[string]wedge.Store{"s": {Scope: scope}, "t": {Scope: scope}}
@@ -278,6 +278,8 @@ func testExpiry(t *testing.T, b *bed) {
 	switch b.rules["s"].Scope {
 	case wedge.ScopeMerge:
 		wanted = 2 // the value's record hides the seed
+	case wedge.ScopeHome:
+		wanted = 5 + 1 // and the directory has a record
 	case wedge.ScopeCore:
 		wanted = 5 // what is gone has a tombstone: others' seeds may lie under it
 	}
@@ -440,6 +442,9 @@ func testLimits(t *testing.T, b *bed) {
 	b.full.Store(true)
 	_, err = s.Put(bg, "s", wedge.KVPut{Key: "k"})
 	wantKind(t, err, wedge.Unavailable)
+	if b.rules["s"].Scope == wedge.ScopeHome {
+		return // others have to be told
+	}
 	if err := s.Delete(bg, "s", long); err != nil {
 		t.Errorf("deleting must work on a full disk: %v", err)
 	}

@@ -28,13 +28,13 @@ func (s *Stores) Put(ctx context.Context, name string, put wedge.KVPut) (uint64,
 	if err := s.kv.roomy(); err != nil {
 		return 0, err
 	}
-	if st.scope == wedge.ScopeCore && st.share != nil {
+	if (st.scope == wedge.ScopeCore || st.scope == wedge.ScopeHome) && st.share != nil {
 		w := coreWrite{Key: []byte(put.Key), Mode: put.Mode, TTL: put.TTL, If: put.IfGeneration, value: put.Value}
 		if put.Metadata != nil {
 			m := []byte(*put.Metadata)
 			w.Metadata = &m
 		}
-		return s.askCore(ctx, st, &w)
+		return s.ask(ctx, st, &w)
 	}
 	id := st.id(put.Key)
 	defer s.kv.lock(id)()
@@ -54,6 +54,17 @@ func (s *Stores) Put(ctx context.Context, name string, put wedge.KVPut) (uint64,
 		return 0, diskError("put key", err)
 	}
 	return next.generation, s.kv.commit("put key", id, old, next)
+}
+
+// ask has a write decided by who decides about the store.
+func (s *Stores) ask(ctx context.Context, st *store, w *coreWrite) (uint64, error) {
+	if len(w.value) > MaxCoreValue {
+		return 0, tooLargeForCore(st.name, len(w.value))
+	}
+	if st.scope == wedge.ScopeHome {
+		return s.askHome(ctx, st, w)
+	}
+	return s.askCore(ctx, st, w)
 }
 
 func checkPut(name string, put wedge.KVPut) error {
@@ -142,8 +153,8 @@ func (s *Stores) Delete(ctx context.Context, name, key string) error {
 		return err
 	}
 	defer s.kv.leave()
-	if st.scope == wedge.ScopeCore && st.share != nil {
-		_, err := s.askCore(ctx, st, &coreWrite{Key: []byte(key), Delete: true})
+	if (st.scope == wedge.ScopeCore || st.scope == wedge.ScopeHome) && st.share != nil {
+		_, err := s.ask(ctx, st, &coreWrite{Key: []byte(key), Delete: true})
 		return err
 	}
 	id := st.id(key)

@@ -1,6 +1,7 @@
 package world
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,7 @@ type Config struct {
 	Twist func(pop, subject string, pass func())
 
 	SweepAge time.Duration // see node.CoreConfig
+	HomePace time.Duration // see node.Config
 
 	Ordered func(Order) // told what another process had the world do; nil: nobody is
 }
@@ -191,6 +193,7 @@ func (w *World) start(ctx context.Context, p *place) error {
 		cfg = w.cfg.Node(p.pop)
 	}
 	cfg.DataDir = filepath.Join(w.cfg.Dir, p.pop.Name)
+	cfg.HomePace = cmp.Or(cfg.HomePace, w.cfg.HomePace)
 	peers := node.PeerConfig{Listen: "127.0.0.1:0", Dial: w.peer(p)}
 	if p.peer != "" {
 		peers.Listen = p.peer

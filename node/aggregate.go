@@ -70,6 +70,10 @@ func (a *aggregator) run(ctx context.Context) error {
 		return err
 	}
 	defer stop()
+	if stop, err = a.link.Answer(extractSubject+"*", a.extract); err != nil {
+		return err
+	}
+	defer stop()
 	var w sync.WaitGroup
 	defer w.Wait()
 	w.Go(func() { a.tend(ctx) })

@@ -30,6 +30,7 @@ type collecting struct {
 	kv           *state.KV
 	journal, box *state.Outbox
 	asked        chan *beacon
+	looks        chan *own
 	ended        chan struct{}
 
 	// What follows is run's own.
@@ -64,7 +65,7 @@ const (
 )
 
 func openCollecting(pop, writer string, kv *state.KV, now func() time.Time, log *slog.Logger) (c *collecting, err error) {
-	c = &collecting{pop: pop, writer: writer, log: log, now: now, kv: kv, asked: make(chan *beacon, collectBatch), ended: make(chan struct{}),
+	c = &collecting{pop: pop, writer: writer, log: log, now: now, kv: kv, asked: make(chan *beacon, collectBatch), looks: make(chan *own), ended: make(chan struct{}),
 		open: map[openWindow]*collect.Window{}, ids: map[uint64]struct{}{}}
 	if c.journal, err = kv.Outbox("collecting"); err != nil {
 		return nil, err
@@ -133,6 +134,8 @@ func (c *collecting) run(ctx context.Context) error {
 		select {
 		case b := <-c.asked:
 			c.commit(b)
+		case o := <-c.looks:
+			c.look(o)
 		case <-t.C:
 			c.tick()
 		case <-ctx.Done():

@@ -56,7 +56,8 @@ type fleet struct {
 
 	applier *applier
 	collect *collecting
-	peers   *peers // nil: this PoP reaches no other
+	reads   *collectReads // of what was collected
+	peers   *peers        // nil: this PoP reaches no other
 
 	unready func() string // why this PoP does not serve, "" if it does
 	leaving atomic.Bool
@@ -105,6 +106,7 @@ func (n *Node) openFleet(ctx context.Context, cfg FleetConfig) (*fleet, error) {
 	if f.link, err = cfg.connect(ctx, f.writer, n.cfg.DataDir, n.cfg.Log); err != nil {
 		return nil, err
 	}
+	f.reads = newCollectReads(f)
 	f.unconfirmed.shields, f.unconfirmed.hear, f.unconfirmed.log = n.shieldsOf, f.link.Hear, f.log
 	if f.applier, err = n.openApplier(f); err == nil && cfg.Peers.Listen != "" {
 		f.peers, err = f.openPeers(http.HandlerFunc(n.servePeer), n.cfg.DataDir, n.cfg.Log)

@@ -108,6 +108,18 @@ type Answer struct {
 	By      []string `json:"by"`
 	Over    uint64   `json:"over,omitempty"` // events under (other) for lack of room
 	Rows    []Row    `json:"rows"`           // by time, then the most frequent first
+
+	Disagreed    int            `json:"disagreed,omitempty"`    // how often aggregators disagreed about what is asked for: then something is wrong
+	Disagreement []Disagreement `json:"disagreement,omitempty"` // some of these, the newest first
+}
+
+// Disagreement says that two aggregators have taken the same items of a PoP, and do not have the same.
+type Disagreement struct {
+	PoP    string    `json:"pop"`
+	Minute time.Time `json:"minute"` // when it began
+	With   string    `json:"with"`   // the other aggregator
+	Events uint64    `json:"events"` // that this one has
+	There  uint64    `json:"there"`  // and the other; if both have as many, what is in them differs
 }
 
 // Row is a part of it.

@@ -2,6 +2,7 @@ package collect
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -311,6 +312,33 @@ func FuzzQuery(f *testing.F) {
 		x := r.Extract(&q, "fra.1")
 		if _, err := DecodeExtract(x.Encode()); err != nil {
 			t.Fatal(err)
+		}
+	})
+}
+
+// FuzzRaw: what is kept for a sink, and whatever is in its place, becomes lines of JSON that have ids of their own.
+func FuzzRaw(f *testing.F) {
+	f.Add("", []byte(`[{"a":"<\n"},{"b":2}]`), []byte("{\"at\":1}\n{\n"))
+	f.Fuzz(func(t *testing.T, kind string, body, kept []byte) {
+		Lines("id", kept)
+		list, err := Parse(kind, body)
+		if err != nil {
+			return
+		}
+		b, n := Lines("fra.1/shop/rum/7", Raw("shop", "fra", &rum, list, noon))
+		if n != len(list) {
+			t.Fatalf("%d lines of %d events", n, len(list))
+		}
+		i := 0
+		for line := range bytes.Lines(b) {
+			var one struct {
+				ID    string
+				Event Event
+			}
+			if err := json.Unmarshal(line, &one); err != nil || one.ID != fmt.Sprintf("fra.1/shop/rum/7-%d", i) || !reflect.DeepEqual(one.Event, list[i]) {
+				t.Fatalf("%s: %v", line, err)
+			}
+			i++
 		}
 	})
 }

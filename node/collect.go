@@ -31,6 +31,7 @@ type collecting struct {
 	journal, box *state.Outbox
 	asked        chan *beacon
 	looks        chan *own
+	sinks        *sinks // nil: there are none
 	ended        chan struct{}
 
 	// What follows is run's own.
@@ -272,9 +273,16 @@ func (c *collecting) pump(ctx context.Context, link *bus.Link) error {
 	})
 }
 
-// collected makes windows of events and keeps them.
+// collected makes windows of events and keeps them, and the events for their sink.
 func (c *collecting) collected(ctx context.Context, service string, rule *wedge.Collect, events []collect.Event) error {
-	return c.take(ctx, collect.Take(service, c.pop, rule, events, c.now(), rand.Float64))
+	at, picked := c.now(), collect.Select(rule, events, rand.Float64)
+	if err := c.take(ctx, collect.Windows(service, c.pop, rule, picked, at)); err != nil {
+		return err
+	}
+	if rule.Sink.Wanted() && len(picked) > 0 && c.sinks != nil {
+		c.sinks.add(service, rule, picked, at)
+	}
+	return nil
 }
 
 func (c *collecting) metrics() []metric {

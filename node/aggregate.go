@@ -101,20 +101,32 @@ func (a *aggregator) lost(next uint64) error {
 	return nil
 }
 
-// tend writes the results down now and then, and tells the others what is in them.
+// tend writes the results down now and then, and at the end, and tells the others what is in them.
 func (a *aggregator) tend(ctx context.Context) {
 	t := time.NewTicker(aggregateEvery)
 	defer t.Stop()
+	due := time.Now()
 	for ctx.Err() == nil {
 		select {
 		case <-t.C:
 			a.tell()
 		case <-ctx.Done():
 		}
+		began := time.Now()
+		if ctx.Err() == nil && began.Before(due) {
+			continue
+		}
 		if err := a.save(); err != nil {
 			a.log.Error("write down what was collected", "file", a.file, "err", err)
 		}
+		due = began.Add(saveAfter(time.Since(began)))
 	}
+}
+
+// saveAfter is how long what was saved will do: the longer a save takes, the rarer they are, so that they take a hundredth of the time. What has
+// come since then the log has.
+func saveAfter(took time.Duration) time.Duration {
+	return min(max(100*took, aggregateEvery), time.Minute)
 }
 
 // save writes the file anew, unless nothing has come.

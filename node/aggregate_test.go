@@ -74,3 +74,12 @@ func TestAggregatorsCompare(t *testing.T) {
 		t.Errorf("of another hour: %+v", a)
 	}
 }
+
+// TestSaveAfter: small results are written often, and large ones at least once a minute.
+func TestSaveAfter(t *testing.T) {
+	for took, want := range map[time.Duration]time.Duration{time.Millisecond: aggregateEvery, 100 * time.Millisecond: 10 * time.Second, time.Hour: time.Minute} {
+		if got := saveAfter(took); got != want {
+			t.Errorf("%v: %v", took, got)
+		}
+	}
+}

@@ -25,8 +25,10 @@ type collectReads struct {
 
 	asking chan struct{} // has room for questions that may be under way
 
-	mu   sync.Mutex
-	kept map[string]*keptExtract // by query
+	mu     sync.Mutex
+	kept   map[string]*keptExtract // by query
+	second int64                   // that asked is of
+	asked  map[string]int          // by service
 }
 
 // keptExtract is what the core said of a query.
@@ -43,6 +45,7 @@ const (
 	extractFresh   = time.Second     // how long what the core said is good
 	extractWait    = time.Second     // for the core
 	extractAsked   = 4               // questions at once
+	extractEach    = 10              // questions of a service in a second: each is work for the core
 	maxExtracts    = 32              // queries whose answers are kept
 	maxExtract     = 500 << 10       // bytes of an answer, for the bus
 	maxOwnItems    = 500             // items of this PoP that are added to it: an hour and more
@@ -98,6 +101,12 @@ func (c *collectReads) fromCore(ctx context.Context, q *collect.Query, text stri
 	if began.Sub(k.tried) < extractFresh {
 		return k.extract, k.at, nil
 	}
+	if !c.may(q.Service, began) {
+		if k.at.IsZero() {
+			err = &wedge.Error{Op: "read what was collected", What: q.Name, Kind: wedge.Exhausted, Err: errors.New("too many different questions within a second"), Hint: "Ask the same ones again: their answers are kept."}
+		}
+		return k.extract, k.at, err
+	}
 	select {
 	case c.asking <- struct{}{}:
 		defer func() { <-c.asking }()
@@ -113,6 +122,17 @@ func (c *collectReads) fromCore(ctx context.Context, q *collect.Query, text stri
 		return x, at, err
 	}
 	return k.extract, k.at, nil
+}
+
+// may reports whether a service may ask the core now.
+func (c *collectReads) may(service string, now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if second := now.Unix(); second != c.second {
+		c.second, c.asked = second, map[string]int{}
+	}
+	c.asked[service]++
+	return c.asked[service] <= extractEach
 }
 
 // keep returns what is kept of a query, and drops the one that was not asked for longest if there are too many.

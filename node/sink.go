@@ -39,6 +39,7 @@ type sinkQueue struct {
 	service, name string
 	box           *state.Outbox
 	done          atomic.Uint64 // the last item that the sink has
+	bytes         atomic.Int64  // of those that it has not
 	works         bool          // guarded by sinks.mu
 	full          atomic.Bool   // and has said so
 }
@@ -49,10 +50,12 @@ type rawBatch struct {
 	Lines []byte // NDJSON
 	n     int    // lines
 	last  uint64 // item
+	kept  int64  // bytes in the queue
 }
 
 const (
 	sinkWaiting = 2000      // items of a queue: beacons
+	sinkSize    = 16 << 20  // bytes of a queue, and a beacon more
 	sinkItems   = 200       // of a batch
 	sinkBytes   = 256 << 10 // of a batch, but for a beacon's alone
 	sinkCut     = 256       // items that a sink has are dropped, so many at once
@@ -98,6 +101,13 @@ func (s *sinks) open(service, name string) (*sinkQueue, error) {
 		return nil, err
 	}
 	q.done.Store(max(done, q.box.First()-1))
+	waiting, err := q.box.Next(q.done.Load(), sinkWaiting)
+	if err != nil {
+		return nil, err
+	}
+	for _, item := range waiting {
+		q.bytes.Add(int64(len(item)))
+	}
 	s.queues[lane] = q
 	select {
 	case s.news <- struct{}{}:
@@ -120,14 +130,16 @@ func (s *sinks) wanted(v *wedge.Version) {
 // add keeps events for their sink. It does not fail: what cannot be kept is dropped.
 func (s *sinks) add(service string, rule *wedge.Collect, events []collect.Event, at time.Time) {
 	q, err := s.open(service, rule.Name)
-	if err == nil && q.box.Last()-min(q.box.Last(), q.done.Load()) >= sinkWaiting {
+	if err == nil && (q.waiting() >= sinkWaiting || q.bytes.Load() >= sinkSize) {
 		err = errSinkFull
 	}
 	if err == nil {
-		_, err = q.box.Add(collect.Raw(service, s.pop, rule, events, at))
-	}
-	if err == nil {
-		return
+		raw := collect.Raw(service, s.pop, rule, events, at)
+		q.bytes.Add(int64(len(raw)))
+		if _, err = q.box.Add(raw); err == nil {
+			return
+		}
+		q.bytes.Add(-int64(len(raw)))
 	}
 	s.dropped.Add(int64(len(events)))
 	if q == nil || !q.full.Swap(true) {
@@ -203,7 +215,7 @@ func (q *sinkQueue) next() (*rawBatch, error) {
 		if i > 0 && len(b.Lines)+len(lines) > sinkBytes {
 			break
 		}
-		b.Lines, b.n, b.last = append(b.Lines, lines...), b.n+n, at
+		b.Lines, b.n, b.last, b.kept = append(b.Lines, lines...), b.n+n, at, b.kept+int64(len(item))
 	}
 	b.ID = q.sinks.writer + "/" + q.service + "/" + q.name + "/" + strconv.FormatUint(first, 10) + "-" + strconv.FormatUint(b.last, 10)
 	return b, nil
@@ -236,6 +248,7 @@ func (q *sinkQueue) deliver(ctx context.Context, b *rawBatch) error {
 	}
 	q.full.Store(false)
 	q.done.Store(b.last)
+	q.bytes.Add(-b.kept)
 	if err := s.kv.SetCursor(sinkLane(q.service, q.name), b.last); err != nil {
 		return err
 	}
@@ -245,12 +258,18 @@ func (q *sinkQueue) deliver(ctx context.Context, b *rawBatch) error {
 	return q.box.Cut(b.last)
 }
 
+// waiting is how many items the sink does not have.
+func (q *sinkQueue) waiting() uint64 {
+	last := q.box.Last()
+	return last - min(last, q.done.Load())
+}
+
 // waiting is how many items there are that sinks do not have.
 func (s *sinks) waiting() (n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, q := range s.queues {
-		n += int64(q.box.Last() - min(q.box.Last(), q.done.Load()))
+		n += int64(q.waiting())
 	}
 	return n
 }

@@ -94,6 +94,19 @@ func TestSinkQueue(t *testing.T) {
 	if s = testSinks(t, kv, rule, take); work(s) != nil || s.sent.Load() != 0 {
 		t.Errorf("%d are sent again", s.sent.Load())
 	}
+	if q, err := s.open("shop", "raw"); err != nil || q.bytes.Load() != 0 {
+		t.Errorf("%d bytes wait, %v", q.bytes.Load(), err)
+	}
+	large := []collect.Event{{"n": strings.Repeat("x", sinkSize)}}
+	s.add("shop", rule, large, time.Now())
+	s = testSinks(t, kv, rule, take)
+	if s.add("shop", rule, large, time.Now()); s.dropped.Load() != 1 || s.waiting() != 1 {
+		t.Errorf("%d dropped, %d wait", s.dropped.Load(), s.waiting())
+	}
+	if err := work(s); err != nil {
+		t.Fatal(err)
+	}
+	s.dropped.Store(0)
 	rule.Sink = wedge.CollectSink{}
 	s.add("shop", rule, []collect.Event{{}, {}}, time.Now())
 	if err := work(s); err != nil || s.dropped.Load() != 2 {

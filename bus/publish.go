@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"errors"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -38,6 +39,9 @@ func NewPublisher(name string, urls []string, credentials string) (*Publisher, e
 
 // Publish returns once a stream has kept the message. One with an id that the stream had of late is not kept twice.
 func (p *Publisher) Publish(ctx context.Context, subject, id string, data []byte) error {
+	if !p.nc.IsConnected() {
+		return unavailable("publish", subject, errors.New("no server of the NATS can be reached"))
+	}
 	if _, err := p.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: data}, jetstream.WithMsgID(id)); err != nil {
 		return unavailable("publish", subject, err)
 	}

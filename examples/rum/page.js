@@ -140,7 +140,8 @@ function show(view) {
   $("#pop").textContent = pop;
   $("#age").textContent = age === undefined ? "alone" : `${age < 10 ? Number(age).toFixed(1) : Math.round(age)} s`;
   $("#agetext").textContent = age === undefined ? "" : "since the core said what others have";
-  notice(cut ? `${pop} cannot reach the core. Its own visits go on; those of the others are as they were.` : "");
+  const others = age === undefined ? "what the others have it has not heard" : "those of the others are as they were";
+  notice(cut ? `${pop} cannot reach the core. Its own visits go on; ${others}.` : "");
   const all = view.all[0];
   $("#count").textContent = all ? ms(all.count) : 0;
   $("#visitors").textContent = all ? ms(metric(all, "visitors").distinct || 0) : 0;

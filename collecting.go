@@ -16,7 +16,19 @@ type Collect struct {
 	Where    []CollectWhere  // what an event has to be; all of them
 	Metrics  []CollectMetric // what is added up, besides the events themselves
 	Origins  []string        // whose pages may send, as https://example.com; none: any
+	Sink     CollectSink     // where the events themselves go, besides
 }
+
+// CollectSink says where the events go that are counted, each as it is: to a backend, or to what the operator of a node has under a name.
+type CollectSink struct {
+	Backend string // of the version; "": none
+	Path    string // there, with a query if it wants one
+	Token   Secret // sent along as Authorization: Bearer; none: nothing
+	Name    string // of a node's sink; "": none
+}
+
+// Wanted reports whether there is one.
+func (s *CollectSink) Wanted() bool { return s.Backend != "" || s.Name != "" }
 
 // CollectWhere is a condition on a field.
 type CollectWhere struct {

@@ -23,14 +23,15 @@ type Client struct {
 	HTTP  *http.Client // nil: http.DefaultClient
 }
 
-// do sends a request and reads the answer into v, if that is not nil.
-func (c *Client) do(ctx context.Context, method, path, key string, body []byte, v any) error {
-	fail := func(kind wedge.Kind, err error, hint string) error {
-		return &wedge.Error{Op: "reach the control API", What: c.URL, Kind: kind, Err: err, Hint: hint}
-	}
+func (c *Client) fail(kind wedge.Kind, err error, hint string) error {
+	return &wedge.Error{Op: "reach the control API", What: c.URL, Kind: kind, Err: err, Hint: hint}
+}
+
+// send sends a request. An answer that is not 200 is an error.
+func (c *Client) send(ctx context.Context, method, path, key string, body []byte) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.URL+path, bytes.NewReader(body))
 	if err != nil {
-		return fail(wedge.Invalid, err, "Give its address, such as http://127.0.0.1:7670.")
+		return nil, c.fail(wedge.Invalid, err, "Give its address, such as http://127.0.0.1:7670.")
 	}
 	req.Header.Set("Authorization", "Bearer "+c.Token)
 	if key != "" {
@@ -42,25 +43,41 @@ func (c *Client) do(ctx context.Context, method, path, key string, body []byte, 
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return fail(wedge.Unavailable, err, "Is a core running there? Give its address with --api or in WEDGE_API.")
+		return nil, c.fail(wedge.Unavailable, err, "Is a core running there? Give its address with --api or in WEDGE_API.")
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp, nil
 	}
 	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return fail(wedge.Unavailable, err, "")
+		return nil, c.fail(wedge.Unavailable, err, "")
 	}
-	if resp.StatusCode != http.StatusOK {
-		var f fault
-		if json.Unmarshal(b, &f) != nil || f.Error == "" {
-			return fail(wedge.Internal, fmt.Errorf("the answer was %s, and is none of the control API's", resp.Status), "")
-		}
-		return &wedge.Error{Kind: wedge.KindNamed(f.Kind), Err: errors.New(f.Error), Hint: f.Hint}
+	var f fault
+	if json.Unmarshal(b, &f) != nil || f.Error == "" {
+		return nil, c.fail(wedge.Internal, fmt.Errorf("the answer was %s, and is none of the control API's", resp.Status), "")
+	}
+	return nil, &wedge.Error{Kind: wedge.KindNamed(f.Kind), Err: errors.New(f.Error), Hint: f.Hint}
+}
+
+const maxAnswer = 64 << 20 // bytes
+
+// do sends a request and reads the answer into v, if that is not nil.
+func (c *Client) do(ctx context.Context, method, path, key string, body []byte, v any) error {
+	resp, err := c.send(ctx, method, path, key, body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return c.fail(wedge.Unavailable, err, "")
 	}
 	if v == nil {
 		return nil
 	}
 	if err := json.Unmarshal(b, v); err != nil {
-		return fail(wedge.Internal, err, "")
+		return c.fail(wedge.Internal, err, "")
 	}
 	return nil
 }
@@ -187,5 +204,30 @@ func (c *Client) Join(ctx context.Context, want Join) (j Joined, err error) {
 
 // Collected returns what clients of a service have reported under a name. query is as in the API.
 func (c *Client) Collected(ctx context.Context, name, collection string, query url.Values) (a collect.Answer, err error) {
-	return a, c.do(ctx, http.MethodGet, "/v1/collect/"+url.PathEscape(name)+"/"+url.PathEscape(collection)+"?"+query.Encode(), "", nil, &a)
+	return a, c.do(ctx, http.MethodGet, collectedPath(name, collection)+"?"+query.Encode(), "", nil, &a)
+}
+
+// Live calls each with the same every second, until ctx ends or it returns an error.
+func (c *Client) Live(ctx context.Context, name, collection string, query url.Values, each func(collect.Answer) error) error {
+	resp, err := c.send(ctx, http.MethodGet, collectedPath(name, collection)+"/live?"+query.Encode(), "", nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	for lines := json.NewDecoder(resp.Body); ; {
+		var a collect.Answer
+		if err := lines.Decode(&a); err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return c.fail(wedge.Unavailable, fmt.Errorf("it broke off: %w", err), "Begin again once the core is there.")
+		}
+		if err := each(a); err != nil {
+			return err
+		}
+	}
+}
+
+func collectedPath(name, collection string) string {
+	return "/v1/collect/" + url.PathEscape(name) + "/" + url.PathEscape(collection)
 }

@@ -2,8 +2,13 @@ package collect
 
 import (
 	"cmp"
+	"errors"
+	"net/url"
 	"slices"
+	"strconv"
 	"time"
+
+	"github.com/wedge-cloud/wedge"
 )
 
 // Query asks for what was collected under a name.
@@ -14,6 +19,88 @@ type Query struct {
 	Step          time.Duration // of rows in time; 0: all in one
 }
 
+const (
+	since   = 5 * time.Minute
+	maxRows = 5000 // of steps in time
+)
+
+// ParseQuery reads the query of a URL: from and to (RFC 3339) or since (such as 5m), by, which may be given again, and step.
+func ParseQuery(service, name string, v url.Values, now time.Time) (q Query, err error) {
+	q = Query{Service: service, Name: name, By: append([]string{}, v["by"]...), To: now}
+	ago := since
+	for key, into := range map[string]*time.Duration{"since": &ago, "step": &q.Step} {
+		if s := v.Get(key); s != "" {
+			if *into, err = time.ParseDuration(s); err != nil || *into < time.Second {
+				return q, badQuery(key)
+			}
+		}
+	}
+	q.From = q.To.Add(-ago)
+	for key, into := range map[string]*time.Time{"from": &q.From, "to": &q.To} {
+		if s := v.Get(key); s != "" {
+			if *into, err = time.Parse(time.RFC3339, s); err != nil {
+				return q, badQuery(key)
+			}
+		}
+	}
+	q.From = q.From.UTC().Truncate(time.Second)
+	return q, q.Check()
+}
+
+// Check says whether a query can be answered.
+func (q *Query) Check() error {
+	if q.From.Unix() < 0 || q.To.Before(q.From) {
+		return badQuery("from, to or since")
+	}
+	long := slices.ContainsFunc(q.By, func(dim string) bool { return len(dim) > maxField })
+	if long || len(q.By) > wedge.MaxCollectBy || q.Step < 0 || q.Step > 0 && (q.Step < time.Second || q.To.Sub(q.From)/q.Step > maxRows) {
+		return badQuery("by or step")
+	}
+	return nil
+}
+
+func badQuery(what string) error {
+	return &wedge.Error{Op: "read query", What: what, Kind: wedge.Invalid, Err: errors.New("it cannot be used"), Hint: "Write from and to as 2026-01-02T15:04:05Z, and since and step as 5m or 10s."}
+}
+
+// Wants reports whether a window has something that is asked for.
+func (q *Query) Wants(w *Window) bool {
+	return w.Service == q.Service && w.Name == q.Name && w.Start+w.Length > q.From.Unix() && w.Start <= q.To.Unix()
+}
+
+// start returns that of the row which a window is part of, in seconds.
+func (q *Query) start(w *Window) int64 {
+	if step := int64(q.Step / time.Second); step > 0 {
+		return w.Start / step * step
+	}
+	return q.From.Unix()
+}
+
+// Reduce returns windows that make the same answer as these do, in fewer bytes: each is a row's time long, and has no dimensions but those asked for.
+func (q *Query) Reduce(windows []*Window) (list []*Window) {
+	all := map[string]*Window{}
+	length := max(1, int64(cmp.Or(q.Step, q.To.Sub(q.From))/time.Second))
+	for _, w := range windows {
+		to := &Window{Service: w.Service, Name: w.Name, Start: q.start(w), Length: length, Limit: wedge.MaxCollectSeries, By: q.By, Metrics: w.Metrics, Series: map[string]*Series{}}
+		key := strconv.FormatInt(to.Start, 10) + to.Kind()
+		if all[key] == nil {
+			all[key] = to
+			list = append(list, to)
+		}
+		all[key].reduce(w)
+	}
+	return list
+}
+
+// reduce adds what is in a window that has more dimensions.
+func (w *Window) reduce(o *Window) {
+	w.Over += o.Over
+	for _, key := range o.keys() {
+		s := o.Series[key]
+		w.series(o.pick(s, w.By)).merge(s)
+	}
+}
+
 // Answer is what there was.
 type Answer struct {
 	Service string   `json:"service"`
@@ -21,6 +108,18 @@ type Answer struct {
 	By      []string `json:"by"`
 	Over    uint64   `json:"over,omitempty"` // events under (other) for lack of room
 	Rows    []Row    `json:"rows"`           // by time, then the most frequent first
+
+	Disagreed    int            `json:"disagreed,omitempty"`    // how often aggregators disagreed about what is asked for: then something is wrong
+	Disagreement []Disagreement `json:"disagreement,omitempty"` // some of these, the newest first
+}
+
+// Disagreement says that two aggregators have taken the same items of a PoP, and do not have the same.
+type Disagreement struct {
+	PoP    string    `json:"pop"`
+	Minute time.Time `json:"minute"` // when it began
+	With   string    `json:"with"`   // the other aggregator
+	Events uint64    `json:"events"` // that this one has
+	There  uint64    `json:"there"`  // and the other; if both have as many, what is in them differs
 }
 
 // Row is a part of it.
@@ -54,15 +153,15 @@ type Value struct {
 const topShown = 10
 
 // Ask answers a query.
-func (r *Results) Ask(q Query) Answer {
+func (r *Results) Ask(q Query) Answer { return q.Answer(r.Of(&q)) }
+
+// Answer says what there is in these windows.
+func (q *Query) Answer(windows []*Window) Answer {
 	a := Answer{Service: q.Service, Name: q.Name, By: q.By, Rows: []Row{}}
 	rows := map[string]*Row{}
-	for _, w := range r.Of(q.Service, q.Name, q.From, q.To) {
+	for _, w := range windows {
 		a.Over += w.Over
-		start := q.From
-		if step := int64(q.Step / time.Second); step > 0 {
-			start = time.Unix(w.Start/step*step, 0).UTC()
-		}
+		start := time.Unix(q.start(w), 0).UTC()
 		for _, key := range w.keys() {
 			s := w.Series[key]
 			values := w.pick(s, q.By)

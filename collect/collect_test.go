@@ -2,9 +2,11 @@ package collect
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"net/url"
 	"reflect"
 	"testing"
 	"time"
@@ -224,7 +226,7 @@ func TestBound(t *testing.T) {
 		r.add(&o)
 	}
 	n, events := 0, uint64(0)
-	for _, o := range r.Of("shop", "rum", time.Unix(0, 0), noon) {
+	for _, o := range r.Of(&Query{Service: "shop", Name: "rum", From: time.Unix(0, 0), To: noon}) {
 		n += len(o.Series)
 		events += o.Events()
 	}
@@ -248,5 +250,95 @@ func FuzzDecode(f *testing.F) {
 		r := NewResults()
 		r.add(w)
 		r.Ask(Query{Service: w.Service, Name: w.Name, To: time.Unix(w.Start, 0), By: w.By})
+	})
+}
+
+// TestReduce: what is reduced, and was on the wire, makes the same answer.
+func TestReduce(t *testing.T) {
+	r := NewResults()
+	for i, w := range windowsOf(300, 7) {
+		w.Start -= int64(i%40) * 10
+		r.Take(uint64(i+1), "fra.1", uint64(i+1), [][]byte{Wrap(1, w.Encode(1 << 30)[0])})
+	}
+	for _, q := range []Query{{}, {By: []string{"page"}}, {By: []string{"@pop", "nothing"}, Step: time.Minute}} {
+		q.Service, q.Name, q.From, q.To = "shop", "rum", noon.Add(-time.Minute*3), noon
+		x := r.Extract(&q, "fra.1")
+		b := x.Encode()
+		back, err := DecodeExtract(b)
+		if err != nil || back.Done != 300 || len(b) > len(r.Encode()) {
+			t.Fatalf("%v, item %d, %d bytes", err, back.Done, len(b))
+		}
+		if a, b := r.Ask(q), q.Answer(back.Windows); !reflect.DeepEqual(round(a), round(b)) || len(a.Rows) == 0 {
+			t.Errorf("%v:\n%+v\n%+v", q.By, a, b)
+		}
+	}
+}
+
+// round leaves out of sums what depends on the order of their parts.
+func round(a Answer) Answer {
+	for i := range a.Rows {
+		a.Rows[i].cells = nil
+	}
+	return a
+}
+
+func FuzzExtract(f *testing.F) {
+	x := Extract{7, windowsOf(3, 1)}
+	f.Add(x.Encode())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		x, err := DecodeExtract(b)
+		if err != nil {
+			return
+		}
+		q := Query{Service: "shop", Name: "rum", To: noon, By: []string{"page"}}
+		q.Answer(x.Windows)
+		if _, err := DecodeExtract(x.Encode()); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func FuzzQuery(f *testing.F) {
+	f.Add("since=5m&step=10s&by=page&by=@pop")
+	f.Add("from=2026-01-02T15:04:05Z&to=2026-01-02T16:04:05Z")
+	r := NewResults()
+	r.Take(1, "fra.1", 1, [][]byte{Wrap(1, windowsOf(1, 1)[0].Encode(1 << 30)[0])})
+	f.Fuzz(func(t *testing.T, text string) {
+		v, _ := url.ParseQuery(text)
+		q, err := ParseQuery("shop", "rum", v, noon)
+		if err != nil {
+			return
+		}
+		x := r.Extract(&q, "fra.1")
+		if _, err := DecodeExtract(x.Encode()); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// FuzzRaw: what is kept for a sink, and whatever is in its place, becomes lines of JSON that have ids of their own.
+func FuzzRaw(f *testing.F) {
+	f.Add("", []byte(`[{"a":"<\n"},{"b":2}]`), []byte("{\"at\":1}\n{\n"))
+	f.Fuzz(func(t *testing.T, kind string, body, kept []byte) {
+		Lines("id", kept)
+		list, err := Parse(kind, body)
+		if err != nil {
+			return
+		}
+		b, n := Lines("fra.1/shop/rum/7", Raw("shop", "fra", &rum, list, noon))
+		if n != len(list) {
+			t.Fatalf("%d lines of %d events", n, len(list))
+		}
+		i := 0
+		for line := range bytes.Lines(b) {
+			var one struct {
+				ID    string
+				Event Event
+			}
+			if err := json.Unmarshal(line, &one); err != nil || one.ID != fmt.Sprintf("fra.1/shop/rum/7-%d", i) || !reflect.DeepEqual(one.Event, list[i]) {
+				t.Fatalf("%s: %v", line, err)
+			}
+			i++
+		}
 	})
 }

@@ -138,14 +138,14 @@ func Unwrap(item []byte) (journal uint64, window []byte, ok bool) {
 	return n, item[size:], true
 }
 
-// Of returns the windows of a name that begin from one time up to another, in order of their starts.
-func (r *Results) Of(service, name string, from, to time.Time) (list []*Window) {
+// Of returns the windows that a query wants, in order of their starts.
+func (r *Results) Of(q *Query) (list []*Window) {
 	for _, all := range r.kept {
 		for _, w := range all {
-			if w.Service != service || w.Name != name {
+			if w.Service != q.Service || w.Name != q.Name {
 				break
 			}
-			if w.Start+w.Length > from.Unix() && w.Start <= to.Unix() {
+			if q.Wants(w) {
 				list = append(list, w)
 			}
 		}

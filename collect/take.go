@@ -10,14 +10,25 @@ import (
 	"github.com/wedge-cloud/wedge"
 )
 
-// Take makes windows of the events of a beacon: those that match, and of these a sample. chance is asked for numbers from 0 up to 1. With an
-// ID each event has a window of its own.
-func Take(service, pop string, c *wedge.Collect, events []Event, at time.Time, chance func() float64) (list []*Window) {
+// Take makes windows of the events of a beacon: of those that [Select] picks.
+func Take(service, pop string, c *wedge.Collect, events []Event, at time.Time, chance func() float64) []*Window {
+	return Windows(service, pop, c, Select(c, events, chance), at)
+}
+
+// Select picks the events that match, and of these a sample. chance is asked for numbers from 0 up to 1.
+func Select(c *wedge.Collect, events []Event, chance func() float64) (list []Event) {
+	for _, e := range events {
+		if matches(c.Where, e) && sampled(c, e, chance) {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+// Windows makes windows of events that were picked. With an ID each event has a window of its own.
+func Windows(service, pop string, c *wedge.Collect, events []Event, at time.Time) (list []*Window) {
 	var all *Window
 	for _, e := range events {
-		if !matches(c.Where, e) || !sampled(c, e, chance) {
-			continue
-		}
 		if all == nil || c.ID != "" {
 			all = newWindow(service, c, at)
 			list = append(list, all)

@@ -25,7 +25,7 @@ func wedgeCollect(t *table, ver *wedge.Version) {
 		if !nameRule.MatchString(name) {
 			v.fail("A name has 1 to 63 of a-z 0-9 and dashes between them.", "bad name %q", name)
 		}
-		one := collectOf(c, name)
+		one := collectOf(c, name, ver)
 		if paths[one.Path] {
 			v.fail("Give each a path of its own.", "another has the path %s", one.Path)
 		}
@@ -37,7 +37,7 @@ func wedgeCollect(t *table, ver *wedge.Version) {
 	}
 }
 
-func collectOf(t *table, name string) wedge.Collect {
+func collectOf(t *table, name string, ver *wedge.Version) wedge.Collect {
 	c := wedge.Collect{Name: name, Path: t.str("path"), Window: t.duration("window"), Sample: 1, SampleBy: t.str("sample_by"), ID: t.str("id"),
 		By: t.strs("by"), Series: int(t.int("series", 1, wedge.MaxCollectSeries)), Origins: t.strs("origins")}
 	if c.Path == "" {
@@ -76,6 +76,7 @@ func collectOf(t *table, name string) wedge.Collect {
 	}
 	collectMetrics(t, &c)
 	collectWhere(t, &c)
+	collectSink(t, &c, ver)
 	t.done()
 	return c
 }
@@ -120,6 +121,41 @@ func collectWhere(t *table, c *wedge.Collect) {
 		}
 		c.Where = append(c.Where, w)
 	})
+}
+
+// collectSink reads sink = { backend, path, token }, or { name }.
+func collectSink(t *table, c *wedge.Collect, ver *wedge.Version) {
+	v, ok := t.get("sink")
+	if !ok {
+		return
+	}
+	sub, ok := v.table()
+	if !ok {
+		return
+	}
+	s := wedge.CollectSink{Backend: sub.str("backend"), Path: sub.str("path"), Name: sub.str("name")}
+	if token, ok := sub.get("token"); ok {
+		s.Token, _ = wedgeSecret(token)
+	}
+	sub.done()
+	switch at := slices.IndexFunc(ver.Backends, func(b wedge.Backend) bool { return b.Name == s.Backend }); {
+	case (s.Backend == "") == (s.Name == ""):
+		v.fail(`Write { backend = "NAME", path = "/events" }, or { name = "NAME" } of a sink that the nodes' operator has.`, "a sink is a backend or has a name")
+	case s.Name != "":
+		if !nameRule.MatchString(s.Name) || s.Path != "" || s.Token != nil {
+			v.fail("A name has 1 to 63 of a-z 0-9 and dashes between them, and nothing beside it.", "bad sink %q", s.Name)
+		}
+	case at < 0 || ver.Backends[at].URL == nil:
+		v.fail("Add [backends."+s.Backend+"] with a url.", "no backend %q", s.Backend)
+	default:
+		if s.Path == "" {
+			s.Path = "/"
+		}
+		if _, err := url.ParseRequestURI(s.Path); err != nil || !strings.HasPrefix(s.Path, "/") {
+			v.fail("It is the path of a URL, such as /events.", "bad path %q", s.Path)
+		}
+	}
+	c.Sink = s
 }
 
 // number reads a number; nil if the key is not there.

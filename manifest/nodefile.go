@@ -57,6 +57,7 @@ type NodeFile struct {
 	DNS   NodeDNS                 // with the role dns
 	Ops   struct{ Listen string } // host:port
 	Cache struct{ Memory, Disk string }
+	Sinks map[string]*NodeSink // with the role pop, by name
 
 	CacheMemory, CacheDisk int64 `toml:"-"` // of Cache, in bytes; 0: the default
 }
@@ -76,6 +77,20 @@ type NodeDNS struct {
 
 	TTLTime time.Duration  `toml:"-"` // of TTL
 	Nets    []netip.Prefix `toml:"-"` // of Subnet
+}
+
+// NodeSink is where services may have raw events sent to: a file or a subject.
+type NodeSink struct {
+	File    string
+	MaxSize string `toml:"max_size"` // of the file; "": the default
+
+	NATS        []string
+	Subject     string
+	Credentials string // file
+
+	Services []string // that may; none: all
+
+	MaxBytes int64 `toml:"-"` // of MaxSize
 }
 
 // Roles of nodes.
@@ -109,7 +124,11 @@ func LoadNode(file string) (*NodeFile, error) {
 	}
 	n.check(bad)
 	dir := filepath.Dir(file)
-	for _, path := range []*string{&n.Data, &n.Join.File, &n.HTTPS.Cert, &n.HTTPS.Key, &n.HTTPS.ClientCA, &n.Core.NATS.Account, &n.DNS.Database} {
+	paths := []*string{}
+	for _, s := range n.Sinks {
+		paths = append(paths, &s.File, &s.Credentials)
+	}
+	for _, path := range append(paths, &n.Data, &n.Join.File, &n.HTTPS.Cert, &n.HTTPS.Key, &n.HTTPS.ClientCA, &n.Core.NATS.Account, &n.DNS.Database) {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(dir, *path)
 		}
@@ -165,6 +184,11 @@ func (n *NodeFile) check(bad func(why, hint string)) {
 		}
 		n.checkPeers(bad)
 	}
+	for name, s := range n.Sinks {
+		if why := s.check(); !nameRule.MatchString(name) || why != "" {
+			bad("[sinks."+name+"]: "+cmp.Or(why, "bad name"), `Write file = "events.ndjson", or nats = ["nats://127.0.0.1:4222"] and subject = "events".`)
+		}
+	}
 	if n.Join.Invitation != "" && n.Join.File != "" {
 		bad("[join] has both an invitation and a file", "One will do.")
 	}
@@ -193,6 +217,27 @@ func (n *NodeFile) check(bad func(why, hint string)) {
 		}
 		*s.into = size
 	}
+}
+
+func (s *NodeSink) check() (why string) {
+	isFile := s.File != ""
+	switch {
+	case isFile == (len(s.NATS) > 0):
+		return "it is to have a file or a nats"
+	case isFile && s.Subject+s.Credentials != "":
+		return "subject and credentials are of a nats"
+	case !isFile && (s.Subject == "" || strings.ContainsAny(s.Subject, "*> \t\r\n")):
+		return "its subject is none to send to"
+	case !isFile && s.MaxSize != "":
+		return "max_size is of a file"
+	case s.MaxSize == "":
+		return ""
+	}
+	var err error
+	if s.MaxBytes, err = ParseSize(s.MaxSize); err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 func (n *NodeFile) checkPeers(bad func(why, hint string)) {

@@ -27,6 +27,12 @@ func TestNodeSample(t *testing.T) {
 	if !n.Has(RoleCore) || !n.Has(RolePoP) || n.Place.Name != "fra1" || n.Place.Jurisdictions[0] != "eu" || n.Core.Public != "core.example:7671" || n.CacheDisk != 20<<30 || n.Ops.Listen == "" || n.Peers.Listen != "0.0.0.0:7674" || n.Peers.Public != "192.0.2.1:7674" {
 		t.Errorf("%+v", n)
 	}
+	if s := n.Sinks["lake"]; s == nil || s.File != "/var/lib/wedge-events/lake.ndjson" || s.MaxBytes != 4<<30 || s.Services[0] != "shop" {
+		t.Errorf("%+v", s)
+	}
+	if s := n.Sinks["stream"]; s == nil || s.Subject != "events.raw" || s.NATS[0] != "tls://nats.example:4222" || !filepath.IsAbs(s.Credentials) {
+		t.Errorf("%+v", s)
+	}
 	d := &n.DNS
 	if !n.Has(RoleDNS) || len(n.Place.Addresses) != 2 || d.TTLTime != 30*time.Second || d.PoPs != 2 || len(d.NameServers["ns2.edge.example"]) != 2 || d.Nets[0].Bits() != 24 || d.Subnet[0].Lat != 48.9 {
 		t.Errorf("%+v", n)
@@ -59,6 +65,11 @@ func TestNodeFaults(t *testing.T) {
 		pop + "print = \"00\"\n":                                                "unknown key place.print",
 		strings.Replace(dns, "ns1", "", 1):                                      "not a name for a PoP",
 		strings.Replace(dns, "\"127.0.0.1:0\"", "", 1):                          "DNS listens nowhere",
+		pop + "[sinks.a]\n":                                                     "a file or a nats",
+		pop + "[sinks.A]\nfile = \"f\"\n":                                       "bad name",
+		pop + "[sinks.a]\nnats = [\"nats://x\"]\nsubject = \"a.>\"\n":           "none to send to",
+		pop + "[sinks.a]\nfile = \"f\"\nmax_size = \"lots\"\n":                  "[sinks.a]",
+		pop + "[sinks.a]\nfile = \"f\"\nsubject = \"x\"\n":                      "of a nats",
 		dns + "ttl = \"soon\"\n":                                                "ttl",
 		dns + "[[dns.subnet]]\nnet = \"10.0.0.1\"\n":                            "no network",
 	} {

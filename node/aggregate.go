@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,9 +9,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/wedge-cloud/wedge"
@@ -29,8 +30,13 @@ type aggregator struct {
 	results *collect.Results
 	saved   uint64
 	said    map[collect.CheckKey]saidCheck
+	differ  map[differing]collect.Disagreement
+}
 
-	disagreed atomic.Int64
+// differing names a disagreement: with whom, and about what. It is heard more than once.
+type differing struct {
+	collect.CheckKey
+	with string
 }
 
 // saidCheck is what was said last of a minute, and how often.
@@ -45,10 +51,13 @@ const (
 	checkRepeat    = 3 // times that something is said: whoever is behind may hear it later
 	checkBatch     = 500
 	checkSubject   = "collected."
+
+	maxDiffering   = 1000 // disagreements that are kept; it says so in the log of each
+	differingShown = 5
 )
 
 func openAggregator(name, dir string, link *bus.Link, log *slog.Logger) (*aggregator, error) {
-	a := &aggregator{name: name, file: filepath.Join(dir, "collected"), link: link, log: log, results: collect.NewResults(), said: map[collect.CheckKey]saidCheck{}}
+	a := &aggregator{name: name, file: filepath.Join(dir, "collected"), link: link, log: log, results: collect.NewResults(), said: map[collect.CheckKey]saidCheck{}, differ: map[differing]collect.Disagreement{}}
 	b, err := os.ReadFile(a.file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -70,6 +79,10 @@ func (a *aggregator) run(ctx context.Context) error {
 		return err
 	}
 	defer stop()
+	if stop, err = a.link.Answer(extractSubject+"*", a.extract); err != nil {
+		return err
+	}
+	defer stop()
 	var w sync.WaitGroup
 	defer w.Wait()
 	w.Go(func() { a.tend(ctx) })
@@ -88,20 +101,32 @@ func (a *aggregator) lost(next uint64) error {
 	return nil
 }
 
-// tend writes the results down now and then, and tells the others what is in them.
+// tend writes the results down now and then, and at the end, and tells the others what is in them.
 func (a *aggregator) tend(ctx context.Context) {
 	t := time.NewTicker(aggregateEvery)
 	defer t.Stop()
+	due := time.Now()
 	for ctx.Err() == nil {
 		select {
 		case <-t.C:
 			a.tell()
 		case <-ctx.Done():
 		}
+		began := time.Now()
+		if ctx.Err() == nil && began.Before(due) {
+			continue
+		}
 		if err := a.save(); err != nil {
 			a.log.Error("write down what was collected", "file", a.file, "err", err)
 		}
+		due = began.Add(saveAfter(time.Since(began)))
 	}
+}
+
+// saveAfter is how long what was saved will do: the longer a save takes, the rarer they are, so that they take a hundredth of the time. What has
+// come since then the log has.
+func saveAfter(took time.Duration) time.Duration {
+	return min(max(100*took, aggregateEvery), time.Minute)
 }
 
 // save writes the file anew, unless nothing has come.
@@ -187,16 +212,48 @@ func (a *aggregator) compare(subject string, data []byte) {
 		if !ok || mine.First != o.First || mine.Last != o.Last || mine == o.Check {
 			continue
 		}
-		a.disagreed.Add(1)
-		pop, _, _ := strings.Cut(o.Writer, ".")
+		d := collect.Disagreement{Minute: time.Unix(o.Minute, 0).UTC(), With: other, Events: mine.Events, There: o.Events}
+		d.PoP, _, _ = strings.Cut(o.Writer, ".")
+		if !a.differs(differing{o.CheckKey, other}, d) {
+			continue
+		}
 		a.log.Error("two of the core's servers disagree about what a PoP has collected", "other", other, "service", o.Service, "name", o.Name,
-			"window", time.Unix(o.Minute, 0).UTC().Format(time.RFC3339), "pop", pop, "events", mine.Events, "there", o.Events)
+			"window", d.Minute.Format(time.RFC3339), "pop", d.PoP, "events", d.Events, "there", d.There)
 	}
+}
+
+// differs notes a disagreement; false: it was known.
+func (a *aggregator) differs(k differing, d collect.Disagreement) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if known, ok := a.differ[k]; ok && known == d {
+		return false
+	}
+	if len(a.differ) < maxDiffering {
+		a.differ[k] = d
+	}
+	return true
+}
+
+// disagreements says in an answer what is known of them.
+func (a *aggregator) disagreements(q *collect.Query, answer *collect.Answer) {
+	for k, d := range a.differ {
+		if k.Service == q.Service && k.Name == q.Name && k.Minute+60 > q.From.Unix() && k.Minute <= q.To.Unix() {
+			answer.Disagreement = append(answer.Disagreement, d)
+		}
+	}
+	answer.Disagreed = len(answer.Disagreement)
+	slices.SortFunc(answer.Disagreement, func(a, b collect.Disagreement) int {
+		return cmp.Or(b.Minute.Compare(a.Minute), cmp.Compare(a.PoP, b.PoP), cmp.Compare(a.With, b.With))
+	})
+	answer.Disagreement = answer.Disagreement[:min(differingShown, answer.Disagreed)]
 }
 
 // ask answers a query about what was collected.
 func (a *aggregator) ask(q collect.Query) collect.Answer {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.results.Ask(q)
+	answer := a.results.Ask(q)
+	a.disagreements(&q, &answer)
+	return answer
 }

@@ -57,5 +57,29 @@ func TestAggregatorsCompare(t *testing.T) {
 		if alarm := strings.Contains(out.String(), "disagree") && strings.Contains(out.String(), "pop=fra"); alarm != test.alarm {
 			t.Errorf("%v: %s", test.ids, out.String())
 		}
+		if out.Reset(); test.alarm {
+			one.compare(checkSubject+"two", b)
+			if out.Len() > 0 {
+				t.Errorf("the same alarm again: %s", out.String())
+			}
+		}
+	}
+	q := collect.Query{Service: "shop", Name: "each", From: time.Unix(1_800_000_000, 0), To: time.Unix(1_800_000_100, 0)}
+	want := collect.Disagreement{PoP: "fra", Minute: time.Unix(1_800_000_000, 0).UTC(), With: "two", Events: 2, There: 2}
+	if a := one.ask(q); a.Disagreed != 1 || a.Disagreement[0] != want {
+		t.Errorf("%+v", a)
+	}
+	q.From, q.To = q.To, q.To.Add(time.Hour)
+	if a := one.ask(q); a.Disagreed != 0 {
+		t.Errorf("of another hour: %+v", a)
+	}
+}
+
+// TestSaveAfter: small results are written often, and large ones at least once a minute.
+func TestSaveAfter(t *testing.T) {
+	for took, want := range map[time.Duration]time.Duration{time.Millisecond: aggregateEvery, 100 * time.Millisecond: 10 * time.Second, time.Hour: time.Minute} {
+		if got := saveAfter(took); got != want {
+			t.Errorf("%v: %v", took, got)
+		}
 	}
 }

@@ -83,7 +83,10 @@ func refuseBeacon(w http.ResponseWriter, err error) {
 	answerPurge(w, kind.Status(), map[string]string{"kind": kind.String(), "error": err.Error(), "hint": wedge.HintOf(err)})
 }
 
-// collectFor takes events of a service itself, whose guest sends them to http://collect.wedge.internal/NAME by POST.
+// collectFor is what a guest reaches at http://collect.wedge.internal/: what its version collects.
+//
+//	POST /NAME   events, as clients send them
+//	GET  /NAME?since=&from=&to=&by=&step=   what was collected, as the control API says it; Wedge-Collect says how old that is
 func (n *Node) collectFor(service string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d, done := n.taken(service)
@@ -93,15 +96,22 @@ func (n *Node) collectFor(service string) http.Handler {
 		}
 		defer done()
 		at := slices.IndexFunc(d.version.Collect, func(c wedge.Collect) bool { return "/"+c.Name == r.URL.Path })
-		if at < 0 || r.Method != http.MethodPost {
+		if at < 0 || r.Method != http.MethodPost && r.Method != http.MethodGet {
 			refuseBeacon(w, &wedge.Error{Op: "collect", What: r.URL.Path, Kind: wedge.NotExist, Err: errors.New("the service collects nothing of this name"),
-				Hint: "Add [collect.NAME] to its wedge.toml, and send events by POST."})
+				Hint: "Add [collect.NAME] to its wedge.toml, send events by POST, and read by GET what was collected."})
 			return
 		}
 		h := &beacons{version: d.version}
 		if n.fleet != nil {
 			h.to = n.fleet.collect
 		}
-		h.beacon(w, r, &d.version.Collect[at])
+		if r.Method == http.MethodPost || h.to == nil {
+			h.beacon(w, r, &d.version.Collect[at])
+			return
+		}
+		w.Header().Set("Cache-Control", "no-store")
+		if err := n.fleet.reads.serve(w, r, service, d.version.Collect[at].Name); err != nil {
+			answerError(w, err)
+		}
 	})
 }

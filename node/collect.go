@@ -30,6 +30,8 @@ type collecting struct {
 	kv           *state.KV
 	journal, box *state.Outbox
 	asked        chan *beacon
+	looks        chan *own
+	sinks        *sinks // nil: there are none
 	ended        chan struct{}
 
 	// What follows is run's own.
@@ -64,7 +66,7 @@ const (
 )
 
 func openCollecting(pop, writer string, kv *state.KV, now func() time.Time, log *slog.Logger) (c *collecting, err error) {
-	c = &collecting{pop: pop, writer: writer, log: log, now: now, kv: kv, asked: make(chan *beacon, collectBatch), ended: make(chan struct{}),
+	c = &collecting{pop: pop, writer: writer, log: log, now: now, kv: kv, asked: make(chan *beacon, collectBatch), looks: make(chan *own), ended: make(chan struct{}),
 		open: map[openWindow]*collect.Window{}, ids: map[uint64]struct{}{}}
 	if c.journal, err = kv.Outbox("collecting"); err != nil {
 		return nil, err
@@ -133,6 +135,8 @@ func (c *collecting) run(ctx context.Context) error {
 		select {
 		case b := <-c.asked:
 			c.commit(b)
+		case o := <-c.looks:
+			c.look(o)
 		case <-t.C:
 			c.tick()
 		case <-ctx.Done():
@@ -269,9 +273,16 @@ func (c *collecting) pump(ctx context.Context, link *bus.Link) error {
 	})
 }
 
-// collected makes windows of events and keeps them.
+// collected makes windows of events and keeps them, and the events for their sink.
 func (c *collecting) collected(ctx context.Context, service string, rule *wedge.Collect, events []collect.Event) error {
-	return c.take(ctx, collect.Take(service, c.pop, rule, events, c.now(), rand.Float64))
+	at, picked := c.now(), collect.Select(rule, events, rand.Float64)
+	if err := c.take(ctx, collect.Windows(service, c.pop, rule, picked, at)); err != nil {
+		return err
+	}
+	if rule.Sink.Wanted() && len(picked) > 0 && c.sinks != nil {
+		c.sinks.add(service, rule, picked, at)
+	}
+	return nil
 }
 
 func (c *collecting) metrics() []metric {

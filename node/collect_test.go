@@ -2,6 +2,7 @@ package node
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/wedge-cloud/wedge"
@@ -156,4 +158,46 @@ func TestCollectAgain(t *testing.T) {
 	if len(c.open) != 0 || c.taken.Load() != 2 || c.again.Load() != 2 {
 		t.Errorf("%d open, %d taken, %d again", len(c.open), c.taken.Load(), c.again.Load())
 	}
+}
+
+// TestCollectReads: the core is asked the same once within a second, and no more than so often by a service; what it said is good while it cannot be asked.
+func TestCollectReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked, down := 0, false
+		c := &collectReads{to: &collecting{}, now: time.Now, asking: make(chan struct{}, extractAsked), kept: map[string]*keptExtract{}, ask: func(context.Context, []byte) ([]byte, error) {
+			if asked++; down {
+				return nil, &wedge.Error{Kind: wedge.Unavailable}
+			}
+			x := collect.Extract{Done: uint64(asked)}
+			return x.Encode(), nil
+		}}
+		read := func(text string) (uint64, time.Duration, error) {
+			x, at, err := c.fromCore(t.Context(), &collect.Query{Service: "shop", Name: "rum"}, text)
+			return x.Done, time.Since(at), err
+		}
+		for range 3 {
+			if done, age, err := read("a"); done != 1 || age != 0 || err != nil || asked != 1 {
+				t.Fatal(done, age, err, asked)
+			}
+		}
+		time.Sleep(extractFresh)
+		if done, _, err := read("a"); done != 2 || err != nil {
+			t.Error(done, err)
+		}
+		down = true
+		time.Sleep(3 * time.Second)
+		if done, age, err := read("a"); done != 2 || age != 3*time.Second || err != nil {
+			t.Error(done, age, err)
+		}
+		time.Sleep(time.Second)
+		for i := range 2 * maxExtracts {
+			_, _, err := read(strconv.Itoa(i))
+			if (err != nil) != (i >= extractEach) || err != nil && wedge.KindOf(err) != wedge.Exhausted {
+				t.Fatal(i, err)
+			}
+		}
+		if len(c.kept) > maxExtracts {
+			t.Errorf("%d are kept", len(c.kept))
+		}
+	})
 }

@@ -29,6 +29,8 @@ type Config struct {
 
 	Fleet *FleetConfig // nil: the node is alone
 
+	Sinks map[string]SinkConfig // of raw events, by the names that services choose them by; only with a Fleet
+
 	DNS *DNSConfig // answers DNS, too; only with a Fleet
 
 	// LocalNames gives each service of the catalog the host NAME.localhost besides its own: for worlds.

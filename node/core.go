@@ -287,7 +287,7 @@ func (c *Core) Pass(pop, public string, jurisdictions []string) (string, error) 
 	if c.keys == nil {
 		return "", nil
 	}
-	asks := []string{}
+	asks := []string{extractSubject + pop}
 	for _, j := range append([]string{""}, jurisdictions...) {
 		asks = append(asks, subjectOf(keysSubject, j, pop), subjectOf(snapshotSubject, j, pop))
 	}

@@ -182,6 +182,7 @@ func (n *Node) purgingBefore(d *deployment, h http.Handler) http.Handler {
 	b := &beacons{Handler: p, version: d.version}
 	if n.fleet != nil {
 		b.to = n.fleet.collect
+		n.fleet.sinks.wanted(d.version)
 	}
 	return b
 }

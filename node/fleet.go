@@ -57,6 +57,9 @@ type fleet struct {
 
 	applier *applier
 	collect *collecting
+	reads   *collectReads // of what was collected
+	sinks   *sinks        // of raw events
+	targets *sinkTargets
 	peers   *peers // nil: this PoP reaches no other
 
 	unready func() string // why this PoP does not serve, "" if it does
@@ -106,11 +109,19 @@ func (n *Node) openFleet(ctx context.Context, cfg FleetConfig) (*fleet, error) {
 	if f.link, err = cfg.connect(ctx, f.writer, n.cfg.DataDir, n.cfg.Log); err != nil {
 		return nil, err
 	}
+	f.reads = newCollectReads(f)
+	if f.targets, err = openSinkTargets(n.calls, n.cfg.Sinks); err != nil {
+		f.link.Close()
+		return nil, err
+	}
+	f.sinks = n.openSinks(f)
+	f.collect.sinks = f.sinks
 	f.unconfirmed.shields, f.unconfirmed.hear, f.unconfirmed.log = n.shieldsOf, f.link.Hear, f.log
 	if f.applier, err = n.openApplier(f); err == nil && cfg.Peers.Listen != "" {
 		f.peers, err = f.openPeers(http.HandlerFunc(n.servePeer), n.cfg.DataDir, n.cfg.Log)
 	}
 	if err != nil {
+		f.targets.close()
 		f.link.Close()
 		return nil, err
 	}
@@ -162,7 +173,7 @@ func (f *fleet) run(ctx context.Context) error {
 			return f.link.Follow(ctx, purgeLog, f.purged.Load()+1, bus.Follower{Entry: f.take, Lost: f.lost})
 		},
 		func(ctx context.Context) error { return f.collect.pump(ctx, f.link) },
-		f.beat, f.applier.run, f.claims.run, f.homes.run,
+		f.beat, f.applier.run, f.claims.run, f.homes.run, f.sinks.run,
 	}
 	for _, share := range f.shares {
 		parts = append(parts, f.shareStores(share)...)
@@ -180,6 +191,7 @@ func (f *fleet) run(ctx context.Context) error {
 		})
 	}
 	w.Wait()
+	f.targets.close()
 	f.link.Close()
 	return nil
 }

@@ -137,6 +137,7 @@ func (r *reading) metrics() []metric {
 	}
 	if r.collect != nil {
 		all = append(all, r.collect.metrics()...)
+		all = append(all, r.collect.sinks.metrics()...)
 	}
 	return append(all, r.sessions.metrics()...)
 }

@@ -66,6 +66,9 @@ func (kv *KV) Outbox(lane string) (*Outbox, error) {
 	}
 	last, err := kv.system(o.lastKey()) // items may all have been trimmed
 	o.last = max(o.last, last)
+	if o.first == 1 && !it.Valid() {
+		o.first = o.last + 1
+	}
 	return o, err
 }
 
@@ -186,6 +189,13 @@ func (o *Outbox) Last() uint64 {
 	return o.last
 }
 
+// First returns the number of the oldest item that is kept, or will be if there is none.
+func (o *Outbox) First() uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.first
+}
+
 // Grown returns a channel that is closed when there is a new item.
 func (o *Outbox) Grown() <-chan struct{} {
 	o.mu.Lock()
@@ -195,9 +205,17 @@ func (o *Outbox) Grown() <-chan struct{} {
 
 // Trim drops items up to a number, once they are many.
 func (o *Outbox) Trim(upTo uint64) error {
+	if upTo < o.First()+trimEvery {
+		return nil
+	}
+	return o.Cut(upTo)
+}
+
+// Cut drops items up to a number.
+func (o *Outbox) Cut(upTo uint64) error {
 	o.mu.Lock()
-	first, last := o.first, o.last
-	if upTo > last || upTo < first+trimEvery {
+	last := o.last
+	if upTo > last || upTo < o.first {
 		o.mu.Unlock()
 		return nil
 	}

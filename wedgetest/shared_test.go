@@ -20,9 +20,10 @@ import (
 func TestSharedExamples(t *testing.T) {
 	t.Parallel()
 	Need(t, "go")
-	f := startWorld(t, Root("examples", "guestbook"), Root("examples", "tickets"))
+	f := startWorld(t, Root("examples", "guestbook"), Root("examples", "tickets"), Root("examples", "rum"))
 	t.Run("guestbook", func(t *testing.T) { testGuestbook(worldOf{f, t, "guestbook"}) })
 	t.Run("tickets", func(t *testing.T) { testTickets(worldOf{f, t, "tickets"}) })
+	t.Run("rum", func(t *testing.T) { testRum(worldOf{f, t, "rum"}) })
 }
 
 // worldProcess is a wedge world that runs.
@@ -183,6 +184,60 @@ func testGuestbook(f worldOf) {
 			return v.Visits == 3 && len(v.Entries) == 3
 		})
 	}
+}
+
+// testRum: what pages report to PoPs is shown at all of them; a PoP that is cut off shows what it takes itself.
+func testRum(f worldOf) {
+	t := f.t
+	type row struct {
+		Values  []string
+		Count   float64
+		Metrics []struct {
+			Name     string
+			P50      float64
+			Distinct int
+		}
+	}
+	var v struct {
+		From                       string
+		All, Times, Pages, Devices []row
+	}
+	for _, path := range []string{"/", "/slow", "/page.js"} {
+		if status, _ := f.ask("nyc", "GET", path, "", nil); status != 200 {
+			t.Errorf("%s: %d", path, status)
+		}
+	}
+	n := 0
+	visit := func(pop, path string) {
+		t.Helper()
+		n++
+		event := fmt.Sprintf(`{"id":"%d","visitor":"%s","path":%q,"device":"phone","ttfb":9,"load":%d}`, n, pop, path, 100*n)
+		for range 2 { // the second is the same event again
+			if status, text := f.ask(pop, "POST", "/beacon", event, nil); status != 204 {
+				t.Fatalf("%s: %d %s", pop, status, text)
+			}
+		}
+	}
+	visit("lhr", "/")
+	visit("lhr", "/shop")
+	visit("nrt", "/")
+	for _, pop := range []string{"lhr", "nrt"} {
+		f.becomes("all visits are shown at "+pop, func() bool {
+			status, text := f.ask(pop, "GET", "/api", "", &v)
+			if status != 200 || !strings.HasPrefix(v.From, `pop="`+pop+`"; age=`) {
+				t.Fatalf("%d %s", status, text)
+			}
+			return len(v.All) == 1 && v.All[0].Count == 3 && len(v.Pages) == 3
+		})
+	}
+	if m := v.All[0].Metrics; len(m) != 4 || m[0].Name != "load" || m[0].P50 < 198 || m[0].P50 > 202 || m[3].Distinct != 2 || v.Devices[0].Values[0] != "phone" {
+		t.Errorf("%+v", v.All)
+	}
+	f.tell("cut", "nrt")
+	visit("nrt", "/news")
+	f.becomes("a PoP that is cut off shows its own", func() bool { f.ask("nrt", "GET", "/api", "", &v); return v.All[0].Count == 4 })
+	f.tell("heal", "nrt")
+	f.becomes("and then all do", func() bool { f.ask("lhr", "GET", "/api", "", &v); return v.All[0].Count == 4 })
 }
 
 // testTickets: PoPs that cannot reach each other sell what they hold; a seat that two gave away is one buyer's, and the other is told and

@@ -1,6 +1,7 @@
 package world
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/api"
+	"github.com/wedge-cloud/wedge/collect"
 )
 
 var rum = wedge.Collect{Name: "rum", Path: "/rum", Window: time.Second, Sample: 1, Series: 100, By: []string{"page", "@pop"}, Origins: []string{"https://shop.example"},
@@ -119,4 +121,69 @@ func TestCollectByName(t *testing.T) {
 		}
 		return len(a.Rows) == 1 && a.Rows[0].Count == 1
 	})
+}
+
+// TestCollectRead: a guest reads what was collected at every PoP. One that is cut off has what the core said last and its own, each event once.
+func TestCollectRead(t *testing.T) {
+	l := newLabOf(t, Config{}, func(v *wedge.Version) {
+		v.Collect = []wedge.Collect{rum}
+		v.Collect[0].Path = "/beacon"
+		v.Backends = append(v.Backends, wedge.Backend{Name: "own", URL: &url.URL{Scheme: "http", Host: "collect.wedge.internal"}})
+		v.Rules = []wedge.Rule{{Backends: []wedge.Share{{Backend: "own"}}}}
+	})
+	one, other := l.Status()[0].PoP.Name, l.Status()[1].PoP.Name
+	send := func(pop string, n int) {
+		t.Helper()
+		for range n {
+			if status := l.send(pop, "/beacon", `{"page":"/","lcp":1}`, "https://shop.example"); status != http.StatusNoContent {
+				t.Fatal(status)
+			}
+		}
+	}
+	count := func(pop, query string) (n float64, rows int, said string) {
+		t.Helper()
+		body, h := l.do("GET", pop, "/rum?"+query)
+		var a collect.Answer
+		if err := json.Unmarshal([]byte(body), &a); err != nil {
+			t.Fatal(body)
+		}
+		for _, row := range a.Rows {
+			n += row.Count
+		}
+		return n, len(a.Rows), h.Get("Wedge-Collect")
+	}
+	becomes := func(what, pop, query string, want float64, rows int) {
+		t.Helper()
+		l.becomes(what, 15*time.Second, func() bool {
+			n, got, _ := count(pop, query)
+			if n > want {
+				t.Fatalf("%s: %v events for %v", what, n, want)
+			}
+			return n == want && got == rows
+		})
+	}
+	send(one, 7)
+	if n, _, said := count(one, "by=page"); n != 7 || !strings.HasPrefix(said, `pop="`+one+`"; age=`) {
+		t.Errorf("a PoP's own events are not seen at once: %v, %s", n, said)
+	}
+	send(other, 5)
+	becomes("each PoP has all", one, "by=@pop", 12, 2)
+	becomes("each PoP has all", other, "by=@pop", 12, 2)
+	if err := l.Cut(one); err != nil {
+		t.Fatal(err)
+	}
+	send(one, 3)
+	send(other, 4)
+	becomes("cut off it has its own besides", one, "by=@pop", 15, 2)
+	becomes("of a query that it has not asked before it has its own", one, "by=@pop&by=page", 10, 1)
+	if err := l.Heal(one); err != nil {
+		t.Fatal(err)
+	}
+	becomes("all is there", one, "by=@pop", 19, 2)
+	becomes("all is there", one, "by=@pop&by=page", 19, 2)
+	for query, status := range map[string]string{"since=1": "invalid", "step=1s&since=10000h": "invalid"} {
+		if body, _ := l.do("GET", one, "/rum?"+query); !strings.Contains(body, status) {
+			t.Error(body)
+		}
+	}
 }

@@ -83,6 +83,10 @@ func serveNode(ctx context.Context, std stdio, n *manifest.NodeFile, cfg node.Co
 	cfg.HTTP, cfg.HTTPS, cfg.Ops, cfg.DataDir = n.HTTP.Listen, n.HTTPS.Listen, n.Ops.Listen, filepath.Join(n.Data, "pop")
 	cfg.CacheMemory, cfg.CacheDisk, cfg.Stdout, cfg.Stderr = n.CacheMemory, n.CacheDisk, std.out, std.err
 	cfg.Fleet = &node.FleetConfig{PoP: n.Place, Invitation: n.Join.Invitation, Peers: node.PeerConfig{Listen: n.Peers.Listen, Public: n.Peers.Public}}
+	cfg.Sinks = map[string]node.SinkConfig{}
+	for name, s := range n.Sinks {
+		cfg.Sinks[name] = node.SinkConfig{File: s.File, MaxSize: s.MaxBytes, NATS: s.NATS, Subject: s.Subject, Credentials: s.Credentials, Services: s.Services}
+	}
 	if len(n.HTTPS.Listen) > 0 {
 		cfg.Certificates = []front.CertificateFiles{{Cert: n.HTTPS.Cert, Key: n.HTTPS.Key}}
 		if err := askClients(&cfg, n.HTTPS.ClientCA, n.HTTPS.RequireClientCert); err != nil {

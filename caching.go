@@ -2,6 +2,7 @@ package wedge
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,6 +22,10 @@ type Caching struct {
 	Ahead         bool           // nobody has asked for it yet: hits say so
 	Compress      bool           // clients get bodies in a coding that they accept
 	Sensitive     bool           // the object holds what must not lie on disk
+
+	// Superseded, if not nil, is set once another version of the service with other backends has come: a response that comes later is not
+	// stored, for the other's requests would get it. What was stored before is to be purged then.
+	Superseded *atomic.Bool
 }
 
 // CacheProfile chooses between what the open internet calls for and the letter of the RFCs.

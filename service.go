@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,6 +22,7 @@ type Version struct {
 
 	CacheProfile CacheProfile // how the cache takes messages
 	CacheSpace   string       // keeps what is fetched for it apart, see Caching.Space; the node's to set
+	Superseded   *atomic.Bool // see Caching.Superseded; the node's to set
 	Prefetch     bool         // what pages of such a service say is next is fetched ahead
 	Compress     bool         // clients of a service without a guest get texts compressed
 	Rules        []Rule       // of a service without a guest

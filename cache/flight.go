@@ -134,6 +134,7 @@ func (f *flight) validated(resp *http.Response, asked, came time.Time) {
 	}
 	header := freshened(base.fields.header(), resp.Header, nil)
 	v := judge(f.req, base.status(), header, asked, came, f.pol)
+	f.superseded(&v)
 	for _, name := range v.strip { // such as a cookie for who led the flight
 		delete(header, name)
 	}
@@ -162,6 +163,14 @@ func (f *flight) validated(resp *http.Response, asked, came time.Time) {
 	f.c.store(fresh)
 }
 
+// superseded has a response not stored, nor shared, that came for a version which has been superseded. The purge that goes with that takes what
+// began before it.
+func (f *flight) superseded(v *verdict) {
+	if f.pol.Superseded != nil && f.pol.Superseded.Load() {
+		v.store, v.share, v.detail = false, false, "superseded"
+	}
+}
+
 // tagged returns the stored object that a 304 with that entity tag speaks of (RFC 9111 section 4.3.4).
 func (f *flight) tagged(etag string) (found *object) {
 	if f.base != nil && (etag == "" || etag == f.base.fields.get("Etag")) {
@@ -180,6 +189,7 @@ func (f *flight) tagged(etag string) (found *object) {
 // answered lands a flight with a response and brings its body in.
 func (f *flight) answered(resp *http.Response, asked, came time.Time) {
 	v := judge(f.req, resp.StatusCode, resp.Header, asked, came, f.pol)
+	f.superseded(&v)
 	length, large := f.c.sliceable(f.req, resp)
 	if v.store && large {
 		f.keepSliced(resp, &v, length, asked, came)

@@ -3,8 +3,10 @@ package cache
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -211,5 +213,49 @@ func TestVariantsAskedForStay(t *testing.T) {
 	}
 	if !get(c, context.Background(), page, "X: asked for").says("hit") {
 		t.Error("a variant that is asked for made room for one that is not")
+	}
+}
+
+// TestSuperseded: what comes for a version after another with other backends has come is stored for nobody, nor shared, whether it was asked for before or after the
+// purge that goes with that.
+func TestSuperseded(t *testing.T) {
+	for name, late := range map[string]bool{"asked before": false, "asked after": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := &farOrigin{answer: after(slow, answer(200, "old", "Cache-Control: max-age=60"))}
+				c, flag := newLab(o, Config{}), new(atomic.Bool)
+				supersede := func() {
+					flag.Store(true)
+					if err := c.Purge(wedge.Purge{Service: "shop", All: true}); err != nil {
+						t.Error(err)
+					}
+				}
+				if late {
+					supersede()
+				}
+				req, err := http.NewRequest("GET", page, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				done := make(chan bool)
+				go func() {
+					resp, err := c.RoundTrip(req.WithContext(wedge.WithCaching(t.Context(), &wedge.Caching{Service: "shop", Superseded: flag})))
+					if b, _ := io.ReadAll(resp.Body); err != nil || string(b) != "old" {
+						t.Errorf("%s, %v", b, err)
+					}
+					done <- true
+				}()
+				time.Sleep(slow / 2)
+				if !late {
+					supersede()
+				}
+				o.answer = after(slow, answer(200, "new", "Cache-Control: max-age=60"))
+				wantBody(t, get(c, t.Context(), page), "new") // while the other is under way
+				<-done
+				time.Sleep(slow)
+				wantBody(t, get(c, t.Context(), page), "new")
+				wantFetches(t, o, 2)
+			})
+		})
 	}
 }

@@ -42,7 +42,7 @@ func newCDN(v *wedge.Version, cache *cache.Cache, b *balancer, now func() time.T
 
 // cachingOf says how fetches of a version are cached.
 func cachingOf(v *wedge.Version) *wedge.Caching {
-	return &wedge.Caching{Service: v.Service, Profile: v.CacheProfile, Compress: v.Compress, Space: v.CacheSpace}
+	return &wedge.Caching{Service: v.Service, Profile: v.CacheProfile, Compress: v.Compress, Space: v.CacheSpace, Superseded: v.Superseded}
 }
 
 type planKey struct{}

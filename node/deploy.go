@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/wedge-cloud/wedge"
@@ -108,21 +109,20 @@ func (n *Node) swap(fresh map[string]*deployment, splits map[string]split) error
 	n.fetch.Watch(backends)
 	old := n.deployed
 	n.deployed, n.splits = fresh, splits
+	for _, name := range moved { // what began before is settled on the side of the purge, and what begins now is not stored
+		if was := old[name]; was != nil {
+			was.version.Superseded.Store(true)
+		}
+		if err := n.purgeAll(name); err != nil {
+			n.cfg.Log.Error("purge what came from other backends", "service", name, "err", err)
+		}
+	}
 	ended := n.front.Swap(table)
 	for name, d := range fresh {
 		n.noteShields(name, d.version)
 	}
-	forget := func() {
-		for _, name := range moved {
-			if err := n.purgeAll(name); err != nil {
-				n.cfg.Log.Error("purge what came from other backends", "service", name, "err", err)
-			}
-		}
-	}
-	forget()
 	n.retired.Go(func() {
 		<-ended
-		forget()
 		ctx, cancel := context.WithTimeout(context.Background(), n.cfg.DrainTimeout)
 		defer cancel()
 		stay := map[*deployment]bool{}
@@ -189,7 +189,9 @@ func (n *Node) purgingBefore(d *deployment, h http.Handler) http.Handler {
 
 // prepare makes an app ready to serve.
 func (n *Node) prepare(ctx context.Context, app *manifest.App) (*deployment, error) {
-	if v := &app.Version; v.Guest == nil {
+	v := &app.Version
+	v.Superseded = new(atomic.Bool)
+	if v.Guest == nil {
 		if len(v.Rules) == 0 {
 			v.Rules = []wedge.Rule{{Backends: []wedge.Share{{Backend: v.Backends[0].Name}}}}
 		}

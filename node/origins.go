@@ -17,7 +17,7 @@ import (
 // new ones: all of the service is purged.
 
 // forgetOrigins purges what came from other backends than v has, and reports whether there may be any. While the version
-// before serves it may fetch more of it: so it is to be done again when that does not any longer.
+// before serves it may store more of it: so it is to be done again once that does not any longer.
 func (n *Node) forgetOrigins(v *wedge.Version) (changed bool, err error) {
 	now := origins(v)
 	before, known := n.origins[v.Service]
@@ -61,6 +61,14 @@ func readOrigins(file string) (noted string, known bool) {
 	defer f.Close()
 	b, _ := io.ReadAll(io.LimitReader(f, 2*sha256.Size+1))
 	return string(b), true
+}
+
+// originOf names where a backend's responses come from, at every PoP alike.
+func originOf(b *wedge.Backend) string {
+	if b.URL == nil {
+		return ""
+	}
+	return b.URL.String() + " " + b.HostOverride
 }
 
 // origins names where a version's responses come from.

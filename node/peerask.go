@@ -28,6 +28,7 @@ type errand struct {
 	Backend string `json:"backend,omitempty"` // shield: what is fetched from; "": it is a call
 	State   bool   `json:"state,omitempty"`   // it is for the service's state API
 	Scheme  string `json:"scheme,omitempty"`  // shield: of the URL
+	Origin  string `json:"origin,omitempty"`  // shield: of who asks, see originOf
 
 	// The fetch's wedge.Caching, as far as it does not follow from the version. Key may be any bytes.
 	Pass      bool           `json:"pass,omitempty"`
@@ -347,7 +348,7 @@ func (n *Node) shielding(req *http.Request, b *wedge.Backend) (resp *http.Respon
 	if c == nil || b.ShieldPoP == p.own.Name || req.Header["Upgrade"] != nil {
 		return nil, false, nil // without a Caching it is not for any cache
 	}
-	e := errand{Service: c.Service, Backend: b.Name, Scheme: req.URL.Scheme,
+	e := errand{Service: c.Service, Backend: b.Name, Origin: originOf(b), Scheme: req.URL.Scheme,
 		Pass: c.Pass, TTL: c.TTL, SWR: c.SWR, Keys: c.SurrogateKeys, Key: []byte(c.Key), Space: c.Space, Sensitive: c.Sensitive}
 	to, known := p.pops.named(b.ShieldPoP)
 	ok := false

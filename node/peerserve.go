@@ -62,7 +62,7 @@ func (n *Node) servePeer(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	b, ok := d.version.Backend(e.Backend)
-	if !ok || e.Scheme != "http" && e.Scheme != "https" {
+	if !ok || originOf(b) != e.Origin || e.Scheme != "http" && e.Scheme != "https" { // one of us does not run the newest version yet
 		out.refuse(http.StatusMisdirectedRequest, peerGone)
 		return
 	}

@@ -294,7 +294,7 @@ func (r *request) override(c *compute.Call, o cacheOverride, known uint32) abi.S
 // caching says how the cache is to treat the request.
 func (r *request) caching(v *wedge.Version) *wedge.Caching {
 	o := &r.cache
-	c := &wedge.Caching{Service: v.Service, Profile: v.CacheProfile, Space: v.CacheSpace, Pass: o.tag&overridePass != 0,
+	c := &wedge.Caching{Service: v.Service, Profile: v.CacheProfile, Space: v.CacheSpace, Superseded: v.Superseded, Pass: o.tag&overridePass != 0,
 		SurrogateKeys: strings.Fields(o.surrogateKeys), Sensitive: o.tag&overridePCI != 0}
 	if o.tag&overrideTTL != 0 {
 		c.TTL = &o.ttl

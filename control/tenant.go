@@ -84,6 +84,14 @@ func (s *State) Tenant(name string) (*Tenant, error) {
 	return nil, &wedge.Error{Op: "find tenant", What: fmt.Sprintf("%.70s", name), Kind: wedge.NotExist, Err: errors.New("there is no such tenant"), Hint: "See them with: wedge tenants"}
 }
 
+// TenantOf returns whose a service is.
+func (s *State) TenantOf(service string) string {
+	if svc := s.Services[service]; svc != nil {
+		return svc.Tenant
+	}
+	return DefaultTenant
+}
+
 func (s *State) applyTenant(e Event) error {
 	t := s.Tenants[e.Tenant]
 	switch {

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/collect"
@@ -31,6 +32,7 @@ type Server struct {
 
 	mux     http.ServeMux
 	uploads brought
+	reading sync.Mutex // a version: it may be large
 }
 
 // maxBody bounds what a request may say, but for chunks.
@@ -213,8 +215,12 @@ func (s *Server) newVersion(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	hosts, err := s.hosts(c, want.Artifact)
+	if err != nil {
+		return nil, err
+	}
 	ev, err := s.Control.Decide(c.Context(), c.Name, c.key, func(st *control.State) (control.Event, error) {
-		return st.NewVersion(control.Draft{Service: c.PathValue("name"), Comment: want.Comment, Artifact: want.Artifact, Packed: packed, Tenant: c.Tenant, At: s.Control.Now()})
+		return st.NewVersion(control.Draft{Hosts: hosts, Service: c.PathValue("name"), Comment: want.Comment, Artifact: want.Artifact, Packed: packed, Tenant: c.Tenant, At: s.Control.Now()})
 	})
 	if err != nil && err != control.ErrSame {
 		return nil, err

@@ -141,6 +141,13 @@ func (s *Server) sizes(c *call, a *control.Artifact) (list []int64, err error) {
 	return list, nil
 }
 
+// hosts reads which hosts a version answers for. One is read at a time.
+func (s *Server) hosts(c *call, a *control.Artifact) ([]string, error) {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	return a.Hosts(c.PathValue("name"), control.GetPacked(func(d control.Digest) ([]byte, error) { return s.Control.Chunks.Get(c.Context(), d) }))
+}
+
 // brought is which chunks were uploaded of late, by tenants, and how large each is where it lies. A core that was started since does not know:
 // who uploads is asked to do it again.
 type brought struct {

@@ -40,9 +40,10 @@ type Event struct {
 
 	Jurisdictions []string `json:"jurisdictions,omitempty"` // pop: that it may carry
 
-	Tenant string  `json:"tenant,omitempty"` // tenant, quota; token, revoke: whose it is; version: whose the service is, if it is the first and not the default tenant's
-	Quota  *Quota  `json:"quota,omitempty"`  // tenant, quota
-	Packed []int64 `json:"packed,omitempty"` // version: sizes of its chunks, compressed, in the order of Artifact.Digests
+	Tenant string   `json:"tenant,omitempty"` // tenant, quota; token, revoke: whose it is; version: whose the service is, if it is the first and not the default tenant's
+	Quota  *Quota   `json:"quota,omitempty"`  // tenant, quota
+	Hosts  []string `json:"hosts,omitempty"`  // version: that it answers for, if it names any
+	Packed []int64  `json:"packed,omitempty"` // version: sizes of its chunks, compressed, in the order of Artifact.Digests
 
 	Token  string   `json:"token,omitempty"` // its name
 	Hash   string   `json:"hash,omitempty"`  // of its secret
@@ -76,6 +77,7 @@ type Version struct {
 	Comment  string    `json:"comment,omitempty"`
 	By       string    `json:"by"`
 	At       time.Time `json:"at"`
+	Hosts    []string  `json:"hosts,omitempty"` // that it answers for, if it names any; versions from before that was read have none
 	Artifact *Artifact `json:"-"`
 
 	packed []int64 // sizes of its chunks, compressed; none: nobody knows
@@ -260,7 +262,7 @@ func (s *State) Apply(e Event) error {
 	if err := s.apply(e); err != nil {
 		return fmt.Errorf("%s of %s: %w", e.Kind, cmp.Or(e.Service, e.Token, e.PoP, e.Tenant), err)
 	}
-	e.Artifact = nil
+	e.Artifact, e.Packed, e.Hosts = nil, nil, nil
 	if s.Audit = append(s.Audit, e); len(s.Audit) > 2*maxAudit {
 		s.Audit = slices.Clone(s.Audit[maxAudit:])
 	}
@@ -404,7 +406,7 @@ func (s *State) applyVersion(svc *Service, e Event) error {
 		return errOutOfOrder
 	}
 	svc.Versions = append(svc.Versions, &Version{Number: e.Version, Digest: e.Artifact.Digest(), Bytes: e.Artifact.Size(),
-		Comment: e.Comment, By: e.By, At: e.At, Artifact: e.Artifact, packed: e.Packed})
+		Comment: e.Comment, By: e.By, At: e.At, Artifact: e.Artifact, Hosts: e.Hosts, packed: e.Packed})
 	s.Services[e.Service] = svc
 	return nil
 }
@@ -421,6 +423,7 @@ var ErrSame = errors.New("it is the same as the newest version")
 type Draft struct {
 	Service, Comment string
 	Artifact         *Artifact
+	Hosts            []string  // that Artifact.Hosts has read off it
 	Packed           []int64   // sizes of its chunks, compressed, in the order of Artifact.Digests
 	Tenant           string    // who makes it; "": whose the service is, or the default tenant
 	At               time.Time // now
@@ -448,7 +451,7 @@ func (s *State) NewVersion(d Draft) (Event, error) {
 	if err := s.allows(tenant, &d); err != nil {
 		return Event{}, err
 	}
-	ev := Event{Kind: EventVersion, Service: d.Service, Version: n, Artifact: d.Artifact, Comment: d.Comment, Packed: d.Packed}
+	ev := Event{Kind: EventVersion, Service: d.Service, Version: n, Artifact: d.Artifact, Comment: d.Comment, Hosts: d.Hosts, Packed: d.Packed}
 	if tenant != DefaultTenant {
 		ev.Tenant, ev.Needs = tenant, needsTenants
 	}
@@ -489,6 +492,9 @@ func (s *State) NewRelease(service string, version int, plan Plan) (Event, error
 	if plan.splits() && svc.Live == 0 {
 		return Event{}, &wedge.Error{Op: "release", What: service, Kind: wedge.Conflict, Err: errors.New("no version is live that could answer the other requests"), Hint: "Release one to all first."}
 	}
+	if err := s.hostsFree("release", svc, svc.Version(version).Hosts); err != nil {
+		return Event{}, err
+	}
 	return Event{Kind: EventRelease, Service: service, Version: version, Plan: &plan}, nil
 }
 
@@ -521,6 +527,9 @@ func (s *State) NewRollback(service string, version int) (Event, error) {
 	}
 	if !svc.Keeps(version) {
 		return Event{}, &wedge.Error{Op: "roll back", What: service, Kind: wedge.Conflict, Err: errors.New("there is nothing to go back to"), Hint: "Name a version; see them with: wedge versions " + service}
+	}
+	if err := s.hostsFree("roll back", svc, svc.Version(version).Hosts); err != nil {
+		return Event{}, err
 	}
 	return Event{Kind: EventSwitch, Service: service, Version: version, Why: fmt.Sprintf("rolled back to version %d", version)}, nil
 }

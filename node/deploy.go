@@ -159,6 +159,9 @@ func (n *Node) routes(all map[string]*deployment, splits map[string]split) (map[
 		}
 		for _, h := range hosts {
 			if other, taken := table[h]; taken {
+				if n.fleet != nil { // whose it is may be nothing to who reads this
+					return nil, &wedge.Error{Op: "deploy", What: "host " + h, Kind: wedge.Conflict, Err: errors.New("another service answers for it"), Hint: "Leave it out of hosts in wedge.toml."}
+				}
 				return nil, &wedge.Error{Op: "deploy", What: "host " + h, Kind: wedge.Conflict,
 					Err: fmt.Errorf("both %s and %s have it", min(other.Service, r.Service), max(other.Service, r.Service)), Hint: "Give each app hosts of its own in its wedge.toml."}
 			}

@@ -206,7 +206,19 @@ func TestTenantQuotas(t *testing.T) {
 			t.Errorf("%s: %v (%s)", what, err, wedge.HintOf(err))
 		}
 	}
-	refused("a second service", errOf(acme.client.NewVersion(ctx, "other", "", api.NewVersion{Artifact: a})), "1 services")
+	second := acme.site("one")
+	second.Service = "other"
+	b, err := control.Pack(second, chunks.Keep)
+	if err == nil {
+		_, _, err = acme.client.Upload(ctx, b, chunks)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused("a second service", errOf(acme.client.NewVersion(ctx, "other", "", api.NewVersion{Artifact: b})), "1 services")
+	if err := errOf(acme.client.NewVersion(ctx, "third", "", api.NewVersion{Artifact: b})); wedge.KindOf(err) != wedge.Invalid || !strings.Contains(err.Error(), `made for "other"`) {
+		t.Error("made for another:", err)
+	}
 	if _, err := acme.client.NewToken(ctx, api.NewToken{Name: "two", Scopes: []string{"read"}}); err != nil {
 		t.Error(err)
 	}
@@ -232,5 +244,55 @@ func TestTenantQuotas(t *testing.T) {
 	refused("a third version", errOf(acme.client.NewVersion(ctx, "shop", "", api.NewVersion{Artifact: a})), "2 versions an hour")
 	if again, err := acme.client.NewVersion(ctx, "shop", "", api.NewVersion{Artifact: two}); err != nil || again.Number != 2 {
 		t.Error("the same again is no version:", again, err)
+	}
+}
+
+// TestHostsOfTenants: a host that another service answers for is refused when it is asked for, by the core, without saying whose it is; when
+// the other has given it up it is free.
+func TestHostsOfTenants(t *testing.T) {
+	l := newFleetLab(t)
+	l.tenant("acme", control.QuotaChange{})
+	l.tenant("zeta", control.QuotaChange{})
+	acme, zeta := l.as("acme", "acme-all", "admin"), l.as("zeta", "zeta-all", "admin")
+	ctx := t.Context()
+	l.becomes("all are there", 5e9, func() bool { return len(l.Node("lhr").PoPs()) == 3 })
+	shop := acme.site("one")
+	shop.Hosts = []string{"shop.example", "*.shop.example"}
+	acme.version(shop)
+	acme.release(1, 0)
+	shop.Hosts = []string{"new.example"}
+	acme.version(shop)
+	for _, host := range []string{"shop.example", "SHOP.example.", "*.shop.example", "pay.shop.example", "*.eu.shop.example", "shop.localhost"} {
+		v := zeta.site("mine")
+		v.Service, v.Hosts = "copy", []string{"copy.example", host}
+		made := zeta.version(v)
+		_, err := zeta.client.Release(ctx, "copy", "", api.Pick{Version: made.Number})
+		named := strings.TrimSuffix(strings.ToLower(host), ".")
+		if wedge.KindOf(err) != wedge.Conflict || !strings.Contains(err.Error(), "answers for the host "+named) || strings.Contains(err.Error()+wedge.HintOf(err), "acme") {
+			t.Errorf("%s: %v", host, err)
+		}
+	}
+	if err := errOf(zeta.client.Rollback(ctx, "copy", "", 1)); wedge.KindOf(err) != wedge.Conflict {
+		t.Error("by a rollback:", err)
+	}
+	acme.release(2, 0)
+	if _, err := zeta.client.Release(ctx, "copy", "", api.Pick{Version: 1}); err != nil {
+		t.Error("it was given up:", err)
+	}
+	if err := errOf(acme.client.Rollback(ctx, "shop", "", 1)); wedge.KindOf(err) != wedge.Conflict {
+		t.Error("back to a host that another has by now:", err)
+	}
+	bad := zeta.site("bad")
+	bad.Service, bad.Hosts = "bad", []string{"http://shop.example/"}
+	chunks := control.OpenChunks(t.TempDir())
+	a, err := control.Pack(bad, chunks.Keep)
+	if err == nil {
+		_, _, err = zeta.client.Upload(ctx, a, chunks)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errOf(zeta.client.NewVersion(ctx, "bad", "", api.NewVersion{Artifact: a})); wedge.KindOf(err) != wedge.Invalid || !strings.Contains(err.Error(), "is not a host name") {
+		t.Error(err)
 	}
 }

@@ -27,6 +27,7 @@ type Quota struct {
 	Versions int64 `json:"versions,omitempty"` // made within an hour
 	Tokens   int64 `json:"tokens,omitempty"`
 	Bytes    int64 `json:"bytes,omitempty"` // that kept versions are made of, compressed, each chunk once
+	Runs     int64 `json:"runs,omitempty"`  // of guests at once, on each node
 }
 
 // QuotaChange says what is to be another in a quota; nil is not.
@@ -35,11 +36,12 @@ type QuotaChange struct {
 	Versions *int64 `json:"versions,omitempty"`
 	Tokens   *int64 `json:"tokens,omitempty"`
 	Bytes    *int64 `json:"bytes,omitempty"`
+	Runs     *int64 `json:"runs,omitempty"`
 }
 
 // of returns the quota with the change.
 func (c QuotaChange) of(q Quota) Quota {
-	for _, f := range []struct{ to, from *int64 }{{&q.Services, c.Services}, {&q.Versions, c.Versions}, {&q.Tokens, c.Tokens}, {&q.Bytes, c.Bytes}} {
+	for _, f := range []struct{ to, from *int64 }{{&q.Services, c.Services}, {&q.Versions, c.Versions}, {&q.Tokens, c.Tokens}, {&q.Bytes, c.Bytes}, {&q.Runs, c.Runs}} {
 		if f.from != nil {
 			*f.to = *f.from
 		}
@@ -47,7 +49,7 @@ func (c QuotaChange) of(q Quota) Quota {
 	return q
 }
 
-func (q Quota) sound() bool { return min(q.Services, q.Versions, q.Tokens, q.Bytes) >= 0 }
+func (q Quota) sound() bool { return min(q.Services, q.Versions, q.Tokens, q.Bytes, q.Runs) >= 0 }
 
 // NewTenant decides that there is a tenant.
 func (s *State) NewTenant(name string, c QuotaChange) (Event, error) {

@@ -36,6 +36,8 @@ type deployment struct {
 	state   *stateAPI      // answers it at state.wedge.internal
 	session http.Handler   // and at session.wedge.internal
 	calls   sync.WaitGroup // of other services, by name
+
+	allowance *allowance // of its tenant; nil: nothing is bounded
 }
 
 // deploy loads the apps, makes them ready and swaps them in together. The versions that served until now
@@ -245,6 +247,10 @@ func (n *Node) prepareGuest(ctx context.Context, app *manifest.App) (*deployment
 
 // runGuest is what a handler runs a sandbox with.
 func (n *Node) runGuest(ctx context.Context, d *deployment, sb *compute.Sandbox) error {
+	if err := d.allowance.enter(); err != nil {
+		return err
+	}
+	defer d.allowance.leave()
 	err := d.module.Run(ctx, sb)
 	if n.fleet != nil {
 		n.fleet.applier.ran(d.version, sb.CPU(), err != nil && ctx.Err() == nil)

@@ -25,6 +25,7 @@ func quotaFlags(fs *flag.FlagSet) *control.QuotaChange {
 		{"versions", "`N` versions made within an hour at most", &c.Versions},
 		{"tokens", "`N` tokens at most", &c.Tokens},
 		{"bytes", "`N` bytes at most that kept versions are made of, compressed, each chunk once", &c.Bytes},
+		{"runs", "`N` guests at once at most, on each node", &c.Runs},
 	} {
 		fs.Func(q.name, q.usage, func(s string) error {
 			n, err := strconv.ParseInt(s, 10, 64)
@@ -67,9 +68,9 @@ func runTenants(ctx context.Context, std stdio, args []string) error {
 		return printJSON(std.out, list[0])
 	}
 	return r.show(std.out, list, func(w io.Writer) {
-		fmt.Fprintln(w, "TENANT\tSERVICES\tVERSIONS/HOUR\tTOKENS\tBYTES")
+		fmt.Fprintln(w, "TENANT\tSERVICES\tVERSIONS/HOUR\tTOKENS\tBYTES\tRUNS")
 		for _, t := range list {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", t.Name, useOf(t.Used.Services, t.Quota.Services), useOf(t.Used.Versions, t.Quota.Versions), useOf(t.Used.Tokens, t.Quota.Tokens), useOf(t.Used.Bytes, t.Quota.Bytes))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", t.Name, useOf(t.Used.Services, t.Quota.Services), useOf(t.Used.Versions, t.Quota.Versions), useOf(t.Used.Tokens, t.Quota.Tokens), useOf(t.Used.Bytes, t.Quota.Bytes), bound(t.Quota.Runs))
 		}
 	})
 }
@@ -80,4 +81,12 @@ func useOf(used, quota int64) string {
 		return strconv.FormatInt(used, 10)
 	}
 	return fmt.Sprintf("%d of %d", used, quota)
+}
+
+// bound is a quota whose use nobody here knows.
+func bound(quota int64) string {
+	if quota == 0 {
+		return "-"
+	}
+	return strconv.FormatInt(quota, 10)
 }

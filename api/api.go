@@ -81,6 +81,7 @@ func (s *Server) routes() map[string]handler {
 		"DELETE /v1/tokens/{token}":                {control.ScopeAdmin, s.revoke, "revoke a token", nil, struct{}{}},
 		"GET /v1/tenants":                          {control.ScopeRead, s.tenants, "all tenants, with their quotas and what they have", nil, []Tenant{}},
 		"GET /v1/tenants/{tenant}":                 {control.ScopeRead, s.tenant, "one tenant", nil, Tenant{}},
+		"GET /v1/tenants/{tenant}/report":          {control.ScopeRead, s.report, "where what a tenant's services keep may lie", nil, control.Report{}},
 		"POST /v1/tenants":                         {control.ScopeOperator, s.newTenant, "make a tenant", NewTenant{}, Tenant{}},
 		"POST /v1/tenants/{tenant}":                {control.ScopeOperator, s.setTenant, "change a tenant's quota", control.QuotaChange{}, Tenant{}},
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/control"
 )
 
@@ -59,6 +60,29 @@ func (s *Server) tenant(c *call) (raw any, err error) {
 	return raw, err
 }
 
+// report reads what all versions say that may run, one after the other.
+func (s *Server) report(c *call) (any, error) {
+	if _, err := s.tenant(c); err != nil {
+		return nil, err
+	}
+	name, versions := c.PathValue("tenant"), []control.ReportVersion(nil)
+	s.Control.See(func(st *control.State) { versions = st.Runnable(name) })
+	for i := range versions {
+		said, err := s.says(c, &versions[i])
+		if err != nil {
+			return nil, err
+		}
+		versions[i].Says = said
+	}
+	return s.see(func(st *control.State) any { return st.Report(name, versions, s.PoPs()) }), nil
+}
+
+func (s *Server) says(c *call, v *control.ReportVersion) (*wedge.Version, error) {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	return v.Artifact.Says(v.Service.Name, control.GetPacked(func(d control.Digest) ([]byte, error) { return s.Control.Chunks.Get(c.Context(), d) }))
+}
+
 func (s *Server) newTenant(c *call) (any, error) {
 	var want NewTenant
 	if err := c.read(&want); err != nil {
@@ -91,6 +115,11 @@ func (c *Client) Tenants(ctx context.Context) (list []Tenant, err error) {
 // Tenant returns one tenant.
 func (c *Client) Tenant(ctx context.Context, name string) (t Tenant, err error) {
 	return t, c.do(ctx, http.MethodGet, "/v1/tenants/"+url.PathEscape(name), "", nil, &t)
+}
+
+// Report says where what a tenant's services keep may lie.
+func (c *Client) Report(ctx context.Context, tenant string) (r control.Report, err error) {
+	return r, c.do(ctx, http.MethodGet, "/v1/tenants/"+url.PathEscape(tenant)+"/report", "", nil, &r)
 }
 
 // NewTenant makes a tenant.

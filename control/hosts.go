@@ -27,11 +27,7 @@ func (a *Artifact) Hosts(service string, get func(Digest) ([]byte, error)) ([]st
 	bad := func(what, why string) error {
 		return &wedge.Error{Op: "read version of", What: service, Kind: wedge.Invalid, Err: fmt.Errorf("%s%s", what, why), Hint: "Name hosts without port, like shop.example or *.shop.example."}
 	}
-	p := a.Parts[slices.IndexFunc(a.Parts, func(p Part) bool { return p.Name == "version" })]
-	if p.Size > maxVersionPart {
-		return nil, bad("", fmt.Sprintf("it has %d MiB without guest and files, and may have %d", p.Size>>20, maxVersionPart>>20))
-	}
-	b, err := p.read(get)
+	b, err := a.versionPart(service, get)
 	if err != nil {
 		return nil, err
 	}
@@ -58,6 +54,15 @@ func (a *Artifact) Hosts(service string, get func(Digest) ([]byte, error)) ([]st
 	}
 	slices.Sort(hosts)
 	return slices.Compact(hosts), nil
+}
+
+// versionPart reads what a version says, without guest and files.
+func (a *Artifact) versionPart(service string, get func(Digest) ([]byte, error)) ([]byte, error) {
+	p := a.Parts[slices.IndexFunc(a.Parts, func(p Part) bool { return p.Name == "version" })]
+	if p.Size > maxVersionPart {
+		return nil, &wedge.Error{Op: "read version of", What: service, Kind: wedge.Invalid, Err: fmt.Errorf("it has %d MiB without guest and files, and may have %d", p.Size>>20, maxVersionPart>>20)}
+	}
+	return p.read(get)
 }
 
 // GetPacked makes of how chunks are got as they are kept how they are got.

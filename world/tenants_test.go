@@ -3,6 +3,7 @@ package world
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -67,7 +68,7 @@ func TestTenants(t *testing.T) {
 		"GET /v1/services/NAME": "", "GET /v1/services/NAME/versions": "", "GET /v1/services/NAME/releases": "", "POST /v1/services/NAME/releases": `{"version":1}`,
 		"POST /v1/services/NAME/promote": "null", "POST /v1/services/NAME/rollback": `{"version":1}`, "POST /v1/services/NAME/events": `{}`,
 		"POST /v1/services/NAME/state": `{"method":"GET","path":"/-/apologies"}`, "GET /v1/collect/NAME/vitals": "", "GET /v1/collect/NAME/vitals/live": "",
-		"GET /v1/tenants/NAME": "", "DELETE /v1/tokens/NAME": "",
+		"GET /v1/tenants/NAME": "", "GET /v1/tenants/NAME/report": "", "DELETE /v1/tokens/NAME": "",
 	} {
 		method, path, _ := strings.Cut(route, " ")
 		ask := func(name string) string {
@@ -294,5 +295,43 @@ func TestHostsOfTenants(t *testing.T) {
 	}
 	if err := errOf(zeta.client.NewVersion(ctx, "bad", "", api.NewVersion{Artifact: a})); wedge.KindOf(err) != wedge.Invalid || !strings.Contains(err.Error(), "is not a host name") {
 		t.Error(err)
+	}
+}
+
+// TestReport: what a tenant's services keep may lie where the catalog and the PoPs say, and no other tenant's is in its report.
+func TestReport(t *testing.T) {
+	l := newFleetLab(t)
+	l.tenant("acme", control.QuotaChange{})
+	acme := l.as("acme", "acme-all", "admin")
+	l.becomes("all are there", 5e9, func() bool { return len(l.Node("lhr").PoPs()) == 3 })
+	other := l.site("other")
+	other.Service, other.Hosts = "other", []string{"other.example"}
+	l.version(other)
+	v := acme.site("one")
+	v.KVStores = map[string][]wedge.KVSeed{"carts": nil, "here": nil, "all": nil}
+	v.Stores = map[string]wedge.Store{"carts": {Jurisdiction: "uk"}, "here": {Scope: wedge.ScopeLocal}}
+	v.Sessions = &wedge.Sessions{Jurisdiction: "jp"}
+	acme.version(v)
+	if r, err := acme.client.Report(t.Context(), "acme"); err != nil || len(r.Classes)+len(r.Cross) != 0 || len(r.PoPs) != 3 {
+		t.Errorf("before it is released: %+v %v", r, err)
+	}
+	acme.release(1, 0)
+	r, err := acme.client.Report(t.Context(), "acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, c := range r.Classes {
+		got[c.Class+c.Name] = fmt.Sprint(c.Service, " ", c.Scope, " ", c.Jurisdiction, " ", c.PoPs, " ", c.Core)
+	}
+	for _, x := range r.Cross {
+		got["cross "+x.Class+x.Name] += x.PoP + " "
+	}
+	want := map[string]string{
+		"storecarts": "shop merge uk [lhr] true", "storehere": "shop local  [lhr nrt nyc] false", "storeall": "shop merge  [lhr nrt nyc] true", "sessions": "shop  jp [nrt] false",
+		"cache": "shop   [lhr nrt nyc] false", "cross storecarts": "nrt nyc ", "cross sessions": "lhr nyc ",
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("%v\nnot %v", got, want)
 	}
 }

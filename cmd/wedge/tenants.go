@@ -1,18 +1,21 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/wedge-cloud/wedge/api"
 	"github.com/wedge-cloud/wedge/control"
 )
 
-const tenantsUsage = "[--json] | [QUOTAS] add NAME | [QUOTAS] set NAME"
+const tenantsUsage = "[--json] | [QUOTAS] add NAME | [QUOTAS] set NAME | report NAME"
 
 // quotaFlags lets a command have a flag for each quota.
 func quotaFlags(fs *flag.FlagSet) *control.QuotaChange {
@@ -52,6 +55,8 @@ func runTenants(ctx context.Context, std stdio, args []string) error {
 	switch verb := first(rest, ""); {
 	case verb == "" && *change == control.QuotaChange{}:
 		list, err = r.Tenants(ctx)
+	case verb == "report" && len(rest) == 2:
+		return r.report(ctx, std, rest[1])
 	case verb == "add" && len(rest) == 2:
 		list = make([]api.Tenant, 1)
 		list[0], err = r.NewTenant(ctx, newKey(), api.NewTenant{Name: rest[1], Quota: *change})
@@ -59,7 +64,7 @@ func runTenants(ctx context.Context, std stdio, args []string) error {
 		list = make([]api.Tenant, 1)
 		list[0], err = r.SetQuota(ctx, rest[1], newKey(), *change)
 	default:
-		return usage(fs, errors.New("write add NAME, or set NAME with a quota"))
+		return usage(fs, errors.New("write add NAME, set NAME with a quota, or report NAME"))
 	}
 	if err != nil {
 		return err
@@ -71,6 +76,36 @@ func runTenants(ctx context.Context, std stdio, args []string) error {
 		fmt.Fprintln(w, "TENANT\tSERVICES\tVERSIONS/HOUR\tTOKENS\tBYTES\tRUNS")
 		for _, t := range list {
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", t.Name, useOf(t.Used.Services, t.Quota.Services), useOf(t.Used.Versions, t.Quota.Versions), useOf(t.Used.Tokens, t.Quota.Tokens), useOf(t.Used.Bytes, t.Quota.Bytes), bound(t.Quota.Runs))
+		}
+	})
+}
+
+// report shows where what a tenant's services keep may lie.
+func (r *remote) report(ctx context.Context, std stdio, tenant string) error {
+	rep, err := r.Report(ctx, tenant)
+	if err != nil {
+		return err
+	}
+	return r.show(std.out, rep, func(w io.Writer) {
+		fmt.Fprintln(w, "SERVICE\tVERSION\tWHAT\tSCOPE\tJURISDICTION\tMAY LIE AT")
+		for _, c := range rep.Classes {
+			at := c.PoPs
+			if c.Core {
+				at = append(slices.Clone(at), "the core")
+			}
+			fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\n", c.Service, c.Version, strings.TrimSpace(c.Class+" "+c.Name), cmp.Or(c.Scope, "-"), cmp.Or(c.Jurisdiction, "-"), strings.Join(at, " "))
+		}
+		fmt.Fprintln(w, "\nPOP\tCITY\tJURISDICTIONS")
+		for _, p := range rep.PoPs {
+			city := cmp.Or(p.City, "-")
+			if p.Away {
+				city = "(away)"
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\n", p.Name, city, strings.Join(p.Jurisdictions, " "))
+		}
+		fmt.Fprintf(w, "\n%d crossings\n", len(rep.Cross))
+		for _, x := range rep.Cross {
+			fmt.Fprintf(w, "%s of %s, of the jurisdiction %s, is asked for from %s\n", strings.TrimSpace(x.Class+" "+x.Name), x.Service, x.Jurisdiction, x.PoP)
 		}
 	})
 }

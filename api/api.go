@@ -30,7 +30,9 @@ type Server struct {
 	State     func(ctx context.Context, service string, want StateRequest) ([]StateAnswer, error) // asks PoPs for what a service keeps; nil: there are none
 	Log       *slog.Logger                                                                        // of faults whose text clients do not get; nil: slog.Default
 
-	mux http.ServeMux
+	mux     http.ServeMux
+	uploads brought
+	reading sync.Mutex // a version: it may be large
 }
 
 // maxBody bounds what a request may say, but for chunks.
@@ -49,14 +51,17 @@ func NewServer(c *control.Control, pops func() []wedge.PoP) *Server {
 	return s
 }
 
-// routes is all that the API can do.
+// makeVersion is the only route for a service that need not be there.
+const makeVersion = "POST /v1/services/{name}/versions"
+
+// routes is all that the API can do. {name} is a service's.
 func (s *Server) routes() map[string]handler {
 	return map[string]handler{
 		"POST /v1/chunks/missing":                  {control.ScopeDeploy, s.missing, "which of these chunks are to be uploaded", Missing{}, Missing{}},
 		"PUT /v1/chunks/{digest}":                  {control.ScopeDeploy, s.keep, "upload a chunk, as zstd", nil, struct{}{}},
 		"GET /v1/services":                         {control.ScopeRead, s.services, "all services", nil, []control.Service{}},
 		"GET /v1/services/{name}":                  {control.ScopeRead, s.service, "one service", nil, control.Service{}},
-		"POST /v1/services/{name}/versions":        {control.ScopeDeploy, s.newVersion, "make a version, and the service if there is none", NewVersion{}, control.Version{}},
+		makeVersion:                                {control.ScopeDeploy, s.newVersion, "make a version, and the service if there is none", NewVersion{}, control.Version{}},
 		"GET /v1/services/{name}/versions":         {control.ScopeRead, s.versions, "its versions", nil, []control.Version{}},
 		"POST /v1/services/{name}/releases":        {control.ScopeDeploy, s.release, "begin a rollout", Pick{}, control.Release{}},
 		"GET /v1/services/{name}/releases":         {control.ScopeRead, s.releases, "its releases", nil, []control.Release{}},
@@ -67,13 +72,18 @@ func (s *Server) routes() map[string]handler {
 		"GET /v1/collect/{name}/{collection}":      {control.ScopeRead, s.collected, "what clients of a service have reported", nil, collect.Answer{}},
 		"GET /v1/collect/{name}/{collection}/live": {control.ScopeRead, s.live, "the same each second, as a line of JSON", nil, collect.Answer{}},
 		"GET /v1/pops":                             {control.ScopeRead, s.pops, "the PoPs that are there", nil, []wedge.PoP{}},
-		"POST /v1/pops":                            {control.ScopeAdmin, s.addPoP, "let a PoP join", NewPoP{}, Secret{}},
-		"DELETE /v1/pops/{name}":                   {control.ScopeAdmin, s.removePoP, "let a PoP be a member no more", nil, struct{}{}},
+		"POST /v1/pops":                            {control.ScopeOperator, s.addPoP, "let a PoP join", NewPoP{}, Secret{}},
+		"DELETE /v1/pops/{pop}":                    {control.ScopeOperator, s.removePoP, "let a PoP be a member no more", nil, struct{}{}},
 		"POST /v1/join":                            {"", s.join, "join, with a secret that is good for once", Join{}, Joined{}},
 		"GET /v1/audit":                            {control.ScopeAdmin, s.audit, "the last decisions", nil, []control.Event{}},
 		"GET /v1/tokens":                           {control.ScopeAdmin, s.tokens, "all tokens", nil, []control.Token{}},
 		"POST /v1/tokens":                          {control.ScopeAdmin, s.newToken, "make a token", NewToken{}, Secret{}},
-		"DELETE /v1/tokens/{name}":                 {control.ScopeAdmin, s.revoke, "revoke a token", nil, struct{}{}},
+		"DELETE /v1/tokens/{token}":                {control.ScopeAdmin, s.revoke, "revoke a token", nil, struct{}{}},
+		"GET /v1/tenants":                          {control.ScopeRead, s.tenants, "all tenants, with their quotas and what they have", nil, []Tenant{}},
+		"GET /v1/tenants/{tenant}":                 {control.ScopeRead, s.tenant, "one tenant", nil, Tenant{}},
+		"GET /v1/tenants/{tenant}/report":          {control.ScopeRead, s.report, "where what a tenant's services keep may lie", nil, control.Report{}},
+		"POST /v1/tenants":                         {control.ScopeOperator, s.newTenant, "make a tenant", NewTenant{}, Tenant{}},
+		"POST /v1/tenants/{tenant}":                {control.ScopeOperator, s.setTenant, "change a tenant's quota", control.QuotaChange{}, Tenant{}},
 	}
 }
 
@@ -91,8 +101,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // call is one request that may do what it asks for.
 type call struct {
 	*http.Request
-	by  string // whose token it has
-	key string // Idempotency-Key
+	*control.Token        // that it has
+	key            string // Idempotency-Key
 }
 
 type handler struct {
@@ -108,12 +118,16 @@ func (s *Server) guarded(h handler) http.Handler {
 		secret, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		by, err := &control.Token{Name: "nobody"}, error(nil)
 		if h.scope != "" {
-			s.Control.See(func(st *control.State) { by, err = st.Holder(secret, h.scope, r.PathValue("name")) })
+			s.Control.See(func(st *control.State) {
+				if by, err = st.Holder(secret, h.scope, r.PathValue("name")); err == nil && r.Pattern != makeVersion {
+					err = find(st, by, r.PathValue("name"))
+				}
+			})
 		}
 		var answer any
 		if err == nil {
 			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-			answer, err = h.do(&call{r, by.Name, keyOf(by.Name, r)})
+			answer, err = h.do(&call{r, by, keyOf(by, r)})
 		}
 		if err != nil {
 			s.fail(w, err)
@@ -128,13 +142,28 @@ func (s *Server) guarded(h handler) http.Handler {
 	})
 }
 
+// find finds out whether a service is there for a tenant's token. One that is another's is as if it were not.
+func find(st *control.State, by *control.Token, service string) error {
+	if service == "" || by.Tenant == "" {
+		return nil
+	}
+	if svc := st.Services[service]; svc == nil || !by.Sees(svc.Tenant) {
+		return noService(service)
+	}
+	return nil
+}
+
+func noService(name string) error {
+	return &wedge.Error{Op: "find service", What: name, Kind: wedge.NotExist, Err: errors.New("there is no such service"), Hint: "See them with: wedge services"}
+}
+
 // keyOf names a request that may be repeated, apart from those of others.
-func keyOf(by string, r *http.Request) string {
+func keyOf(by *control.Token, r *http.Request) string {
 	key := r.Header.Get("Idempotency-Key")
 	if key == "" {
 		return ""
 	}
-	return string(control.DigestOf([]byte(by + "\x00" + r.Method + "\x00" + r.URL.Path + "\x00" + key)))
+	return string(control.DigestOf([]byte(by.Tenant + "\x00" + by.Name + "\x00" + r.Method + "\x00" + r.URL.Path + "\x00" + key)))
 }
 
 // fault is an error as it travels.
@@ -166,64 +195,6 @@ func (c *call) read(v any) error {
 	return nil
 }
 
-// Missing asks which of some chunks are not there, and answers that.
-type Missing struct {
-	Digests []control.Digest `json:"digests"`
-}
-
-func (s *Server) missing(c *call) (any, error) {
-	var m Missing
-	if err := c.read(&m); err != nil {
-		return nil, err
-	}
-	missing, err := s.notThere(c.Context(), m.Digests)
-	return Missing{missing}, err
-}
-
-// lookups is how many chunks are looked for at once.
-const lookups = 16
-
-// notThere returns which of these chunks are not there.
-func (s *Server) notThere(ctx context.Context, digests []control.Digest) (missing []control.Digest, err error) {
-	missing = []control.Digest{}
-	var w sync.WaitGroup
-	var mu sync.Mutex
-	slots := make(chan struct{}, lookups)
-	seen := map[control.Digest]bool{}
-	for _, d := range digests {
-		if seen[d] || !d.Valid() {
-			continue
-		}
-		seen[d] = true
-		slots <- struct{}{}
-		w.Go(func() {
-			defer func() { <-slots }()
-			has, e := s.Control.Chunks.Has(ctx, d)
-			mu.Lock()
-			defer mu.Unlock()
-			if e != nil {
-				err = e // one is enough
-			} else if !has {
-				missing = append(missing, d)
-			}
-		})
-	}
-	w.Wait()
-	return missing, err
-}
-
-func (s *Server) keep(c *call) (any, error) {
-	b, err := io.ReadAll(io.LimitReader(c.Body, control.MaxChunk+4096))
-	if err != nil {
-		return nil, &wedge.Error{Op: "read chunk", Kind: wedge.Invalid, Err: err}
-	}
-	d := control.Digest(c.PathValue("digest"))
-	if err := control.CheckPacked(d, b); err != nil {
-		return nil, err
-	}
-	return struct{}{}, s.Control.Chunks.Put(c.Context(), d, b)
-}
-
 // NewVersion asks for a version of a service.
 type NewVersion struct {
 	Artifact *control.Artifact `json:"artifact"`
@@ -241,21 +212,22 @@ func (s *Server) newVersion(c *call) (any, error) {
 	if err := want.Artifact.Check(); err != nil {
 		return nil, err
 	}
-	missing, err := s.notThere(c.Context(), want.Artifact.Digests())
+	packed, err := s.sizes(c, want.Artifact)
 	if err != nil {
 		return nil, err
 	}
-	if len(missing) > 0 {
-		return nil, &wedge.Error{Op: "make version", What: c.PathValue("name"), Kind: wedge.Conflict, Err: fmt.Errorf("chunk %s is not here", missing[0]), Hint: "Upload what POST /v1/chunks/missing names, and ask again."}
+	hosts, err := s.hosts(c, want.Artifact)
+	if err != nil {
+		return nil, err
 	}
-	ev, err := s.Control.Decide(c.Context(), c.by, c.key, func(st *control.State) (control.Event, error) {
-		return st.NewVersion(c.PathValue("name"), want.Comment, want.Artifact)
+	ev, err := s.Control.Decide(c.Context(), c.Name, c.key, func(st *control.State) (control.Event, error) {
+		return st.NewVersion(control.Draft{Hosts: hosts, Service: c.PathValue("name"), Comment: want.Comment, Artifact: want.Artifact, Packed: packed, Tenant: c.Tenant, At: s.Control.Now()})
 	})
 	if err != nil && err != control.ErrSame {
 		return nil, err
 	}
 	// What nobody needed may have been dropped since it was looked for. From now on it is needed.
-	if missing, err = s.notThere(c.Context(), want.Artifact.Digests()); err != nil || len(missing) > 0 {
+	if missing, err := s.notThere(c.Context(), want.Artifact.Digests()); err != nil || len(missing) > 0 {
 		return nil, &wedge.Error{Op: "make version", What: c.PathValue("name"), Kind: wedge.Conflict, Err: errors.Join(err, fmt.Errorf("%d chunks are not here any more", len(missing))), Hint: "Deploy again."}
 	}
 	return s.see(func(st *control.State) any { return st.Services[ev.Service].Version(ev.Version) }), nil
@@ -269,11 +241,13 @@ func (s *Server) see(f func(*control.State) any) (raw json.RawMessage) {
 	return raw
 }
 
-func (s *Server) services(*call) (any, error) {
+func (s *Server) services(c *call) (any, error) {
 	return s.see(func(st *control.State) any {
 		list := []*control.Service{}
 		for _, name := range st.Names() {
-			list = append(list, st.Services[name])
+			if svc := st.Services[name]; c.Sees(svc.Tenant) {
+				list = append(list, svc)
+			}
 		}
 		return list
 	}), nil
@@ -290,7 +264,7 @@ func (s *Server) about(c *call, f func(*control.Service) any) (any, error) {
 		return f(svc)
 	})
 	if !found {
-		return nil, &wedge.Error{Op: "find service", What: c.PathValue("name"), Kind: wedge.NotExist, Err: errors.New("there is no such service"), Hint: "See them with: wedge services"}
+		return nil, noService(c.PathValue("name"))
 	}
 	return raw, nil
 }
@@ -372,7 +346,7 @@ func (s *Server) pick(c *call, decide func(*control.State, Pick) (control.Event,
 
 // decided decides about a release, and answers with it.
 func (s *Server) decided(c *call, decide func(*control.State) (control.Event, error)) (any, error) {
-	ev, err := s.Control.Decide(c.Context(), c.by, c.key, decide)
+	ev, err := s.Control.Decide(c.Context(), c.Name, c.key, decide)
 	if err != nil {
 		return nil, err
 	}
@@ -382,10 +356,15 @@ func (s *Server) decided(c *call, decide func(*control.State) (control.Event, er
 	}), nil
 }
 
-func (s *Server) pops(*call) (any, error) {
+func (s *Server) pops(c *call) (any, error) {
 	list := s.PoPs()
 	if list == nil {
 		list = []wedge.PoP{}
+	}
+	for i := range list {
+		if p := &list[i]; c.Tenant != "" { // how PoPs reach each other is the operators'
+			p.Peer, p.Print, p.Signs, p.Purged = "", "", "", 0
+		}
 	}
 	return list, nil
 }
@@ -395,14 +374,25 @@ func (s *Server) audit(c *call) (any, error) {
 	if err != nil || n < 1 || n > 1000 {
 		n = 100
 	}
-	return s.see(func(st *control.State) any { return st.Audit[max(0, len(st.Audit)-n):] }), nil
+	return s.see(func(st *control.State) any {
+		list := []control.Event{}
+		for i := len(st.Audit) - 1; i >= 0 && len(list) < n; i-- {
+			if e := st.Audit[i]; c.Sees(st.Of(&e)) {
+				list = append(list, e)
+			}
+		}
+		slices.Reverse(list)
+		return list
+	}), nil
 }
 
-func (s *Server) tokens(*call) (any, error) {
+func (s *Server) tokens(c *call) (any, error) {
 	return s.see(func(st *control.State) any {
 		list := []*control.Token{}
 		for _, t := range st.Tokens {
-			list = append(list, t)
+			if c.Sees(t.Tenant) {
+				list = append(list, t)
+			}
 		}
 		slices.SortFunc(list, func(a, b *control.Token) int { return strings.Compare(a.Name, b.Name) })
 		return list
@@ -413,6 +403,7 @@ func (s *Server) tokens(*call) (any, error) {
 type NewToken struct {
 	Name   string   `json:"name"`
 	Scopes []string `json:"scopes"`
+	Tenant string   `json:"tenant,omitempty"` // whose it is; "": as the token that asks
 }
 
 // Secret is a token's secret, which is told once.
@@ -430,22 +421,15 @@ func (s *Server) newToken(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = s.Control.Decide(c.Context(), c.by, "", func(st *control.State) (control.Event, error) {
-		if st.Tokens[want.Name] != nil {
-			return ev, &wedge.Error{Op: "make token", What: want.Name, Kind: wedge.Exist, Err: errors.New("there is one with this name"), Hint: "Revoke it first, or choose another name."}
-		}
-		return ev, nil
+	_, err = s.Control.Decide(c.Context(), c.Name, "", func(st *control.State) (control.Event, error) {
+		return st.NewToken(ev, want.Tenant, c.Tenant)
 	})
 	return Secret{want.Name, secret}, err
 }
 
 func (s *Server) revoke(c *call) (any, error) {
-	name := c.PathValue("name")
-	_, err := s.Control.Decide(c.Context(), c.by, c.key, func(st *control.State) (control.Event, error) {
-		if st.Tokens[name] == nil {
-			return control.Event{}, &wedge.Error{Op: "revoke token", What: name, Kind: wedge.NotExist, Err: errors.New("there is no such token")}
-		}
-		return control.Event{Kind: control.EventRevoke, Token: name}, nil
+	_, err := s.Control.Decide(c.Context(), c.Name, c.key, func(st *control.State) (control.Event, error) {
+		return st.Revoke(c.PathValue("token"), c.Tenant)
 	})
 	return struct{}{}, err
 }
@@ -462,14 +446,14 @@ func (s *Server) addPoP(c *call) (any, error) {
 		return nil, err
 	}
 	secret := control.NewJoinSecret()
-	_, err := s.Control.Decide(c.Context(), c.by, "", func(st *control.State) (control.Event, error) {
+	_, err := s.Control.Decide(c.Context(), c.Name, "", func(st *control.State) (control.Event, error) {
 		return st.NewMember(want.Name, secret, want.Jurisdictions)
 	})
 	return Secret{want.Name, secret}, err
 }
 
 func (s *Server) removePoP(c *call) (any, error) {
-	_, err := s.Control.Decide(c.Context(), c.by, c.key, func(st *control.State) (control.Event, error) { return st.Expel(c.PathValue("name")) })
+	_, err := s.Control.Decide(c.Context(), c.Name, c.key, func(st *control.State) (control.Event, error) { return st.Expel(c.PathValue("pop")) })
 	return struct{}{}, err
 }
 

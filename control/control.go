@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -27,7 +28,8 @@ type Log interface {
 // Depot has the chunks that versions are made of, for PoPs to fetch.
 type Depot interface {
 	Has(ctx context.Context, d Digest) (bool, error)
-	Put(ctx context.Context, d Digest, packed []byte) error // one that [CheckPacked] has nothing against
+	Get(ctx context.Context, d Digest) (packed []byte, err error) // of kind NotExist if it is not there
+	Put(ctx context.Context, d Digest, packed []byte) error       // one that [CheckPacked] has nothing against
 }
 
 // Control decides, and writes down what was decided. It learns of that, as everybody does, by following the catalog, so
@@ -195,9 +197,11 @@ const (
 	ScopePurge  = "purge"
 	ScopeState  = "state" // what services keep, of their users too
 	ScopeAdmin  = "admin" // all of it, and tokens
+
+	ScopeOperator = "operator" // what is the fleet's: no token names it, those with admin have it that are no tenant's
 )
 
-// NewToken makes a token with scopes; its secret is returned, and not kept.
+// NewToken makes a token with scopes; its secret is returned, and not kept. Whether there can be one is decided by [State.NewToken].
 func NewToken(name string, scopes []string) (secret string, ev Event, err error) {
 	bad := func(why, hint string) (string, Event, error) {
 		return "", Event{}, &wedge.Error{Op: "make token", What: name, Kind: wedge.Invalid, Err: errors.New(why), Hint: hint}
@@ -216,6 +220,46 @@ func NewToken(name string, scopes []string) (secret string, ev Event, err error)
 	}
 	secret = newSecret("wdg_")
 	return secret, Event{Kind: EventToken, Token: name, Hash: hashOf(secret), Scopes: scopes}, nil
+}
+
+// NewToken decides on a token that was made, for a tenant, "" for the operators. by is whose request it is, "" an operator's: to a tenant
+// there are no others.
+func (s *State) NewToken(ev Event, tenant, by string) (Event, error) {
+	if by != "" && tenant == "" {
+		tenant = by
+	}
+	if by != "" && tenant != by {
+		_, err := (&State{}).Tenant(tenant) // as if it were not there
+		return ev, err
+	}
+	if have := s.Tokens[ev.Token]; have != nil {
+		hint := "Choose another name."
+		if by == "" || have.Tenant == by {
+			hint = "Revoke it first, or choose another name."
+		}
+		return ev, &wedge.Error{Op: "make token", What: ev.Token, Kind: wedge.Exist, Err: errors.New("there is one with this name"), Hint: hint}
+	}
+	if tenant == "" {
+		return ev, nil
+	}
+	t, err := s.Tenant(tenant)
+	if err != nil {
+		return ev, err
+	}
+	if t.Quota.Tokens > 0 && s.tokensOf(tenant) >= t.Quota.Tokens {
+		return ev, t.exhausted("make token", ev.Token, "tokens", t.Quota.Tokens, "Revoke one, ")
+	}
+	ev.Tenant, ev.Needs = tenant, needsTenants
+	return ev, nil
+}
+
+// Revoke decides that a token is of no use any more. by is as for NewToken.
+func (s *State) Revoke(name, by string) (Event, error) {
+	t := s.Tokens[name]
+	if t == nil || by != "" && t.Tenant != by {
+		return Event{}, &wedge.Error{Op: "revoke token", What: fmt.Sprintf("%.70s", name), Kind: wedge.NotExist, Err: errors.New("there is no such token"), Hint: "See them with: wedge tokens"}
+	}
+	return Event{Kind: EventRevoke, Token: name, Tenant: t.Tenant}, nil
 }
 
 func hashOf(secret string) string {
@@ -272,13 +316,16 @@ func (s *State) Holder(secret, scope, service string) (*Token, error) {
 		if subtle.ConstantTimeCompare(hash, []byte(t.Hash)) != 1 {
 			continue
 		}
-		if !t.may(scope, service) {
+		if !t.may(scope, service) || scope == ScopeOperator && t.Tenant != "" {
 			return nil, &wedge.Error{Op: "authorize", What: t.Name, Kind: wedge.Denied, Err: errors.New("the token has not the scope " + scope), Hint: "Ask an operator for one that has."}
 		}
 		return t, nil
 	}
 	return nil, &wedge.Error{Op: "authorize", Kind: wedge.Denied, Err: errors.New("no valid token"), Hint: "Give one in WEDGE_TOKEN, or with: wedge login"}
 }
+
+// Sees reports whether a token is good for what is this tenant's.
+func (t *Token) Sees(tenant string) bool { return t.Tenant == "" || t.Tenant == tenant }
 
 // may reports whether the token has a scope. Who may change a service may also look at it.
 func (t *Token) may(scope, service string) bool {

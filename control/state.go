@@ -40,6 +40,11 @@ type Event struct {
 
 	Jurisdictions []string `json:"jurisdictions,omitempty"` // pop: that it may carry
 
+	Tenant string   `json:"tenant,omitempty"` // tenant, quota; token, revoke: whose it is; version: whose the service is, if it is the first and not the default tenant's
+	Quota  *Quota   `json:"quota,omitempty"`  // tenant, quota
+	Hosts  []string `json:"hosts,omitempty"`  // version: that it answers for, if it names any
+	Packed []int64  `json:"packed,omitempty"` // version: sizes of its chunks, compressed, in the order of Artifact.Digests
+
 	Token  string   `json:"token,omitempty"` // its name
 	Hash   string   `json:"hash,omitempty"`  // of its secret
 	Scopes []string `json:"scopes,omitempty"`
@@ -60,6 +65,8 @@ const (
 	EventPoP     = "pop"     // a PoP may join, once, with a secret
 	EventJoin    = "join"    // it has
 	EventExpel   = "expel"   // it is no member any more
+	EventTenant  = "tenant"  // there is a tenant
+	EventQuota   = "quota"   // what it may use is another
 )
 
 // Version is one version of a service, as the catalog knows it.
@@ -70,7 +77,10 @@ type Version struct {
 	Comment  string    `json:"comment,omitempty"`
 	By       string    `json:"by"`
 	At       time.Time `json:"at"`
+	Hosts    []string  `json:"hosts,omitempty"` // that it answers for, if it names any; versions from before that was read have none
 	Artifact *Artifact `json:"-"`
+
+	packed []int64 // sizes of its chunks, compressed; none: nobody knows
 
 	Forgotten bool `json:"forgotten,omitempty"` // it cannot be released again; only answers of the API say so
 }
@@ -105,7 +115,8 @@ const (
 // Service is a service as the catalog knows it.
 type Service struct {
 	Name     string     `json:"name"`
-	Live     int        `json:"live"` // the version that all run, but for PoPs that a rollout has reached; 0: none
+	Tenant   string     `json:"tenant"` // whose it is, for good
+	Live     int        `json:"live"`   // the version that all run, but for PoPs that a rollout has reached; 0: none
 	Versions []*Version `json:"-"`
 	Releases []*Release `json:"-"`
 }
@@ -204,6 +215,7 @@ type Token struct {
 	Name   string    `json:"name"`
 	Hash   string    `json:"-"`
 	Scopes []string  `json:"scopes"`
+	Tenant string    `json:"tenant,omitempty"` // it is good for what is this tenant's; "": for all that is the fleet's
 	By     string    `json:"by"`
 	At     time.Time `json:"at"`
 }
@@ -224,6 +236,7 @@ type Member struct {
 type State struct {
 	Seq      uint64 // of the last entry
 	Services map[string]*Service
+	Tenants  map[string]*Tenant
 	Tokens   map[string]*Token  // by name
 	Members  map[string]*Member // PoPs, by name
 	Expelled []string           // public keys of PoPs that are members no more
@@ -235,7 +248,7 @@ type State struct {
 
 // NewState returns the state before all events.
 func NewState() *State {
-	return &State{Services: map[string]*Service{}, Tokens: map[string]*Token{}, Members: map[string]*Member{}, Out: map[string]bool{}, keys: map[string]Event{}}
+	return &State{Services: map[string]*Service{}, Tenants: map[string]*Tenant{DefaultTenant: {Name: DefaultTenant}}, Tokens: map[string]*Token{}, Members: map[string]*Member{}, Out: map[string]bool{}, keys: map[string]Event{}}
 }
 
 // What is remembered besides services.
@@ -247,9 +260,9 @@ const (
 // Apply folds an event in. One that does not follow from what was before is an error, and changes nothing.
 func (s *State) Apply(e Event) error {
 	if err := s.apply(e); err != nil {
-		return fmt.Errorf("%s of %s: %w", e.Kind, cmp.Or(e.Service, e.Token, e.PoP), err)
+		return fmt.Errorf("%s of %s: %w", e.Kind, cmp.Or(e.Service, e.Token, e.PoP, e.Tenant), err)
 	}
-	e.Artifact = nil
+	e.Artifact, e.Packed, e.Hosts = nil, nil, nil
 	if s.Audit = append(s.Audit, e); len(s.Audit) > 2*maxAudit {
 		s.Audit = slices.Clone(s.Audit[maxAudit:])
 	}
@@ -270,8 +283,13 @@ func (s *State) apply(e Event) error {
 	switch e.Kind {
 	case EventVersion:
 		return s.applyVersion(svc, e)
+	case EventTenant, EventQuota:
+		return s.applyTenant(e)
 	case EventToken:
-		s.Tokens[e.Token] = &Token{Name: e.Token, Hash: e.Hash, Scopes: e.Scopes, By: e.By, At: e.At}
+		if e.Tenant != "" && s.Tenants[e.Tenant] == nil {
+			return errOutOfOrder
+		}
+		s.Tokens[e.Token] = &Token{Name: e.Token, Hash: e.Hash, Scopes: e.Scopes, Tenant: e.Tenant, By: e.By, At: e.At}
 		return nil
 	case EventRevoke:
 		delete(s.Tokens, e.Token)
@@ -337,9 +355,12 @@ func (s *State) apply(e Event) error {
 }
 
 // Format is what this Wedge understands of the catalog.
-const Format = 1
+const Format = 2
 
-var kinds = []string{EventVersion, EventRelease, EventStage, EventHold, EventPromote, EventDone, EventAbort, EventSwitch, EventToken, EventRevoke, EventPoP, EventJoin, EventExpel}
+// needsTenants is the Format that knows whose services and tokens are. Who did not would let a tenant's token do everything.
+const needsTenants = 2
+
+var kinds = []string{EventVersion, EventRelease, EventStage, EventHold, EventPromote, EventDone, EventAbort, EventSwitch, EventToken, EventRevoke, EventPoP, EventJoin, EventExpel, EventTenant, EventQuota}
 
 // understood finds out whether this Wedge knows what an event means.
 func (e *Event) understood() error {
@@ -374,14 +395,18 @@ func (s *State) applyMember(e Event) error {
 }
 
 func (s *State) applyVersion(svc *Service, e Event) error {
+	tenant := cmp.Or(e.Tenant, DefaultTenant)
 	if svc == nil {
-		svc = &Service{Name: e.Service}
+		svc = &Service{Name: e.Service, Tenant: tenant}
+	}
+	if s.Tenants[svc.Tenant] == nil || e.Tenant != "" && svc.Tenant != tenant {
+		return errOutOfOrder
 	}
 	if e.Version != len(svc.Versions)+1 || e.Artifact == nil || e.Artifact.Check() != nil {
 		return errOutOfOrder
 	}
 	svc.Versions = append(svc.Versions, &Version{Number: e.Version, Digest: e.Artifact.Digest(), Bytes: e.Artifact.Size(),
-		Comment: e.Comment, By: e.By, At: e.At, Artifact: e.Artifact})
+		Comment: e.Comment, By: e.By, At: e.At, Artifact: e.Artifact, Hosts: e.Hosts, packed: e.Packed})
 	s.Services[e.Service] = svc
 	return nil
 }
@@ -394,23 +419,43 @@ var serviceName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 // ErrSame is how a version is not made that would be the same as the newest.
 var ErrSame = errors.New("it is the same as the newest version")
 
+// Draft is what a version is to be made of.
+type Draft struct {
+	Service, Comment string
+	Artifact         *Artifact
+	Hosts            []string  // that Artifact.Hosts has read off it
+	Packed           []int64   // sizes of its chunks, compressed, in the order of Artifact.Digests
+	Tenant           string    // who makes it; "": whose the service is, or the default tenant
+	At               time.Time // now
+}
+
 // NewVersion decides on a new version of a service. If the newest one is the same, that is the event's, with ErrSame: whoever deploys
 // again because the first time failed halfway goes on from there.
-func (s *State) NewVersion(service, comment string, a *Artifact) (Event, error) {
-	if !serviceName.MatchString(service) {
-		return Event{}, &wedge.Error{Op: "make version", What: service, Kind: wedge.Invalid, Err: errors.New("not a name for a service"), Hint: "Use up to 63 lower-case letters, digits and dashes."}
+func (s *State) NewVersion(d Draft) (Event, error) {
+	if !serviceName.MatchString(d.Service) {
+		return Event{}, &wedge.Error{Op: "make version", What: fmt.Sprintf("%.70q", d.Service), Kind: wedge.Invalid, Err: errors.New("not a name for a service"), Hint: "Use up to 63 lower-case letters, digits and dashes."}
 	}
-	if err := a.Check(); err != nil {
+	if err := d.Artifact.Check(); err != nil {
 		return Event{}, err
 	}
-	n := 1
-	if svc := s.Services[service]; svc != nil {
-		n = len(svc.Versions) + 1
-		if newest := svc.Version(n - 1); newest != nil && newest.Digest == a.Digest() {
-			return Event{Kind: EventVersion, Service: service, Version: newest.Number}, ErrSame
+	svc, n, tenant := s.Services[d.Service], 1, cmp.Or(d.Tenant, DefaultTenant)
+	if svc != nil {
+		if d.Tenant != "" && d.Tenant != svc.Tenant {
+			return Event{}, &wedge.Error{Op: "make version", What: d.Service, Kind: wedge.Exist, Err: errors.New("the name is taken"), Hint: "Choose another: names of services are the whole fleet's."}
+		}
+		n, tenant = len(svc.Versions)+1, svc.Tenant
+		if newest := svc.Version(n - 1); newest != nil && newest.Digest == d.Artifact.Digest() {
+			return Event{Kind: EventVersion, Service: d.Service, Version: newest.Number}, ErrSame
 		}
 	}
-	return Event{Kind: EventVersion, Service: service, Version: n, Artifact: a, Comment: comment}, nil
+	if err := s.allows(tenant, &d); err != nil {
+		return Event{}, err
+	}
+	ev := Event{Kind: EventVersion, Service: d.Service, Version: n, Artifact: d.Artifact, Comment: d.Comment, Hosts: d.Hosts, Packed: d.Packed}
+	if tenant != DefaultTenant {
+		ev.Tenant, ev.Needs = tenant, needsTenants
+	}
+	return ev, nil
 }
 
 func (s *State) find(op, service string, version int) (*Service, error) {
@@ -447,6 +492,9 @@ func (s *State) NewRelease(service string, version int, plan Plan) (Event, error
 	if plan.splits() && svc.Live == 0 {
 		return Event{}, &wedge.Error{Op: "release", What: service, Kind: wedge.Conflict, Err: errors.New("no version is live that could answer the other requests"), Hint: "Release one to all first."}
 	}
+	if err := s.hostsFree("release", svc, svc.Version(version).Hosts); err != nil {
+		return Event{}, err
+	}
 	return Event{Kind: EventRelease, Service: service, Version: version, Plan: &plan}, nil
 }
 
@@ -479,6 +527,9 @@ func (s *State) NewRollback(service string, version int) (Event, error) {
 	}
 	if !svc.Keeps(version) {
 		return Event{}, &wedge.Error{Op: "roll back", What: service, Kind: wedge.Conflict, Err: errors.New("there is nothing to go back to"), Hint: "Name a version; see them with: wedge versions " + service}
+	}
+	if err := s.hostsFree("roll back", svc, svc.Version(version).Hosts); err != nil {
+		return Event{}, err
 	}
 	return Event{Kind: EventSwitch, Service: service, Version: version, Why: fmt.Sprintf("rolled back to version %d", version)}, nil
 }

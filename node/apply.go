@@ -35,7 +35,8 @@ type applier struct {
 	pops        *popMap // forgets those that are members no more
 	unconfirmed *unconfirmed
 	dir         string // of the artifacts' files
-	swept       int    // how many versions there were when what is needed no more was removed last
+	allowances  allowances
+	swept       int // how many versions there were when what is needed no more was removed last
 
 	applying sync.Mutex // for one at a time: each swaps a table that it has made of the one before
 
@@ -273,6 +274,7 @@ func (a *applier) apply(ctx context.Context) (changed <-chan struct{}) {
 	type pair struct{ live, beside *control.Version }
 	all, versions := map[string]planned{}, map[string]pair{}
 	changed = a.catalog.See(func(s *control.State) {
+		a.allowances.set(s.Tenants)
 		for name, svc := range s.Services {
 			if w, live, beside := wantedAt(svc, a.pop); live != nil || beside != nil {
 				all[name], versions[name] = w, pair{live, beside}
@@ -445,7 +447,12 @@ func (a *applier) make(ctx context.Context, name string, v *control.Version, liv
 	if a.n.cfg.LocalNames {
 		made.Hosts = append(made.Hosts, name+".localhost")
 	}
-	return a.n.prepare(ctx, &manifest.App{Version: *made})
+	d, err := a.n.prepare(ctx, &manifest.App{Version: *made})
+	if err != nil {
+		return nil, err
+	}
+	a.catalog.See(func(s *control.State) { d.allowance = a.allowances.forTenant(s.Tenants[s.TenantOf(name)]) })
+	return d, nil
 }
 
 // fetch gets the chunks that are not here.

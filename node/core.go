@@ -103,6 +103,10 @@ func (d *depot) Has(ctx context.Context, c control.Digest) (bool, error) {
 	return d.link.Has(ctx, chunkShelf, string(c))
 }
 
+func (d *depot) Get(ctx context.Context, c control.Digest) ([]byte, error) {
+	return d.link.Get(ctx, chunkShelf, string(c))
+}
+
 func (d *depot) Put(ctx context.Context, c control.Digest, packed []byte) error {
 	d.want(c)
 	return d.link.Put(ctx, chunkShelf, string(c), packed)

@@ -37,6 +37,8 @@ type deployment struct {
 	state   *stateAPI      // answers it at state.wedge.internal
 	session http.Handler   // and at session.wedge.internal
 	calls   sync.WaitGroup // of other services, by name
+
+	allowance *allowance // of its tenant; nil: nothing is bounded
 }
 
 // deploy loads the apps, makes them ready and swaps them in together. The versions that served until now
@@ -159,6 +161,9 @@ func (n *Node) routes(all map[string]*deployment, splits map[string]split) (map[
 		}
 		for _, h := range hosts {
 			if other, taken := table[h]; taken {
+				if n.fleet != nil { // whose it is may be nothing to who reads this
+					return nil, &wedge.Error{Op: "deploy", What: "host " + h, Kind: wedge.Conflict, Err: errors.New("another service answers for it"), Hint: "Leave it out of hosts in wedge.toml."}
+				}
 				return nil, &wedge.Error{Op: "deploy", What: "host " + h, Kind: wedge.Conflict,
 					Err: fmt.Errorf("both %s and %s have it", min(other.Service, r.Service), max(other.Service, r.Service)), Hint: "Give each app hosts of its own in its wedge.toml."}
 			}
@@ -245,6 +250,10 @@ func (n *Node) prepareGuest(ctx context.Context, app *manifest.App) (*deployment
 
 // runGuest is what a handler runs a sandbox with.
 func (n *Node) runGuest(ctx context.Context, d *deployment, sb *compute.Sandbox) error {
+	if err := d.allowance.enter(); err != nil {
+		return err
+	}
+	defer d.allowance.leave()
 	err := d.module.Run(ctx, sb)
 	if n.fleet != nil {
 		n.fleet.applier.ran(d.version, sb.CPU(), err != nil && ctx.Err() == nil)
@@ -268,7 +277,7 @@ func (n *Node) host(v *wedge.Version) *compute.Host {
 	}
 	began := time.Now()
 	h := &compute.Host{
-		Version: v, Fetch: uncached{n.calls, n.cache}, Health: n.fetch.Health, Purge: n.Purge, Cache: guestCache{n.cache}, KV: &awayKV{n.kv.For(v.Service, v.KVStores, v.Stores), n.stateOf(v), n.cfg.Now}, Rates: n.rates.For(v.Service),
+		Version: v, Fetch: uncached{n.calls, n.cache, v.Service}, Health: n.fetch.Health, Purge: n.Purge, Cache: guestCache{n.cache}, KV: &awayKV{n.kv.For(v.Service, v.KVStores, v.Stores), n.stateOf(v), n.cfg.Now}, Rates: n.rates.For(v.Service),
 		Log: n.console.log, Output: n.console.output,
 		Now: n.cfg.Now, Monotonic: func() int64 { return int64(time.Since(began)) }, Rand: rand.Reader,
 		Hostname: name, PoP: n.cfg.pop(), Region: "local",

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/control"
 )
 
 // Services call each other by name: a fetch from http://NAME.wedge.internal/ is answered by the service of that name on
@@ -29,6 +30,7 @@ type internal struct {
 	find func(service string) (h http.Handler, done func())
 	now  func() time.Time
 
+	reaches  func(from, to string) bool              // whether a service may call another; nil: all may
 	reserved func(name, service string) http.Handler // answers a service at a reserved name; nil if it is none
 
 	// away has a service answer that is not here; nil: there is no other PoP. at: only this one is asked, and nobody else.
@@ -68,6 +70,12 @@ func (t *internal) RoundTrip(req *http.Request) (*http.Response, error) {
 	if at != "" && t.away != nil {
 		return t.away(req, name, at, depth)
 	}
+	if at == "" && t.reaches != nil && !t.reaches(callerOf(req.Context()), name) {
+		if req.Body != nil {
+			req.Body.Close()
+		}
+		return nil, nobodyRuns(name)
+	}
 	handler, done := t.find(name)
 	if handler == nil && t.away != nil {
 		return t.away(req, name, "", depth)
@@ -76,6 +84,29 @@ func (t *internal) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, &wedge.FetchError{Failure: wedge.FailureNotFound, Err: errors.New("no service " + name + " is deployed here")}
 	}
 	return inProcess(req, handler, done, depth, t.now)
+}
+
+// nobodyRuns says that there is no service of a name, and the same of one that the caller may not reach.
+func nobodyRuns(service string) error {
+	return &wedge.FetchError{Backend: service, Failure: wedge.FailureNotFound, Err: errors.New("no PoP that can be reached runs a service " + service)}
+}
+
+// callerKey finds the service whose guest makes a fetch.
+type callerKey struct{}
+
+// callerOf returns the service that fetches, "" if nobody says.
+func callerOf(ctx context.Context) string {
+	if c := wedge.CachingFrom(ctx); c != nil {
+		return c.Service
+	}
+	service, _ := ctx.Value(callerKey{}).(string)
+	return service
+}
+
+// reaches reports whether a service may call another: they are the same tenant's. What the catalog does not have is the default tenant's.
+func (n *Node) reaches(from, to string) (same bool) {
+	n.fleet.applier.catalog.See(func(s *control.State) { same = s.TenantOf(from) == s.TenantOf(to) })
+	return same
 }
 
 // depthKey finds how many calls by name have led to a request. A guest need not pass CDN-Loop on.

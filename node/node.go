@@ -179,6 +179,9 @@ func open(ctx context.Context, cfg Config) (*Node, error) {
 	if cfg.Fleet != nil && cfg.Fleet.Peers.Listen != "" {
 		shield.named, calls.away = n.shielding, n.callAway
 	}
+	if cfg.Fleet != nil {
+		calls.reaches = n.reaches
+	}
 	calls.next, n.calls = shield, calls
 	n.cache = cache.New(cache.Config{Next: &files{next: calls}, Name: name, Now: cfg.Now, Memory: cfg.CacheMemory, Invalidated: n.invalidated, Dir: dir, Disk: disk, Log: cfg.Log})
 	done := n.console.access

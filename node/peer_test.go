@@ -315,6 +315,71 @@ func TestCallsInCircles(t *testing.T) {
 	}
 }
 
+// TestCallsOfTenants: services reach those of their own tenant by name, here and at another PoP; to others these are not there, whether
+// or not they run here.
+func TestCallsOfTenants(t *testing.T) {
+	l := newPeerLab(t)
+	origin, _ := counting(t)
+	local := proxyTo(t, "local", "http://back.wedge.internal") // from no catalog: the default tenant's
+	for _, name := range []string{"aaa", "bbb"} {
+		l.start(wedge.PoP{Name: name}, local)
+	}
+	l.meet()
+	operator := l.client
+	for _, tenant := range []string{"acme", "zeta"} {
+		if _, err := operator.NewTenant(t.Context(), "", api.NewTenant{Name: tenant}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	as := func(tenant string) {
+		s, err := operator.NewToken(t.Context(), api.NewToken{Name: tenant, Scopes: []string{"deploy"}, Tenant: tenant})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.client.Token = s.Secret
+	}
+	as("acme")
+	back, own := proxyTo(t, "back", origin), proxyTo(t, "own", "http://back.wedge.internal")
+	first := l.release(&back.Version)
+	l.release(&own.Version)
+	as("zeta")
+	other, none := proxyTo(t, "other", "http://back.wedge.internal"), proxyTo(t, "none", "http://nobody.wedge.internal")
+	l.release(&other.Version)
+	l.release(&none.Version)
+	for _, pop := range []string{"aaa", "bbb"} {
+		for _, service := range []string{"own", "other", "none"} {
+			if l.nodes[pop].Running(service) == 0 {
+				l.join(service, pop)
+			}
+		}
+		if status, body, _ := l.get(pop, "own.example", "/own"+pop); status != 200 || !strings.HasPrefix(body, "/own"+pop) {
+			t.Errorf("at %s, of the same tenant: %d %s", pop, status, body)
+		}
+		absent, says, h := l.get(pop, "none.example", "/")
+		why := strings.ReplaceAll(h.Get("Proxy-Status"), "nobody", "back")
+		for _, host := range []string{"other.example", "local.example"} {
+			if status, body, h := l.get(pop, host, "/"); status != absent || len(body) != len(says) || h.Get("Proxy-Status") != why || status == 200 {
+				t.Errorf("at %s %s gets %d %s %v; what is not there is %d %s %s", pop, host, status, body, h, absent, says, why)
+			}
+		}
+		// A guest that goes past the cache is the same service's.
+		ctx := wedge.WithBackend(t.Context(), &other.Version.Backends[0])
+		for service, want := range map[string]bool{"own": true, "other": false} {
+			req, err := http.NewRequestWithContext(ctx, "GET", "http://back.wedge.internal/past"+pop, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := l.nodes[pop].host(&wedge.Version{Service: service}).Fetch.RoundTrip(req)
+			if err == nil {
+				resp.Body.Close()
+			}
+			if (err == nil) != want {
+				t.Errorf("at %s, which runs back: %v, past the cache, %s: %v", pop, pop == first, service, err)
+			}
+		}
+	}
+}
+
 // TestShieldByName: misses of two PoPs meet in the cache of a third that they know by name.
 func TestShieldByName(t *testing.T) {
 	l := newPeerLab(t)

@@ -60,7 +60,7 @@ const maxPeerTries = 3
 
 // call has the nearest PoP that runs a service answer a request, and the next if nobody there can have seen it.
 func (p *peers) call(req *http.Request, near []wedge.PoP, e errand) (*http.Response, error) {
-	err := error(&wedge.FetchError{Backend: e.Service, Failure: wedge.FailureNotFound, Err: errors.New("no PoP that can be reached runs a service " + e.Service)})
+	err := nobodyRuns(e.Service)
 	if req.Header["Upgrade"] != nil {
 		return nil, &wedge.FetchError{Backend: e.Service, Failure: wedge.FailureUpgrade, Err: errors.New("the service is at another PoP, and connections are not handed over to these")}
 	}

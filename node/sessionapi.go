@@ -2,6 +2,7 @@ package node
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -117,10 +118,14 @@ func (a *sessionAPI) answer(w http.ResponseWriter, op *sessionOp, got *sessionRe
 
 // uncached is an http.RoundTripper that lets what is Wedge's own answer before the cache, which would take each write there for
 // one to a page, and have all PoPs purge it.
-type uncached struct{ calls, next http.RoundTripper }
+type uncached struct {
+	calls, next http.RoundTripper
+	service     string // whose guest fetches
+}
 
 // RoundTrip implements http.RoundTripper.
 func (t uncached) RoundTrip(req *http.Request) (*http.Response, error) {
+	req = req.WithContext(context.WithValue(req.Context(), callerKey{}, t.service))
 	if name, ok := serviceNamed(req); ok && slices.Contains(wedge.ReservedNames, name) {
 		return t.calls.RoundTrip(req)
 	}

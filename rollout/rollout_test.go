@@ -148,7 +148,7 @@ func TestPlans(t *testing.T) {
 		}
 		for v := 1; v <= 2; v++ {
 			a := &control.Artifact{Parts: []control.Part{{Name: "version", Size: int64(v), Chunks: []control.Chunk{{Digest: control.DigestOf([]byte{byte(v)}), Size: v}}}}}
-			ev, err := s.NewVersion("shop", "", a)
+			ev, err := s.NewVersion(control.Draft{Service: "shop", Artifact: a})
 			if err != nil {
 				t.Fatal(err)
 			}

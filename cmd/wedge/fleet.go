@@ -30,7 +30,7 @@ const (
 	rollbackUsage = "[--json] SERVICE [VERSION]"
 	popsUsage     = "[--json] | [--jurisdictions LIST] add NAME | remove NAME"
 	auditUsage    = "[--json] [--last N]"
-	tokensUsage   = "[--json] | add NAME SCOPE... | revoke NAME"
+	tokensUsage   = "[--json] | [--tenant NAME] add NAME SCOPE... | revoke NAME"
 	loginUsage    = "[--api URL]"
 )
 
@@ -303,9 +303,9 @@ func runServices(ctx context.Context, std stdio, args []string) error {
 		return err
 	}
 	return r.show(std.out, all, func(w io.Writer) {
-		fmt.Fprintln(w, "SERVICE\tLIVE")
+		fmt.Fprintln(w, "SERVICE\tLIVE\tTENANT")
 		for _, s := range all {
-			fmt.Fprintf(w, "%s\t%d\n", s.Name, s.Live)
+			fmt.Fprintf(w, "%s\t%d\t%s\n", s.Name, s.Live, s.Tenant)
 		}
 	})
 }
@@ -462,6 +462,9 @@ func runAudit(ctx context.Context, std stdio, args []string) error {
 			if e.PoP != "" {
 				of = "PoP " + e.PoP
 			}
+			if e.Kind == control.EventTenant || e.Kind == control.EventQuota {
+				of = "tenant " + e.Tenant
+			}
 			if e.Token != "" {
 				of = "token " + e.Token
 			}
@@ -474,13 +477,14 @@ func runTokens(ctx context.Context, std stdio, args []string) error {
 	var r remote
 	fs := newFlags("tokens")
 	r.flags(fs)
+	tenant := fs.String("tenant", "", "`NAME` of the tenant that a token is made for")
 	rest, err := parse(fs, args, 20)
 	if err != nil {
 		return err
 	}
 	switch verb := first(rest, ""); {
 	case verb == "add" && len(rest) > 2:
-		s, err := r.NewToken(ctx, api.NewToken{Name: rest[1], Scopes: rest[2:]})
+		s, err := r.NewToken(ctx, api.NewToken{Name: rest[1], Scopes: rest[2:], Tenant: *tenant})
 		if err != nil {
 			return err
 		}
@@ -500,9 +504,9 @@ func runTokens(ctx context.Context, std stdio, args []string) error {
 		return err
 	}
 	return r.show(std.out, all, func(w io.Writer) {
-		fmt.Fprintln(w, "TOKEN\tSCOPES\tMADE\tBY")
+		fmt.Fprintln(w, "TOKEN\tTENANT\tSCOPES\tMADE\tBY")
 		for _, t := range all {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", t.Name, strings.Join(t.Scopes, " "), t.At.Local().Format(time.DateTime), t.By)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", t.Name, t.Tenant, strings.Join(t.Scopes, " "), t.At.Local().Format(time.DateTime), t.By)
 		}
 	})
 }

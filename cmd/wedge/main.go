@@ -63,6 +63,7 @@ func commands() []command {
 		{"apologies", apologiesUsage, "list what a service has promised and cannot keep", runApologies},
 		{"collect", collectUsage, "show what clients have reported", runCollect},
 		{"tokens", tokensUsage, "list, make and revoke tokens of the control API", runTokens},
+		{"tenants", tenantsUsage, "list and make tenants, and set their quotas", runTenants},
 		{"audit", auditUsage, "show who decided what", runAudit},
 		{"login", loginUsage, "keep a token of the control API, from standard input", runLogin},
 		{"purge", purgeUsage, "make cached responses unusable", runPurge},

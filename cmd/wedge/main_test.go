@@ -4,15 +4,19 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/node"
 )
 
 func TestMain(m *testing.M) {
@@ -24,10 +28,12 @@ func TestMain(m *testing.M) {
 // TestScripts runs the transcripts in testdata. Besides the usual commands they have
 //
 //	exits CODE wedge ARGS...   which wants just that exit code
+//	core                       which starts a core that wedge then speaks with, as its operator
+//	token                      which has wedge use the token that was printed last
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata",
-		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "core": startCore, "token": useToken},
 		Setup: goEnv,
 		Condition: func(cond string) (bool, error) {
 			return wasiLibc(), nil // the only condition of ours: [wasi-libc]
@@ -50,6 +56,21 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if want, _ := strconv.Atoi(args[0]); code != want {
 		ts.Fatalf("exit code %d, want %d\n%s", code, want, ts.ReadFile("stderr"))
 	}
+}
+
+func startCore(ts *testscript.TestScript, _ bool, _ []string) {
+	c, err := node.OpenCore(context.Background(), node.CoreConfig{Dir: ts.MkAbs("core"), Log: slog.New(slog.DiscardHandler)})
+	ts.Check(err)
+	ts.Defer(c.Close)
+	server := httptest.NewServer(c)
+	ts.Defer(server.Close)
+	ts.Setenv("WEDGE_API", server.URL)
+	ts.Setenv("WEDGE_TOKEN", c.AdminToken())
+	ts.Setenv("OPERATOR", c.AdminToken())
+}
+
+func useToken(ts *testscript.TestScript, _ bool, _ []string) {
+	ts.Setenv("WEDGE_TOKEN", strings.TrimSpace(ts.ReadFile("stdout")))
 }
 
 // goEnv lets the go command work in a script: with the cache of this test's own and, so

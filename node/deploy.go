@@ -168,26 +168,34 @@ func (n *Node) routes(all map[string]*deployment, splits map[string]split) (map[
 	return table, nil
 }
 
-// purging is a deployment's handler, with purges by request before it.
+// purging is a deployment's handler, with what comes before it: purges by request, then rates, then what clients report.
 func (n *Node) purging(d *deployment) http.Handler { return n.purgingBefore(d, d.handler) }
 
 func (n *Node) purgingBefore(d *deployment, h http.Handler) http.Handler {
+	if len(d.version.Collect) > 0 {
+		b := &beacons{Handler: h, version: d.version}
+		if n.fleet != nil {
+			b.to = n.fleet.collect
+		}
+		h = b
+	}
+	if len(d.version.Rates) > 0 {
+		h = newRated(h, d.version, n.rating)
+	}
 	p := &purger{Handler: h, version: d.version, purge: n.Purge, now: n.cfg.Now, log: n.console.purged}
 	if n.fleet != nil {
 		p.fleet = n
 	}
-	if len(d.version.Collect) == 0 {
-		return p
-	}
-	b := &beacons{Handler: p, version: d.version}
-	if n.fleet != nil {
-		b.to = n.fleet.collect
-	}
-	return b
+	return p
 }
 
 // prepare makes an app ready to serve.
 func (n *Node) prepare(ctx context.Context, app *manifest.App) (*deployment, error) {
+	for i := range app.Version.Rates {
+		if err := app.Version.Rates[i].Check(); err != nil {
+			return nil, err
+		}
+	}
 	if v := &app.Version; v.Guest == nil {
 		if len(v.Rules) == 0 {
 			v.Rules = []wedge.Rule{{Backends: []wedge.Share{{Backend: v.Backends[0].Name}}}}

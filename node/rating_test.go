@@ -22,13 +22,13 @@ func TestRated(t *testing.T) {
 	})
 	v := version(t, o.URL)
 	v.Rates = []wedge.Rate{
-		{Name: "login", Path: "/login*", Methods: []string{"GET"}, Key: []wedge.RateKey{{Kind: wedge.RateClient}, {Kind: wedge.RateHeader, Name: "X-Key"}}, Limit: 3, Window: time.Hour, Headers: true},
+		{Name: "login", Path: "/login*", Methods: []string{"GET"}, Key: []wedge.RateKey{{Kind: wedge.RateClient}, {Kind: wedge.RateHeader, Name: "X-Key"}}, Limit: 3, Window: 24 * time.Hour, Headers: true},
 		{Name: "all", Path: "/quiet", Key: []wedge.RateKey{{Kind: wedge.RateCookie, Name: "id"}}, Limit: 1, Window: time.Minute},
 	}
 	s := serve(t, Config{}, v)
 	for i, path := range []string{"/login", "/%6cogin", "/x/..//login;a=b"} {
 		got := s.ask(t, get(path))
-		if want := `"login";r=` + string(rune('2'-i)) + ";t="; got.status != "200" || !strings.HasPrefix(got.header.Get("Ratelimit"), want) || got.header.Get("Ratelimit-Policy") != `"login";q=3;w=3600` {
+		if want := `"login";r=` + string(rune('2'-i)) + ";t="; got.status != "200" || !strings.HasPrefix(got.header.Get("Ratelimit"), want) || got.header.Get("Ratelimit-Policy") != `"login";q=3;w=86400` {
 			t.Errorf("%s: %s %v", path, got.status, got.header)
 		}
 	}
@@ -72,14 +72,14 @@ func TestClientNetwork(t *testing.T) {
 	}
 }
 
-// ratedLab has three PoPs with a service that lets in 20 requests an hour, and as many where it fails closed.
+// ratedLab has three PoPs with a service that lets in 20 requests a day, and as many where it fails closed.
 func ratedLab(t *testing.T) *peerLab {
 	l := newPeerLab(t)
 	origin, _ := counting(t)
 	shop := proxyTo(t, "shop", origin)
 	shop.Version.Rates = []wedge.Rate{
-		{Name: "open", Path: "/open*", Limit: 20, Window: time.Hour, Headers: true},
-		{Name: "closed", Path: "/closed*", Limit: 20, Window: time.Hour, Headers: true, Closed: true},
+		{Name: "open", Path: "/open*", Limit: 20, Window: 24 * time.Hour, Headers: true},
+		{Name: "closed", Path: "/closed*", Limit: 20, Window: 24 * time.Hour, Headers: true, Closed: true},
 	}
 	for _, name := range []string{"fra1", "lhr1", "nyc1"} {
 		shop := shop

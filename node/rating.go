@@ -20,8 +20,9 @@ const (
 	rateAskTime   = 1500 * time.Millisecond // for one PoP's answer, connecting included
 	rateTick      = time.Second             // between looks at who is there
 	rateHeard     = 3 * beatInterval        // who has not heard itself for so long may hear nobody. Others are missed later than that
+	rateSteady    = 2 * beatInterval        // and who has only just begun to may not have heard all
 	maxRateAsks   = 2048                    // under way at once for which no request waits
-	maxRateRounds = 8                       // that one request waits
+	ratePatience  = 3 * time.Second         // after which a request does not wait for one more answer
 	maxRateAnswer = 4 << 10                 // bytes
 	rateLandings  = 256
 	rateName      = "rate"
@@ -42,9 +43,10 @@ type rating struct {
 	// Who waits for another's ask waits for the next that lands among its keys.
 	landings [rateLandings]atomic.Pointer[chan struct{}]
 
-	mu   sync.Mutex
-	over bool     // run has ended, and nobody is asked any more
-	last []string // PoPs that were there when that was sure
+	mu     sync.Mutex
+	over   bool      // run has ended, and nobody is asked any more
+	last   []string  // PoPs that were there when that was sure
+	steady time.Time // since when this PoP hears itself; zero: it does not
 
 	stats struct{ local, asked, refused, open, closed, asks, unanswered, served atomic.Int64 }
 }
@@ -67,9 +69,10 @@ func (g *rating) landing(k recent.Key) *atomic.Pointer[chan struct{}] {
 }
 
 // take decides about a request; waited says that another PoP's answer was waited for. That is not cut short when the client leaves: it takes
-// no longer than an ask does, and who leaves is counted as well.
+// no longer than an ask does, and who leaves is counted as well. Of very many who wait for the same key each answer lets some go on; who is
+// not among them in time is refused.
 func (g *rating) take(rule *rate.Rule, k recent.Key) (d rate.Decision, waited bool) {
-	for range maxRateRounds {
+	for began := g.now(); g.now()-began < ratePatience; {
 		landed := g.landing(k).Load() // before, or else the ask might land unnoticed
 		d, out := g.limiter.Take(rule, k, g.now(), waited)
 		if !d.Wait {
@@ -84,7 +87,7 @@ func (g *rating) take(rule *rate.Rule, k recent.Key) (d rate.Decision, waited bo
 			<-*landed
 		}
 	}
-	return rate.Decision{OK: !rule.Closed, Fallback: true}, true
+	return rate.Decision{Reset: time.Second}, true
 }
 
 // behind carries an ask for which nobody waits.
@@ -195,8 +198,8 @@ func (g *rating) run(ctx context.Context) error {
 	}
 }
 
-// see has the limiter know who is there. A PoP that does not hear itself is cut off, though its link may not know yet: then
-// those count as there who last were.
+// see has the limiter know who is there. A PoP that does not hear itself is cut off, though its link may not know yet; and one that has just
+// heard itself again may not have heard the others. Then those count as there who last were: or else each side of a cut would take itself for all.
 func (g *rating) see() {
 	if g.fleet == nil {
 		return
@@ -212,11 +215,16 @@ func (g *rating) see() {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	sure := heard && g.fleet.link.Up()
+	if !heard || !g.fleet.link.Up() {
+		g.steady = time.Time{}
+	} else if g.steady.IsZero() {
+		g.steady = time.Now()
+	}
+	sure := !g.steady.IsZero() && time.Since(g.steady) >= rateSteady
 	if sure {
 		g.last = there
 	}
-	g.limiter.See(g.last, sure, g.now())
+	g.limiter.See(append(there, g.last...), sure, g.now())
 }
 
 // note counts a decision.

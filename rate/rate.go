@@ -138,7 +138,7 @@ func (l *Limiter) decide(w *row, r *Rule, k Key, now time.Duration) (Decision, *
 	case w.total < w.upto:
 		d := Decision{OK: true, Left: max(0, r.Limit-w.count+w.upto-w.total-1)}
 		if 4*(w.upto-w.total-1) <= w.ration && w.asked == 0 && now >= w.retry && v.has(w.keeper) {
-			return d, l.ask(w, k, w.keeper, now, 1) // before it is used up
+			return d, l.ask(w, k, w.keeper, now, 2) // before it is used up: for the next one, and this, which is not in the total yet
 		}
 		return d, nil
 	case w.keeper == "" && w.total < v.free(r.Limit):
@@ -250,7 +250,7 @@ func (l *Limiter) Answered(s *Sent, a Answer, ok bool, now time.Duration) {
 			l.granted(w, r, s.Ask.Key, &a, now)
 		case a.Keeper != l.own && newer(a.Epoch, a.Keeper, w.epoch, w.keeper):
 			w.keep, w.keeper, w.epoch, w.retry = nil, a.Keeper, a.Epoch, 0
-			if w.wants > 0 {
+			if w.wants > 0 && v.free(r.Limit) > 0 {
 				w.upto = max(w.upto, w.total+1) // it has waited once, and is told to the keeper at once
 			}
 		}

@@ -262,7 +262,7 @@ func TestSmall(t *testing.T) {
 		s.after(time.Duration(i)*500*time.Millisecond, func() { s.request(i/7%3, k) })
 	}
 	s.run(start + 2*time.Minute)
-	t.Logf("by window %v", s.each)
+	t.Logf("by window %v, %d decided here, %d rounds at most", s.each, s.local, s.rounds)
 	for n, in := range s.each {
 		if in > 20 {
 			t.Errorf("%d in window %d", in, n)

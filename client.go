@@ -18,8 +18,9 @@ type Client struct {
 	OHFingerprint  string     // of the original headers' order; "" if not known
 	VisitsService  int        // how often CDN-Loop says this service saw the request before
 	BytesIn        func() int64
-	ConnRequestNum int // 1 for the first request on its connection
-	Version        int // of the service that answers; 0: the route's. Whoever chooses another sets it
+	ConnRequestNum int    // 1 for the first request on its connection
+	Version        int    // of the service that answers; 0: the route's. Whoever chooses another sets it
+	Refused        string // the rate by which the request was refused; "": it was not. Whoever refuses sets it
 }
 
 // ClientTLS is what the handshake told.

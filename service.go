@@ -46,6 +46,7 @@ type Version struct {
 	APIKeys      []Secret                       // values of Fastly-Key that count as valid
 	Events       []Event                        // messages that purge
 	Collect      []Collect                      // events of clients that are added up
+	Rates        []Rate                         // how many requests are let in
 	Shields      map[string]ShieldSite
 	Sessions     *Sessions // of its clients; nil: it keeps none
 	Apologies    string    // path where the service takes apologies; "": nowhere, they are kept

@@ -65,7 +65,9 @@ func (s *State) Runnable(tenant string) (list []ReportVersion) {
 			}
 		}
 	}
-	slices.SortFunc(list, func(a, b ReportVersion) int { return cmp.Or(cmp.Compare(a.Service.Name, b.Service.Name), a.Number-b.Number) })
+	slices.SortFunc(list, func(a, b ReportVersion) int {
+		return cmp.Or(cmp.Compare(a.Service.Name, b.Service.Name), a.Number-b.Number)
+	})
 	return list
 }
 

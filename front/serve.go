@@ -256,6 +256,7 @@ func (x *exchange) report(hijacked bool) {
 	}
 	if x.route != nil {
 		a.Service, a.Version = x.route.Service, cmp.Or(x.client.Version, x.route.Version)
+		a.Refused = x.client.Refused
 	}
 	x.front.cfg.Done(a)
 }

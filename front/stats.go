@@ -59,6 +59,7 @@ type Access struct {
 	Start     time.Time     `json:"start"`
 	Duration  time.Duration `json:"duration_ns"` // until the handler returned
 	Hijacked  bool          `json:"hijacked,omitempty"`
+	Refused   string        `json:"refused,omitempty"` // name of the rate by which it was
 }
 
 // Bounds of what Access takes from the client, in bytes.

@@ -38,14 +38,7 @@ func wedgeRules(t *table, ver *wedge.Version) {
 }
 
 func wedgeRule(t *table, ver *wedge.Version) (r wedge.Rule) {
-	r.Path = t.str("path")
-	if r.Path != "" && r.Path[0] != '/' && r.Path[0] != '*' {
-		t.fail(`Begin it with a slash or a star, such as "/static/*".`, "path %q cannot match", r.Path)
-	}
-	for _, h := range t.strs("hosts") {
-		r.Hosts = append(r.Hosts, strings.ToLower(h))
-	}
-	r.Methods = t.strs("methods")
+	r.Path, r.Hosts, r.Methods = wedgeMatch(t)
 	wedgeRedirect(t, &r)
 	r.Backends = wedgeShares(t, ver)
 	r.Pass = t.bool("pass", false)
@@ -54,6 +47,18 @@ func wedgeRule(t *table, ver *wedge.Version) (r wedge.Rule) {
 	r.Request, r.Response = wedgeEdit(t, "request"), wedgeEdit(t, "response")
 	t.done()
 	return r
+}
+
+// wedgeMatch reads which requests a rule is about.
+func wedgeMatch(t *table) (path string, hosts, methods []string) {
+	path = t.str("path")
+	if path != "" && path[0] != '/' && path[0] != '*' {
+		t.fail(`Begin it with a slash or a star, such as "/static/*".`, "path %q cannot match", path)
+	}
+	for _, h := range t.strs("hosts") {
+		hosts = append(hosts, strings.ToLower(h))
+	}
+	return path, hosts, t.strs("methods")
 }
 
 func (t *table) optionalDuration(key string) *time.Duration {

@@ -48,6 +48,7 @@ func parseWedge(file, text string) (*App, error) {
 		}
 	}
 	wedgeCollect(t, ver)
+	wedgeRates(t, ver)
 	app.watch(t.strs("watch"), r)
 	t.done()
 	app.Warnings = r.warnings

@@ -83,7 +83,7 @@ func (c *cdn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.proxy.ServeHTTP(w, r.WithContext(context.WithValue(ctx, planKey{}, p)))
 }
 
-// plainHits reports whether a hit is the same whatever the rules: they bear only on what is fetched.
+// plainHits reports whether a hit is the same whatever the rules, which bear only on what is fetched, and nobody counts it.
 func plainHits(v *wedge.Version) bool {
 	for i := range v.Rules {
 		r := &v.Rules[i]
@@ -93,7 +93,7 @@ func plainHits(v *wedge.Version) bool {
 			return false
 		}
 	}
-	return !v.Compress
+	return !v.Compress && len(v.Rates) == 0
 }
 
 // hit answers a request that takes nothing but a look into the cache, as ServeHTTP would.
@@ -196,16 +196,20 @@ func proxyError(f wedge.FetchFailure) string {
 	return "proxy_internal_error"
 }
 
-// refuse answers in Wedge's own name, with the service's page if it has one.
 func (c *cdn) refuse(w http.ResponseWriter, r *http.Request, status int, why string) {
+	refusePage(w, r, c.version, status, why)
+}
+
+// refusePage answers in Wedge's own name, with the service's page if it has one.
+func refusePage(w http.ResponseWriter, r *http.Request, v *wedge.Version, status int, why string) {
 	id := ""
 	if c := wedge.ClientFrom(r.Context()); c != nil {
 		id = c.RequestID
 	}
 	h := w.Header()
-	page, ok := c.version.ErrorPages[status]
+	page, ok := v.ErrorPages[status]
 	if !ok {
-		page, ok = c.version.ErrorPages[0]
+		page, ok = v.ErrorPages[0]
 	}
 	if !ok {
 		page = wedge.Page{Type: "text/plain; charset=utf-8", Body: []byte(strconv.Itoa(status) + " " + http.StatusText(status) + "\nrequest " + id + "\n")}

@@ -99,6 +99,9 @@ func (c *console) access(a front.Access) {
 	if a.Status == 0 {
 		status = "cut"
 	}
+	if a.Refused != "" {
+		status += " rate=" + a.Refused
+	}
 	c.say(fmt.Sprintf("%s %-4s %q %s %s %s", a.Start.Format("15:04:05.000"), a.Method, a.Path, status, a.Duration.Round(10*time.Microsecond), a.RequestID))
 }
 

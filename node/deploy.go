@@ -173,29 +173,37 @@ func (n *Node) routes(all map[string]*deployment, splits map[string]split) (map[
 	return table, nil
 }
 
-// purging is a deployment's handler, with purges by request before it.
+// purging is a deployment's handler, with what comes before it: purges by request, then rates, then what clients report.
 func (n *Node) purging(d *deployment) http.Handler { return n.purgingBefore(d, d.handler) }
 
 func (n *Node) purgingBefore(d *deployment, h http.Handler) http.Handler {
+	if len(d.version.Collect) > 0 {
+		b := &beacons{Handler: h, version: d.version}
+		if n.fleet != nil {
+			b.to = n.fleet.collect
+			n.fleet.sinks.wanted(d.version)
+		}
+		h = b
+	}
+	if len(d.version.Rates) > 0 {
+		h = newRated(h, d.version, n.rating)
+	}
 	p := &purger{Handler: h, version: d.version, purge: n.Purge, now: n.cfg.Now, log: n.console.purged}
 	if n.fleet != nil {
 		p.fleet = n
 	}
-	if len(d.version.Collect) == 0 {
-		return p
-	}
-	b := &beacons{Handler: p, version: d.version}
-	if n.fleet != nil {
-		b.to = n.fleet.collect
-		n.fleet.sinks.wanted(d.version)
-	}
-	return b
+	return p
 }
 
 // prepare makes an app ready to serve.
 func (n *Node) prepare(ctx context.Context, app *manifest.App) (*deployment, error) {
 	v := &app.Version
 	v.Superseded = new(atomic.Bool)
+	for i := range v.Rates {
+		if err := v.Rates[i].Check(); err != nil {
+			return nil, err
+		}
+	}
 	if v.Guest == nil {
 		if len(v.Rules) == 0 {
 			v.Rules = []wedge.Rule{{Backends: []wedge.Share{{Backend: v.Backends[0].Name}}}}

@@ -36,12 +36,13 @@ type reading struct {
 	collect *collecting // nil: the node is alone
 
 	sessions *sessions
+	rating   *rating
 
 	cacheBytes, cacheObjects, diskBytes, diskObjects int64
 }
 
 func (n *Node) read() *reading {
-	r := &reading{front: n.front.Stats(), backend: n.fetch.Stats(), compute: n.engine.Stats(), cache: n.cache.Stats(), dns: n.dns, sessions: n.sessions}
+	r := &reading{front: n.front.Stats(), backend: n.fetch.Stats(), compute: n.engine.Stats(), cache: n.cache.Stats(), dns: n.dns, sessions: n.sessions, rating: n.rating}
 	if n.fleet != nil {
 		r.peers, r.claims, r.homes, r.collect = n.fleet.peers, n.fleet.claims, n.fleet.homes, n.fleet.collect
 	}
@@ -139,7 +140,7 @@ func (r *reading) metrics() []metric {
 		all = append(all, r.collect.metrics()...)
 		all = append(all, r.collect.sinks.metrics()...)
 	}
-	return append(all, r.sessions.metrics()...)
+	return append(append(all, r.rating.metrics()...), r.sessions.metrics()...)
 }
 
 func counter(name, help string, value int64) metric {

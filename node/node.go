@@ -35,6 +35,7 @@ type Node struct {
 	cache   *cache.Cache // around fetch
 	kv      *state.KV
 	rates   *state.Rates
+	rating  *rating
 	calls   *internal // below cache
 
 	sessions *sessions
@@ -77,7 +78,7 @@ func Run(ctx context.Context, cfg Config) error {
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer stop()
-	runs := []func(context.Context) error{n.fetch.Run, n.kv.Run, n.sessions.run, pace}
+	runs := []func(context.Context) error{n.fetch.Run, n.kv.Run, n.sessions.run, n.rating.run, pace}
 	if n.fleet != nil {
 		sorry := newApologizer(n)
 		for _, share := range n.fleet.shares {
@@ -170,6 +171,7 @@ func open(ctx context.Context, cfg Config) (*Node, error) {
 		Funcs: hostcall.Table(), ParkAt: abi.ByName(hostcall.ParkAt),
 		CacheDir: cfg.CacheDir, MaxSandboxes: cfg.MaxSandboxes, Log: cfg.Log,
 	})
+	n.rating = newRating(cfg.pop(), cfg.Now())
 	n.fetch = backend.New(backend.Config{MaxHeaderBytes: maxHeaderBytes, MaxConnections: maxBackendConns, MaxPerBackend: maxBackendConns, Log: cfg.Log})
 	dir, disk := cfg.caching()
 	name, shield, calls := "", &shielded{next: n.fetch, now: cfg.Now}, &internal{find: n.called, reserved: n.reserved, now: cfg.Now}
@@ -207,6 +209,7 @@ func open(ctx context.Context, cfg Config) (*Node, error) {
 			return nil, err
 		}
 		n.sessions.join(n.fleet)
+		n.rating.join(n.fleet)
 	}
 	if cfg.DNS != nil {
 		if n.dns, err = openDNS(*cfg.DNS); err != nil {

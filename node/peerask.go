@@ -15,6 +15,7 @@ import (
 
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/control"
+	"github.com/wedge-cloud/wedge/rate"
 )
 
 // peerField says what a request to a peer is for, and in a response that the peer has no answer. It means something at
@@ -42,6 +43,7 @@ type errand struct {
 	Session *sessionOp `json:"session,omitempty"` // it is about a session of the service, see sessions
 	Claim   *claimAsk  `json:"claim,omitempty"`   // it is about a stock
 	Home    *homeAsk   `json:"home,omitempty"`    // it is about keys of scope home
+	Rate    *rate.Ask  `json:"rate,omitempty"`    // it is about a key that is counted
 
 	Purges []wirePurge `json:"purges,omitempty"` // of the service, to be done before
 }

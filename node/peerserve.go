@@ -37,6 +37,10 @@ func (n *Node) servePeer(w http.ResponseWriter, r *http.Request) {
 		n.sessions.servePeer(out, r, &e, from)
 		return
 	}
+	if e.Rate != nil {
+		n.rating.servePeer(out, from, e.Rate)
+		return
+	}
 	d, done := n.taken(e.Service)
 	if d == nil {
 		out.refuse(http.StatusMisdirectedRequest, peerGone)

@@ -3,7 +3,6 @@ package node
 import (
 	"encoding/hex"
 	"hash/fnv"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -30,7 +29,7 @@ type plan struct {
 func planFor(v *wedge.Version, r *http.Request) *plan {
 	p := &plan{caching: *cachingOf(v)}
 	for i := range v.Rules {
-		if rule := &v.Rules[i]; matches(rule, r) {
+		if rule := &v.Rules[i]; matches(rule.Path, rule.Hosts, rule.Methods, r) {
 			p.apply(rule)
 		}
 	}
@@ -65,14 +64,12 @@ func hasOneReading(path string) bool {
 	return true
 }
 
-func matches(rule *wedge.Rule, r *http.Request) bool {
-	host := strings.ToLower(r.Host)
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	return (rule.Path == "" || like(rule.Path, r.URL.EscapedPath())) &&
-		(len(rule.Methods) == 0 || slices.Contains(rule.Methods, r.Method)) &&
-		(len(rule.Hosts) == 0 || slices.ContainsFunc(rule.Hosts, func(p string) bool {
+// matches reports whether a request is one that a rule is about.
+func matches(path string, hosts, methods []string, r *http.Request) bool {
+	host := hostOf(r)
+	return (path == "" || like(path, r.URL.EscapedPath())) &&
+		(len(methods) == 0 || slices.Contains(methods, r.Method)) &&
+		(len(hosts) == 0 || slices.ContainsFunc(hosts, func(p string) bool {
 			return p == host || strings.HasPrefix(p, "*.") && strings.HasSuffix(host, p[1:])
 		}))
 }

@@ -28,11 +28,10 @@ func FuzzAsked(f *testing.F) {
 			return
 		}
 		for range 3 {
-			ans := l.Asked("b", r, a, start)
+			ans := l.Asked("b", a, start)
 			if ans.Keeper == "a" && (ans.Upto > 2*r.Limit || ans.Left < 0 || ans.Left > r.Window || ans.Count < 0) {
 				t.Fatalf("%+v", ans)
 			}
-			l.Asked("b", nil, a, start)
 			a.Seq++
 		}
 		for range 200 {
@@ -60,7 +59,7 @@ func TestHostileAnswers(t *testing.T) {
 			if out == nil {
 				continue
 			}
-			l.Answered(r, out, a, true, start)
+			l.Answered(out, a, true, start)
 			if d, _ = l.Take(r, k, start, d.Wait); d.OK || !d.Fallback {
 				t.Errorf("%+v was believed: %+v", a, d)
 			}
@@ -77,7 +76,7 @@ func TestFlood(t *testing.T) {
 	for i := range 20_000 {
 		k := Key{byte(i), byte(i >> 8), byte(i >> 16), 1}
 		l.Take(r, k, start, false)
-		l.Asked("b", nil, Ask{Key: k, Seq: 1}, start)
+		l.Asked("b", Ask{Key: k, Seq: 1, Keep: time.Hour}, start)
 	}
 	if l.Keys() > 1<<10 || l.homes.Len() > 1<<10 {
 		t.Error(l.Keys(), l.homes.Len())

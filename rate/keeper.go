@@ -133,7 +133,7 @@ func (l *Limiter) look(g giving) bool {
 }
 
 // Tick returns asks that give back what was not used, to be sent. It is to be called now and then.
-func (l *Limiter) Tick(now time.Duration) (list []*Sent, rules []*Rule) {
+func (l *Limiter) Tick(now time.Duration) (list []*Sent) {
 	l.mu.Lock()
 	all := l.giving
 	l.giving = nil
@@ -155,12 +155,12 @@ func (l *Limiter) Tick(now time.Duration) (list []*Sent, rules []*Rule) {
 				w.upto, w.giving = w.total, false
 				s := l.ask(w, g.key, w.keeper, now, 0)
 				s.Ask.Back = true
-				list, rules = append(list, s), append(rules, g.rule)
+				list = append(list, s)
 			}
 		})
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.giving = append(later, l.giving...)
-	return list, rules
+	return list
 }

@@ -1,7 +1,7 @@
 // Package rate decides how many requests with one key are let in across all PoPs: one PoP's part of it. It is pure: what
 // other PoPs say is given to it, what is to be said to them it returns, and time is passed in.
 //
-// Each PoP lets a few requests of a key in by itself ([Free]). Beyond that the key has a keeper, a PoP that counts it for all.
+// Each PoP lets a few requests of a key in by itself ([Free]), unless the limit is small. Beyond that the key has a keeper, a PoP that counts it for all.
 // The first to get so far becomes the keeper: it claims the key at the key's referee, which all who know the same PoPs find
 // by a hash. Others ask the keeper, which lets them let in a ration, half of what is left divided by those who ask, and
 // no more than they have used, so that what lies about unused is never much. Who has a ration waits for nobody.
@@ -38,9 +38,11 @@ type Rule struct {
 
 // Bounds of what is remembered.
 const (
-	MaxKeys    = 1 << 18 // of all rules, about 300 bytes each; and as many as a referee
-	maxParties = 2048    // PoPs that ask one keeper about one key in one window
-	maxGiving  = 1 << 14 // rations that are looked after, to be given back
+	MaxKeys    = 1 << 18                    // of all rules, about 300 bytes each; and as many as a referee
+	maxParties = 2048                       // PoPs that ask one keeper about one key in one window
+	maxGiving  = 1 << 14                    // rations that are looked after, to be given back
+	maxWant    = 1 << 20                    // requests for which an ask asks
+	maxKeep    = 2*24*time.Hour + LeaseTime // that a claim is remembered: of windows of a day
 )
 
 const (
@@ -75,6 +77,7 @@ func newLimiter(own string, keys int) *Limiter {
 
 // row is what a PoP knows of a key.
 type row struct {
+	rule   *Rule // the newest request's
 	window int64
 	ends   time.Duration
 	total  int64 // let in here, in this window
@@ -100,12 +103,14 @@ type Decision struct {
 	Fallback bool          // the keeper could not be asked
 	Left     int64         // about how many more are let in
 	Reset    time.Duration // until the window ends
+	Keeper   string        // who counts, as far as is known; "": each PoP by itself as yet
 }
 
 // Take counts a request, unless it is to wait or is refused. waited: it did wait before. An ask that is returned is to be sent,
 // and [Limiter.Answered] told what came of it.
 func (l *Limiter) Take(r *Rule, k Key, now time.Duration, waited bool) (d Decision, out *Sent) {
 	l.rows.Put(r.Service, k, now, now+2*r.Window, func(w *row) {
+		w.rule = r
 		l.roll(w, r, k, now)
 		if waited && w.wants > 0 {
 			w.wants--
@@ -115,7 +120,9 @@ func (l *Limiter) Take(r *Rule, k Key, now time.Duration, waited bool) (d Decisi
 		if d.OK {
 			w.total++
 		}
-		d.Reset = w.ends - now
+		if d.Reset, d.Keeper = w.ends-now, w.keeper; w.keep != nil {
+			d.Keeper = l.own
+		}
 	})
 	return d, out
 }
@@ -131,7 +138,7 @@ func (l *Limiter) decide(w *row, r *Rule, k Key, now time.Duration) (Decision, *
 	case w.total < w.upto:
 		d := Decision{OK: true, Left: max(0, r.Limit-w.count+w.upto-w.total-1)}
 		if 4*(w.upto-w.total-1) <= w.ration && w.asked == 0 && now >= w.retry && v.has(w.keeper) {
-			return d, l.ask(w, k, w.keeper, now, 1) // before it is used up
+			return d, l.ask(w, k, w.keeper, now, 2) // before it is used up: for the next one, and this, which is not in the total yet
 		}
 		return d, nil
 	case w.keeper == "" && w.total < v.free(r.Limit):
@@ -176,7 +183,8 @@ func (l *Limiter) fallback(w *row, r *Rule, v *view) Decision {
 // ask makes an ask. The row's lock is held.
 func (l *Limiter) ask(w *row, k Key, to string, now time.Duration, want int64) *Sent {
 	w.asked = max(uint64(now), w.asked+1)
-	return &Sent{To: to, Ask: Ask{Key: k, Keeper: w.keeper, Epoch: w.epoch, Window: w.window, Total: w.total, Want: want, Seq: w.asked}}
+	return &Sent{To: to, Ask: Ask{Key: k, Keeper: w.keeper, Epoch: w.epoch, Window: w.window, Total: w.total, Want: min(want, maxWant), Seq: w.asked,
+		Keep: 2*w.rule.Window + LeaseTime}}
 }
 
 // roll begins a window if the last has ended.
@@ -210,10 +218,10 @@ func (l *Limiter) isAway(pop string, now time.Duration) bool {
 }
 
 // Answered is told what came of an ask; ok is false if there was no answer.
-func (l *Limiter) Answered(r *Rule, s *Sent, a Answer, ok bool, now time.Duration) {
+func (l *Limiter) Answered(s *Sent, a Answer, ok bool, now time.Duration) {
 	v := l.view.Load()
 	ok = ok && a.valid() && (a.Keeper == l.own || v.has(a.Keeper))
-	if !ok {
+	if !ok && !s.Ask.Back { // a keeper that has forgotten the key has nothing to say to what is given back
 		l.mu.Lock()
 		l.away[s.To] = now + retryPause
 		l.mu.Unlock()
@@ -222,6 +230,7 @@ func (l *Limiter) Answered(r *Rule, s *Sent, a Answer, ok bool, now time.Duratio
 		if w.asked != s.Ask.Seq {
 			return // it came too late
 		}
+		r := w.rule
 		w.asked = 0
 		w.retry = now + retryPause
 		if !ok {
@@ -241,7 +250,7 @@ func (l *Limiter) Answered(r *Rule, s *Sent, a Answer, ok bool, now time.Duratio
 			l.granted(w, r, s.Ask.Key, &a, now)
 		case a.Keeper != l.own && newer(a.Epoch, a.Keeper, w.epoch, w.keeper):
 			w.keep, w.keeper, w.epoch, w.retry = nil, a.Keeper, a.Epoch, 0
-			if w.wants > 0 {
+			if w.wants > 0 && v.free(r.Limit) > 0 {
 				w.upto = max(w.upto, w.total+1) // it has waited once, and is told to the keeper at once
 			}
 		}

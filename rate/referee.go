@@ -17,6 +17,8 @@ type Ask struct {
 	Want   int64  `json:"want,omitempty"` // requests that wait; 0: it only tells
 	Back   bool   `json:"back,omitempty"` // it lets no more in, whatever it was told
 	Seq    uint64 `json:"seq"`            // grows
+
+	Keep time.Duration `json:"keep,omitempty"` // how long a claim that comes of it is to be remembered
 }
 
 // Answer says who keeps the key: who asked, the one asked, or another; and what the keeper says.
@@ -38,7 +40,7 @@ type Sent struct {
 }
 
 func (a *Ask) valid() bool {
-	return a.Epoch <= maxEpoch && a.Total >= 0 && a.Want >= 0 && a.Want <= 1<<20 && len(a.Keeper) <= 64
+	return a.Epoch <= maxEpoch && a.Total >= 0 && a.Want >= 0 && a.Want <= maxWant && len(a.Keeper) <= 64 && a.Keep >= 0 && a.Keep <= maxKeep
 }
 
 func (a *Answer) valid() bool {
@@ -56,44 +58,38 @@ type claim struct {
 	epoch  uint64
 }
 
-// Asked answers the PoP of a name. r is the key's rule, nil if there is no such rule here: then this PoP can be the key's
-// referee only.
-func (l *Limiter) Asked(from string, r *Rule, a Ask, now time.Duration) (ans Answer) {
+// Asked answers the PoP of a name. By which rule a key is kept this PoP knows from its own requests.
+func (l *Limiter) Asked(from string, a Ask, now time.Duration) (ans Answer) {
 	v := l.view.Load()
 	if !a.valid() || from == l.own {
 		return Answer{}
 	}
-	known := claim{}
-	keeps := func(w *row) {
-		if w.keep != nil && a.Keeper != l.own && v.has(a.Keeper) && newer(a.Epoch, a.Keeper, w.epoch, l.own) {
-			w.keep, w.keeper, w.epoch = nil, a.Keeper, a.Epoch
+	known, rule := claim{}, (*Rule)(nil)
+	l.rows.Look(a.Key, now, func(w *row) {
+		if known = (claim{w.keeper, w.epoch}); w.keep != nil {
+			rule = w.rule
 		}
-		if w.keep != nil && r != nil {
-			w.epoch = max(w.epoch, a.Epoch)
-			l.roll(w, r, a.Key, now)
-			ans = l.grant(w, r, from, &a, now)
-			return
-		}
-		known = claim{w.keeper, w.epoch}
-	}
-	found := false
-	l.rows.Look(a.Key, now, func(w *row) { found = w.keep != nil; known = claim{w.keeper, w.epoch} })
-	if found && r != nil {
-		l.rows.Put(r.Service, a.Key, now, now+2*r.Window, keeps)
+	})
+	if rule != nil {
+		l.rows.Put(rule.Service, a.Key, now, now+2*rule.Window, func(w *row) {
+			if w.keep != nil && a.Keeper != l.own && v.has(a.Keeper) && newer(a.Epoch, a.Keeper, w.epoch, l.own) {
+				w.keep, w.keeper, w.epoch = nil, a.Keeper, a.Epoch
+			}
+			if w.keep != nil {
+				w.epoch = max(w.epoch, a.Epoch)
+				l.roll(w, w.rule, a.Key, now)
+				ans = l.grant(w, w.rule, from, &a, now)
+				return
+			}
+			w.rule = rule // it may have been forgotten meanwhile
+			known = claim{w.keeper, w.epoch}
+		})
 	}
 	if ans.Keeper != "" || a.Back {
 		return ans
 	}
-	l.homes.Put(from, a.Key, now, now+claimTime(r), func(c *claim) { ans = l.judge(c, known, from, &a, v) })
+	l.homes.Put(from, a.Key, now, now+a.Keep, func(c *claim) { ans = l.judge(c, known, from, &a, v) })
 	return ans
-}
-
-// claimTime is how long a referee remembers a claim of which it hears nothing.
-func claimTime(r *Rule) time.Duration {
-	if r == nil {
-		return 2 * 24 * time.Hour
-	}
-	return 2*r.Window + LeaseTime
 }
 
 // judge says who is to keep a key.
@@ -111,7 +107,7 @@ func (l *Limiter) judge(c *claim, known claim, from string, a *Ask, v *view) Ans
 
 // claimHere has this PoP, which is the referee itself, become the keeper unless another is, whom it returns.
 func (l *Limiter) claimHere(w *row, r *Rule, k Key, now time.Duration, v *view) (keeper string) {
-	l.homes.Put(l.own, k, now, now+claimTime(r), func(c *claim) {
+	l.homes.Put(l.own, k, now, now+2*r.Window+LeaseTime, func(c *claim) {
 		if c.keeper == l.own || !v.has(c.keeper) || !newer(c.epoch, c.keeper, w.epoch, w.keeper) {
 			*c = claim{l.own, min(max(c.epoch, w.epoch)+1, maxEpoch)}
 			w.begin(l.own, c.epoch, 0, false)
@@ -181,7 +177,11 @@ func (v *view) referee(k Key, out string) (pop string) {
 func (v *view) free(limit int64) int64 { return Free(limit, len(v.pops)) }
 
 // Free returns how many requests with one key each of so many PoPs lets in by itself in each window: together a quarter of
-// the limit, but 2 to 20, and no more than a quarter of a small limit.
+// the limit, but no more than 20. With less than 2 each asks at once: of a small limit nobody is to have a part at each PoP.
 func Free(limit int64, pops int) int64 {
-	return min(max(2, min(limit/int64(4*max(1, pops)), 20)), max(1, limit/4))
+	n := min(limit/int64(4*max(1, pops)), 20)
+	if n < 2 {
+		return 0
+	}
+	return n
 }

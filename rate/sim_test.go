@@ -114,7 +114,7 @@ func (s *sim) send(from int, out *Sent, done func()) {
 	end := func(a Answer, ok bool) {
 		if !over {
 			over = true
-			s.limit[from].Answered(&s.rule, out, a, ok, s.now)
+			s.limit[from].Answered(out, a, ok, s.now)
 			done()
 		}
 	}
@@ -128,7 +128,7 @@ func (s *sim) send(from int, out *Sent, done func()) {
 			if s.down[to] || s.cut[to] || s.cut[from] {
 				return
 			}
-			a := s.limit[to].Asked(s.names[from], &s.rule, out.Ask, s.now)
+			a := s.limit[to].Asked(s.names[from], out.Ask, s.now)
 			s.after(s.oneWay(to, from), func() { end(a, a.Keeper != "") })
 		})
 	}
@@ -252,6 +252,24 @@ func TestBound(t *testing.T) {
 	t.Logf("%d let in", s.in)
 	if s.in > hourly.Limit+int64((pops-1)*free) {
 		t.Errorf("%d were let in", s.in)
+	}
+}
+
+// TestSmall: of a small limit nobody gets more by going from PoP to PoP, and nobody is left short of it for long.
+func TestSmall(t *testing.T) {
+	s, k := newSim(3, Rule{Service: "shop", Limit: 20, Window: time.Minute}), Key{1}
+	for i := range 60 {
+		s.after(time.Duration(i)*500*time.Millisecond, func() { s.request(i/7%3, k) })
+	}
+	s.run(start + 2*time.Minute)
+	t.Logf("by window %v, %d decided here, %d rounds at most", s.each, s.local, s.rounds)
+	for n, in := range s.each {
+		if in > 20 {
+			t.Errorf("%d in window %d", in, n)
+		}
+	}
+	if s.in < 18 {
+		t.Errorf("only %d were let in", s.in)
 	}
 }
 

@@ -20,10 +20,11 @@ import (
 func TestSharedExamples(t *testing.T) {
 	t.Parallel()
 	Need(t, "go")
-	f := startWorld(t, Root("examples", "guestbook"), Root("examples", "tickets"), Root("examples", "rum"))
+	f := startWorld(t, Root("examples", "guestbook"), Root("examples", "tickets"), Root("examples", "rum"), Root("examples", "ratelimit"))
 	t.Run("guestbook", func(t *testing.T) { testGuestbook(worldOf{f, t, "guestbook"}) })
 	t.Run("tickets", func(t *testing.T) { testTickets(worldOf{f, t, "tickets"}) })
 	t.Run("rum", func(t *testing.T) { testRum(worldOf{f, t, "rum"}) })
+	t.Run("ratelimit", func(t *testing.T) { testRatelimit(worldOf{f, t, "ratelimit"}) })
 }
 
 // worldProcess is a wedge world that runs.
@@ -328,5 +329,32 @@ func testTickets(f worldOf) {
 	})
 	if status, _ := f.ask("lhr", "POST", "/sorry", `{"key":"plan","path":["7"],"who":"a thief"}`, nil); status != 404 {
 		t.Errorf("a client apologises: status %d", status)
+	}
+}
+
+// testRatelimit: a visitor is let in twenty times, by all PoPs together, unless a minute ends meanwhile; the page is not counted.
+func testRatelimit(f worldOf) {
+	let := 0
+	f.becomes("all refuse", func() bool {
+		refused := 0
+		for _, pop := range everyPoP {
+			switch status, text := f.ask(pop, "GET", "/ask", "", nil); status {
+			case 200:
+				let++
+			case 429:
+				refused++
+			default:
+				f.t.Fatalf("%s: %d %s", pop, status, text)
+			}
+		}
+		return refused == len(everyPoP)
+	})
+	if let < 20 || let > 40 {
+		f.t.Errorf("%d were let in", let)
+	}
+	for _, path := range []string{"/", "/page.js"} {
+		if status, _ := f.ask("nrt", "GET", path, "", nil); status != 200 {
+			f.t.Errorf("%s: %d", path, status)
+		}
 	}
 }

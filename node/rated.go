@@ -93,9 +93,18 @@ func pathReadings(u *url.URL) []string {
 	if written == decoded && hasOneReading(written) {
 		return []string{written}
 	}
-	clean := path.Clean("/" + strings.ReplaceAll(decoded, "\\", "/"))
-	bare, _, _ := strings.Cut(clean, ";")
-	return []string{written, decoded, clean, bare}
+	slashed := "/" + strings.ReplaceAll(decoded, "\\", "/")
+	clean := path.Clean(slashed)
+	return []string{written, decoded, clean, withoutParameters(clean), path.Clean(withoutParameters(slashed))}
+}
+
+// withoutParameters cuts off what follows a semicolon in each segment. Servlets do so before they look at dots: /x/..;/login is /login there.
+func withoutParameters(p string) string {
+	parts := strings.Split(p, "/")
+	for i := range parts {
+		parts[i], _, _ = strings.Cut(parts[i], ";")
+	}
+	return strings.Join(parts, "/")
 }
 
 // rateKey stands for what a request is counted as. A rate that is changed counts anew.
@@ -147,13 +156,13 @@ func clientNetwork(r *http.Request) string {
 	return a.String()
 }
 
-// hostOf is the host that is asked for, without port.
+// hostOf is the host that is asked for, without port and trailing dot, as the front reads it.
 func hostOf(r *http.Request) string {
 	host := strings.ToLower(r.Host)
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
-	return host
+	return strings.TrimSuffix(host, ".")
 }
 
 // rateFields are RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers): how much is left of which limits.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"net/http"
 	"sync"
@@ -40,8 +41,10 @@ type rating struct {
 	done  sync.WaitGroup
 	room  chan struct{} // for asks for which no request waits
 
-	// Who waits for another's ask waits for the next that lands among its keys.
+	// Who waits for another's ask waits for the next that lands among its keys. Which those are no client can know, or it could have
+	// those who wait for one key woken by asks for others, without end.
 	landings [rateLandings]atomic.Pointer[chan struct{}]
+	seed     maphash.Seed
 
 	mu     sync.Mutex
 	over   bool      // run has ended, and nobody is asked any more
@@ -52,7 +55,7 @@ type rating struct {
 }
 
 func newRating(pop string, now time.Time) *rating {
-	g := &rating{limiter: rate.New(pop), base: time.Now(), epoch: time.Duration(now.UnixNano()), room: make(chan struct{}, maxRateAsks)}
+	g := &rating{limiter: rate.New(pop), base: time.Now(), epoch: time.Duration(now.UnixNano()), room: make(chan struct{}, maxRateAsks), seed: maphash.MakeSeed()}
 	g.ctx, g.end = context.WithCancel(context.Background())
 	for i := range g.landings {
 		landed := make(chan struct{})
@@ -65,12 +68,12 @@ func newRating(pop string, now time.Time) *rating {
 func (g *rating) now() time.Duration { return g.epoch + time.Since(g.base) }
 
 func (g *rating) landing(k recent.Key) *atomic.Pointer[chan struct{}] {
-	return &g.landings[int(k[1])%rateLandings]
+	return &g.landings[maphash.Bytes(g.seed, k[:])%rateLandings]
 }
 
 // take decides about a request; waited says that another PoP's answer was waited for. That is not cut short when the client leaves: it takes
-// no longer than an ask does, and who leaves is counted as well. Of very many who wait for the same key each answer lets some go on; who is
-// not among them in time is refused.
+// no longer than an ask does, and who leaves is counted as well. Of very many who wait for the same key each answer lets some go on, and
+// asks for other keys wake them, too; who is not decided about in time is refused, or else who can make it take long would be let in.
 func (g *rating) take(rule *rate.Rule, k recent.Key) (d rate.Decision, waited bool) {
 	for began := g.now(); g.now()-began < ratePatience; {
 		landed := g.landing(k).Load() // before, or else the ask might land unnoticed
@@ -105,10 +108,10 @@ func (g *rating) behind(s *rate.Sent) {
 		default:
 		}
 	}
-	g.landed(s, rate.Answer{}, errTooManyAsks)
+	g.stats.unanswered.Add(1) // too many are being asked, or this PoP stops
+	g.limiter.Unsent(s, g.now())
+	g.wake(s.Ask.Key)
 }
-
-var errTooManyAsks = errors.New("too many PoPs are being asked, or this one stops")
 
 // send carries an ask.
 func (g *rating) send(s *rate.Sent) {
@@ -122,8 +125,13 @@ func (g *rating) landed(s *rate.Sent, a rate.Answer, err error) {
 		g.stats.unanswered.Add(1)
 	}
 	g.limiter.Answered(s, a, err == nil, g.now())
+	g.wake(s.Ask.Key)
+}
+
+// wake has those look again who wait for an ask about a key.
+func (g *rating) wake(k recent.Key) {
 	next := make(chan struct{})
-	close(*g.landing(s.Ask.Key).Swap(&next))
+	close(*g.landing(k).Swap(&next))
 }
 
 func (g *rating) ask(s *rate.Sent) (a rate.Answer, err error) {

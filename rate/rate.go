@@ -175,7 +175,7 @@ func (l *Limiter) fallback(w *row, r *Rule, v *view) Decision {
 		return Decision{Fallback: true}
 	}
 	if w.iron == 0 {
-		w.iron = min(r.Limit, w.total+max(v.free(r.Limit), r.Limit/int64(len(v.pops))))
+		w.iron = min(r.Limit, w.total+max(1, v.free(r.Limit), r.Limit/int64(len(v.pops)))) // or a small limit would fail closed
 	}
 	return Decision{OK: w.total < w.iron, Fallback: true, Left: max(0, w.iron-w.total-1)}
 }
@@ -215,6 +215,15 @@ func (l *Limiter) isAway(pop string, now time.Duration) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return now < l.away[pop]
+}
+
+// Unsent is told of an ask that was not sent, for a reason that says nothing about the PoP it was for.
+func (l *Limiter) Unsent(s *Sent, now time.Duration) {
+	l.rows.Look(s.Ask.Key, now, func(w *row) {
+		if w.asked == s.Ask.Seq {
+			w.asked, w.retry = 0, now+retryPause
+		}
+	})
 }
 
 // Answered is told what came of an ask; ok is false if there was no answer.

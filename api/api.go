@@ -163,7 +163,11 @@ func keyOf(by *control.Token, r *http.Request) string {
 	if key == "" {
 		return ""
 	}
-	return string(control.DigestOf([]byte(by.Tenant + "\x00" + by.Name + "\x00" + r.Method + "\x00" + r.URL.Path + "\x00" + key)))
+	who := by.Name
+	if by.Tenant != "" { // or else as before there were tenants: what was asked before an upgrade is not decided again after it
+		who = by.Tenant + "\x00" + who
+	}
+	return string(control.DigestOf([]byte(who + "\x00" + r.Method + "\x00" + r.URL.Path + "\x00" + key)))
 }
 
 // fault is an error as it travels.

@@ -153,7 +153,7 @@ func (c *Cache) store(o *object) {
 // enqueue has o written behind everybody's back; its shard is locked.
 func (c *Cache) enqueue(o *object, k key) {
 	service := o.kind.Value().service
-	if o.is(sensitive) || service == "" || !o.body.whole() {
+	if o.is(sensitive) || service == "" || !o.body.whole() || o.is(stale) { // of a key that the disk had nothing of, nobody has noted the soft purge
 		return
 	}
 	if c.disk.enqueue(job{o, k, service}) {

@@ -239,9 +239,12 @@ func TestDiskPurgesHold(t *testing.T) {
 				c = crash(t, c, o)
 			}
 			if p.Soft { // it may be used once more, while it is fetched anew
-				wantBody(t, get(c, context.Background(), page), "answer 1")
-				for o.fetches.Load() < 3 {
-					time.Sleep(time.Millisecond)
+				stale := get(c, context.Background(), page)
+				wantBody(t, stale, "answer 1")
+				for end := time.Now().Add(10 * time.Second); o.fetches.Load() < 3; time.Sleep(time.Millisecond) {
+					if time.Now().After(end) {
+						t.Fatalf("%+v, cold %v: nothing is fetched anew, %q", p, cold, stale.header["Cache-Status"])
+					}
 				}
 				time.Sleep(10 * time.Millisecond)
 			}

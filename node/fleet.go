@@ -68,6 +68,7 @@ type fleet struct {
 	unsure      atomic.Bool // a restart may bring back what was purged
 	pops        popMap      // those heard of
 	recent      recentIDs   // purges that were done
+	doing       sync.Mutex  // held while one is
 	telling     telling
 	unconfirmed unconfirmed   // those that shields have not said they did
 	purged      atomic.Uint64 // how far in the log of purges this PoP has got
@@ -249,15 +250,18 @@ const nowSubject = "now.purge"
 // told hears a purge as it is accepted.
 func (f *fleet) told(_ string, data []byte) {
 	p, err := readPurge(data)
-	if err != nil || f.recent.has(p.ID) {
-		return
+	if err == nil && f.do(p) {
+		f.tell(applied{PoP: f.cfg.PoP.Name, IDs: []string{p.ID}, At: f.now()})
 	}
-	f.do(p)
-	f.tell(applied{PoP: f.cfg.PoP.Name, IDs: []string{p.ID}, At: f.now()})
 }
 
-// do does what another PoP said.
-func (f *fleet) do(p wedge.Purge) {
+// do does what another PoP said, and reports whether that had not been done yet. It is heard by several ways at once.
+func (f *fleet) do(p wedge.Purge) bool {
+	f.doing.Lock()
+	defer f.doing.Unlock()
+	if f.recent.has(p.ID) {
+		return false
+	}
 	f.unconfirmed.expect(p)
 	if err := f.here(p); err != nil { // it is in force: a restart might undo it, and then reads the log again from here on
 		f.unsure.Store(true)
@@ -265,6 +269,7 @@ func (f *fleet) do(p wedge.Purge) {
 	}
 	f.recent.add(p.ID)
 	f.shown(p)
+	return true
 }
 
 // saidPause is how long what was done waits for more, if something was told just before: at a thousand purges a second fifty PoPs would
@@ -444,8 +449,7 @@ func (f *fleet) take(e wedge.Entry) error {
 			f.log.Error("a purge from the bus makes no sense and is left out", "writer", e.Writer, "item", e.First+uint64(i), "err", err)
 			continue
 		}
-		if e.Writer != f.writer && !f.recent.has(p.ID) {
-			f.do(p)
+		if e.Writer != f.writer && f.do(p) {
 			done.IDs = append(done.IDs, p.ID)
 		}
 		f.unconfirmed.placed(p.ID, e.Seq)

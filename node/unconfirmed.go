@@ -261,8 +261,7 @@ func (f *fleet) carried(service string, list []wirePurge) error {
 		if err != nil {
 			return err
 		}
-		if !f.recent.has(p.ID) {
-			f.do(p)
+		if f.do(p) {
 			done.IDs = append(done.IDs, p.ID)
 		}
 	}

@@ -153,7 +153,7 @@ func (c *Cache) store(o *object) {
 // enqueue has o written behind everybody's back; its shard is locked.
 func (c *Cache) enqueue(o *object, k key) {
 	service := o.kind.Value().service
-	if o.is(sensitive) || service == "" || !o.body.whole() || o.is(stale) { // of a key that the disk had nothing of, nobody has noted the soft purge
+	if o.is(sensitive) || service == "" || !o.body.whole() {
 		return
 	}
 	if c.disk.enqueue(job{o, k, service}) {
@@ -185,6 +185,9 @@ func (c *Cache) write(j job) error {
 	if !c.wanted(j) {
 		return nil
 	}
+	if err := c.noteStale(j); err != nil {
+		return err
+	}
 	r, err := d.newRecord(j)
 	if err != nil {
 		return err
@@ -205,6 +208,15 @@ func (c *Cache) write(j job) error {
 	}
 	c.publish(j, s, r)
 	return nil
+}
+
+// noteStale has the journal remember that an object is stale which was purged softly before the disk had anything of its key: nobody has noted that.
+func (c *Cache) noteStale(j job) error {
+	d, n := c.disk, j.o.seq+1
+	if !j.o.is(stale) || !d.purgeStale(j.key, n) {
+		return nil
+	}
+	return c.note(&noted{kind: notedKey, soft: true, n: n, print: printOf(j.key)}, true)
 }
 
 // wanted reports whether an object that is to be written was neither purged nor replaced.

@@ -147,6 +147,19 @@ func (d *disk) purgeKey(k key, n uint64, soft bool) bool {
 	return true
 }
 
+// purgeStale notes that what a key holds up to number n was purged softly, and reports whether that was not known.
+func (d *disk) purgeStale(k key, n uint64) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	seqs := d.keyed[printOf(k)]
+	if seqs.soft >= n {
+		return false
+	}
+	seqs.set(n, true)
+	d.keyed[printOf(k)] = seqs
+	return true
+}
+
 // concerned reports whether records of a key are in segments, or on their way to or from them.
 func (d *disk) concerned(print uint64) bool {
 	return d.index.known(print) || d.pending[print] > 0 || d.loading[print] != nil

@@ -222,7 +222,9 @@ func TestSuperseded(t *testing.T) {
 	for name, late := range map[string]bool{"asked before": false, "asked after": true} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				o := &farOrigin{answer: after(slow, answer(200, "old", "Cache-Control: max-age=60"))}
+				o := &farOrigin{answer: func(n int64, req *http.Request) (*http.Response, error) {
+					return after(slow, answer(200, []string{"old", "new"}[min(n, 2)-1], "Cache-Control: max-age=60"))(n, req)
+				}}
 				c, flag := newLab(o, Config{}), new(atomic.Bool)
 				supersede := func() {
 					flag.Store(true)
@@ -249,7 +251,6 @@ func TestSuperseded(t *testing.T) {
 				if !late {
 					supersede()
 				}
-				o.answer = after(slow, answer(200, "new", "Cache-Control: max-age=60"))
 				wantBody(t, get(c, t.Context(), page), "new") // while the other is under way
 				<-done
 				time.Sleep(slow)

@@ -197,7 +197,7 @@ func TestPeerEnds(t *testing.T) {
 	}
 	req.Host = "shop.example"
 	fe := (*wedge.FetchError)(nil)
-	if _, again, err := p.ask(req, &to, errand{Service: "shop", Backend: "origin", Scheme: "http"}, patience{first: 100 * time.Millisecond}); again || !errors.As(err, &fe) || fe.Failure != wedge.FailureResponseTimeout {
+	if _, again, err := p.ask(req, &to, errand{Service: "shop", Backend: "origin", Origin: originOf(&shop.Version.Backends[0]), Scheme: "http"}, patience{first: 100 * time.Millisecond}); again || !errors.As(err, &fe) || fe.Failure != wedge.FailureResponseTimeout {
 		t.Errorf("%v, again: %v", err, again)
 	}
 	<-left

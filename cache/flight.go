@@ -346,6 +346,7 @@ func (c *Cache) fill(o *object, resp *http.Response, keep bool) error {
 			}
 		}
 		if werr := o.body.write((*buf)[:n]); werr != nil {
+			c.discard(o)
 			o.body.end(werr)
 			return werr
 		}
@@ -362,6 +363,7 @@ func (c *Cache) fill(o *object, resp *http.Response, keep bool) error {
 			return nil
 		}
 		if err != nil {
+			c.discard(o) // before anybody sees it break, and comes back
 			o.body.end(err)
 			return err
 		}

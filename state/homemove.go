@@ -309,8 +309,10 @@ func (s *Stores) AtHome(ctx context.Context, name, key string) (elsewhere string
 	turn.RLock()
 	defer turn.RUnlock()
 	r, _, err := st.share.home(u)
-	if err == nil && r == nil { // nobody has written here, as far as is known here
-		return "", st.share.AwaitFresh(ctx, wedge.ScopeCore, s.kv.opts.Now())
+	if err == nil && r == nil { // whoever is the home knows that nobody has written
+		if err = st.share.claim(ctx, u); err == nil {
+			r, _, err = st.share.home(u)
+		}
 	}
 	if err == nil && r.Home != st.share.Writer() {
 		return r.pop(), nil

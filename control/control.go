@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	mathrand "math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -120,6 +121,7 @@ func (c *Control) Decide(ctx context.Context, by, key string, f func(*State) (Ev
 		switch kind := wedge.KindOf(err); {
 		case err == errConflict && try < maxRetries:
 			try++
+			time.Sleep(mathrand.N(time.Duration(try) * time.Millisecond)) // or two would be in each other's way again
 		case err == errConflict:
 			return ev, &wedge.Error{Op: "decide", Kind: wedge.Unavailable, Err: errors.New("too many decide at once"), Hint: "Try again."}
 		case err == nil || kind != wedge.Unavailable || time.Since(began) > retryTime || ctx.Err() != nil:

@@ -70,7 +70,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	l.becomes("nrt takes purges", 5*time.Second, func() bool { return right() && purged("nrt") })
 	l.becomes("nrt runs what it should", 10*time.Second, right)
-	time.Sleep(100 * time.Millisecond)
+	time.Sleep(2 * time.Second) // it looks each second whether there is room for what it has kept in memory only
 	if err := l.Cut("nrt"); err != nil {
 		t.Fatal(err)
 	}

@@ -291,7 +291,7 @@ func runNATS(text string) {
 	if err := json.Unmarshal([]byte(text), &spec); err != nil {
 		panic(err)
 	}
-	o := &server.Options{ServerName: spec.Name, JetStream: true, StoreDir: spec.Dir, SyncAlways: true}
+	o := &server.Options{ServerName: spec.Name, JetStream: true, StoreDir: spec.Dir, SyncAlways: true, JetStreamMaxStore: 1 << 50} // or else the bounds of all logs have to fit into the disk
 	o.Host, o.Cluster.Host, o.Cluster.Name = "127.0.0.1", "127.0.0.1", "nats"
 	fmt.Sscan(spec.Port, &o.Port)
 	fmt.Sscan(spec.Cluster, &o.Cluster.Port)
@@ -336,6 +336,9 @@ func TestForeignNATS(t *testing.T) {
 	defer func() { // also if something did not come
 		if t.Failed() {
 			t.Log(core.out)
+			for _, s := range servers {
+				t.Log(s.out)
+			}
 		}
 	}()
 	eventually(t, "the core's API answers", func() bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -60,16 +61,24 @@ func eventually(t *testing.T, what string, ok func() bool) {
 
 func freePorts(t *testing.T, n int) (addrs []string) {
 	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
+	for tries := 0; len(addrs) < n; tries++ {
+		port := 10_000 + rand.IntN(20_000) // below those that systems give to whoever asks for any
+		if _, taken := given.LoadOrStore(port, true); taken {
+			continue
+		}
+		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", port))
+		if err != nil && tries > 1000 {
 			t.Fatal(err)
 		}
-		defer l.Close()
-		addrs = append(addrs, l.Addr().String())
+		if err == nil {
+			l.Close()
+			addrs = append(addrs, l.Addr().String())
+		}
 	}
 	return addrs
 }
+
+var given sync.Map // ports that freePorts has returned
 
 // operator uses the command line.
 type operator struct {

@@ -43,9 +43,12 @@ func ageField(lines []string) time.Duration {
 	return d
 }
 
-// initialAge is a response's age when it came (RFC 9111 section 4.2.3).
+// initialAge is a response's age when it came (RFC 9111 section 4.2.3). A Date names a second: of a response made within the second in
+// which it was asked for, the time since then is its age. Counted from the second's beginning, many that are fresh for a second would come stale.
 func initialAge(h http.Header, asked, came time.Time) time.Duration {
-	apparent := came.Sub(dateOf(h, came))
-	corrected := ageField(h["Age"]) + came.Sub(asked)
-	return max(0, apparent, corrected)
+	age := ageField(h["Age"]) + came.Sub(asked)
+	if date := dateOf(h, came); asked.Sub(date) >= time.Second {
+		age = max(age, came.Sub(date))
+	}
+	return max(0, age)
 }

@@ -42,7 +42,7 @@ func TestCacheConformance(t *testing.T) {
 				func(c *node.Config) { c.Ephemeral, c.DataDir = profile == "rfc-strict", t.TempDir() }) // one with a disk tier, one without
 			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 			defer cancel()
-			results, err := conformance.Run(ctx, conformance.Config{Proxy: n.URL, Origin: origin, Target: "Wedge-Cache-Control"})
+			results, err := conformance.Run(ctx, conformance.Config{Proxy: n.URL, Origin: origin, Target: "Wedge-Cache-Control", Tries: 3})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -7,6 +7,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"sync"
@@ -358,6 +359,43 @@ func TestVariants(t *testing.T) {
 			if a := s.ask(t, get(target)); a.hit() || a.status != "200" {
 				t.Errorf("%s: got %v", target, a.header)
 			}
+		}
+	}
+}
+
+// TestAnswersWhileReading: an origin may answer before it has read all of a request, and gets the rest of it.
+func TestAnswersWhileReading(t *testing.T) {
+	const half = 100 << 10 // of the body, when the answer begins; net/http would take that much away
+	o := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctl := http.NewResponseController(w)
+		if err := ctl.EnableFullDuplex(); err != nil {
+			t.Error(err)
+		}
+		_, _ = io.CopyN(w, r.Body, half)
+		_ = ctl.Flush()
+		_, _ = io.Copy(w, r.Body)
+	}))
+	defer o.Close()
+	s := serveCDN(t, o.URL, Config{}, wedge.CacheSafe)
+	for _, length := range []int64{2 * half, -1} {
+		rest, more := io.Pipe()
+		req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+s.addr+"/echo", io.MultiReader(strings.NewReader(strings.Repeat("a", half)), rest))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host, req.ContentLength = "shop.example", length
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			_, _ = io.WriteString(more, strings.Repeat("b", half))
+			more.Close()
+		}()
+		b, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || len(b) != 2*half {
+			t.Errorf("of a body of length %d: %d bytes, %v", length, len(b), err)
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"sync"
@@ -257,24 +256,13 @@ func (c *claims) ask(ctx context.Context, stores *state.Stores, pop string, k st
 	if q.Store, q.Key, q.Writer = k.store, []byte(k.key), own.String(); len(part) <= maxClaimPart {
 		q.Part = part
 	}
-	p := c.node.fleet.peers
-	to, _ := p.pops.named(pop)
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+stateName+internalSuffix+"/", nil)
-	if err != nil {
-		return from, err
-	}
-	resp, _, err := p.ask(req, &to, errand{Service: k.service, Claim: &q}, patience{})
-	if err != nil {
-		return from, err
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxClaimAnswer))
+	b, err := c.node.fleet.peers.consult(ctx, pop, errand{Service: k.service, Claim: &q}, nil, patience{}, maxClaimAnswer)
 	if err != nil {
 		return from, err
 	}
 	var a claimAnswer
-	if resp.StatusCode != http.StatusOK || json.Unmarshal(b, &a) != nil {
-		return from, fmt.Errorf("status %d", resp.StatusCode)
+	if err := json.Unmarshal(b, &a); err != nil {
+		return from, err
 	}
 	if from, err = merge.ParseWriter(a.Writer); err == nil && from.PoP != pop {
 		err = errors.New("it answers in another's name")

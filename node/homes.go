@@ -1,13 +1,11 @@
 package node
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -25,9 +23,11 @@ import (
 // Homes of stores of scope home. A write that comes to another PoP is sent to its home. The home moves to where its writes come from: it
 // counts them, and gives itself to the PoP from which all of them together would have had much less far to go.
 
-// homeAsk is what one PoP asks another about keys of scope home: to write one, which the body says, or whether it is ready to be a home.
+// homeAsk is what one PoP asks another about keys of scope home: to carry out a write, which the body says; or, with a Writer, whether it is
+// ready to be their next home.
 type homeAsk struct {
-	Ready bool `json:"ready,omitempty"`
+	Writer       string `json:"writer,omitempty"` // as who it writes that asks
+	Jurisdiction string `json:"jurisdiction,omitempty"`
 }
 
 // homeReady is what a PoP says that is.
@@ -35,9 +35,6 @@ type homeReady struct {
 	Writer string `json:"writer"` // as who it writes
 	Heard  uint64 `json:"heard"`  // number of the last item that it has of who asks
 }
-
-// homeField says as who a PoP writes that asks whether another is ready, and in which jurisdiction.
-const homeField = "Wedge-Home"
 
 const (
 	homeAskTimeout = 2 * time.Second
@@ -47,60 +44,30 @@ const (
 // askHome sends a write to its home.
 func (f *fleet) askHome(ctx context.Context, pop, service string, question []byte) ([]byte, error) {
 	f.homes.stats.sent.Add(1)
-	return f.askPoP(ctx, pop, errand{Service: service, Home: &homeAsk{}}, question, "")
-}
-
-// askPoP asks a PoP about homes.
-func (f *fleet) askPoP(ctx context.Context, pop string, e errand, question []byte, field string) ([]byte, error) {
-	to, known := f.pops.named(pop)
-	if f.peers == nil || !known || !f.peers.there(&to) {
-		return nil, errors.New("the PoP " + pop + " cannot be reached")
-	}
 	ctx, cancel := context.WithTimeout(ctx, homeAskTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+stateName+internalSuffix+"/", bytes.NewReader(question))
-	if err != nil {
-		return nil, err
-	}
-	if field != "" {
-		req.Header.Set(homeField, field)
-	}
-	resp, _, err := f.peers.ask(req, &to, e, patience{})
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxHomeAnswer+1))
-	if err == nil && (resp.StatusCode != http.StatusOK || len(b) > maxHomeAnswer) {
-		err = fmt.Errorf("%s answers with status %d", pop, resp.StatusCode)
-	}
-	return b, err
+	return f.peers.consult(ctx, pop, errand{Service: service, Home: &homeAsk{}}, question, patience{}, maxHomeAnswer)
 }
 
 // serveHome answers a PoP about homes.
 func (n *Node) serveHome(w *peerWriter, r *http.Request, pop string, d *deployment, q *homeAsk) {
 	from, known := n.fleet.peers.pops.named(pop)
-	b, err := io.ReadAll(io.LimitReader(r.Body, maxHomeAnswer+1))
-	if err != nil || len(b) > maxHomeAnswer || !known {
+	question, err := bodyUpTo(r, maxHomeAnswer)
+	if err != nil || !known {
 		w.refuse(http.StatusBadRequest, peerGone)
 		return
 	}
-	if q.Ready {
-		var ask struct{ Writer, Jurisdiction string }
-		share := (*state.Share)(nil)
-		if json.Unmarshal([]byte(r.Header.Get(homeField)), &ask) == nil {
-			share = n.fleet.shareOf(ask.Jurisdiction)
-		}
-		if share == nil || n.kv.Full() || n.kv.Forked() {
-			w.refuse(http.StatusMisdirectedRequest, peerGone)
-			return
-		}
-		_ = answerJSON(w, http.StatusOK, homeReady{share.Writer(), share.Heard(ask.Writer)})
+	if q.Writer == "" {
+		n.fleet.homes.stats.answered.Add(1)
+		_, _ = w.Write(d.state.stores.AnswerHome(r.Context(), &from, question))
 		return
 	}
-	answer := d.state.stores.AnswerHome(r.Context(), &from, b)
-	n.fleet.homes.stats.answered.Add(1)
-	_, _ = w.Write(answer)
+	share := n.fleet.shareOf(q.Jurisdiction)
+	if share == nil || n.kv.Full() || n.kv.Forked() {
+		w.refuse(http.StatusMisdirectedRequest, peerGone)
+		return
+	}
+	_ = answerJSON(w, http.StatusOK, homeReady{share.Writer(), share.Heard(q.Writer)})
 }
 
 // shareOf returns what this PoP holds of a jurisdiction; nil: nothing.
@@ -199,13 +166,11 @@ func (h *homes) tend(ctx context.Context, share *state.Share, home *state.Home) 
 
 // move gives a home to another PoP, if that is ready.
 func (h *homes) move(ctx context.Context, share *state.Share, u state.Unit, pop string) error {
-	ask, err := json.Marshal(map[string]string{"Writer": share.Writer(), "Jurisdiction": share.Jurisdiction()})
-	if err != nil {
-		return err
-	}
 	before := share.Heard(share.Writer())
 	var ready homeReady
-	b, err := h.node.fleet.askPoP(ctx, pop, errand{Service: u.Service, Home: &homeAsk{Ready: true}}, nil, string(ask))
+	asking, cancel := context.WithTimeout(ctx, homeAskTimeout)
+	defer cancel()
+	b, err := h.node.fleet.peers.consult(asking, pop, errand{Service: u.Service, Home: &homeAsk{share.Writer(), share.Jurisdiction()}}, nil, patience{}, maxHomeAnswer)
 	if err == nil {
 		err = json.Unmarshal(b, &ready)
 	}

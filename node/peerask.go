@@ -1,10 +1,12 @@
 package node
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -60,14 +62,18 @@ const (
 // maxPeerTries is how many PoPs are tried with one call.
 const maxPeerTries = 3
 
-// call has the nearest PoP that runs a service answer a request, and the next if nobody there can have seen it.
+// call has the nearest PoP that runs a service answer a request, and the next if that cannot be reached or breaks off what only reads.
 func (p *peers) call(req *http.Request, near []wedge.PoP, e errand) (*http.Response, error) {
 	err := nobodyRuns(e.Service)
 	if req.Header["Upgrade"] != nil {
 		return nil, &wedge.FetchError{Backend: e.Service, Failure: wedge.FailureUpgrade, Err: errors.New("the service is at another PoP, and connections are not handed over to these")}
 	}
 	body := req.Body
-	for _, to := range near[:min(len(near), maxPeerTries)] {
+	for try := range maxPeerTries {
+		if len(near) == 0 || try >= len(near) && isUnreached(err) {
+			break
+		}
+		to := near[min(try, len(near)-1)] // the last again if the connection broke: it may have been an old one
 		p.stats.calls.Add(1)
 		resp, again, failed := p.ask(req, &to, e, patience{})
 		if failed == nil {
@@ -151,6 +157,35 @@ func (p *peers) ask(req *http.Request, to *wedge.PoP, e errand, wait patience) (
 	resp.Request = req
 	resp.Body = &peerBody{ReadCloser: resp.Body, p: p, ctx: ctx, cancel: cancel, to: to, clock: newClock(wait.gap, func() { cancel(errPeerGap) }), gap: wait.gap}
 	return resp, false, nil
+}
+
+// consult asks a PoP for one answer, of at most so many bytes. p may be nil: then this PoP reaches no other.
+func (p *peers) consult(ctx context.Context, pop string, e errand, question []byte, wait patience, most int64) ([]byte, error) {
+	if p == nil {
+		return nil, unreachable(pop, wedge.FailureNotFound, errors.New("this PoP reaches no other"))
+	}
+	to, known := p.pops.named(pop)
+	if !known || !p.there(&to) {
+		return nil, unreachable(pop, wedge.FailureUnavailable, errors.New("the PoP "+pop+" is away"))
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+pop+internalSuffix+"/", bytes.NewReader(question))
+	if err != nil {
+		return nil, err
+	}
+	resp, _, err := p.ask(req, &to, e, wait)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
+	switch {
+	case err != nil:
+	case resp.StatusCode != http.StatusOK:
+		err = fmt.Errorf("%s answers with status %d", pop, resp.StatusCode)
+	case int64(len(b)) > most:
+		err = fmt.Errorf("%s answers with more than %d bytes", pop, most)
+	}
+	return b, err
 }
 
 // answered looks whether a response is one.

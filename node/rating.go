@@ -4,15 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"hash/maphash"
-	"io"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/internal/recent"
 	"github.com/wedge-cloud/wedge/rate"
 )
@@ -138,26 +135,9 @@ func (g *rating) ask(s *rate.Sent) (a rate.Answer, err error) {
 	if g.fleet == nil {
 		return a, errors.New("this PoP reaches no other")
 	}
-	p := g.fleet.peers
-	to, known := p.pops.named(s.To)
-	if !known || !p.there(&to) {
-		return a, unreachable(s.To, wedge.FailureUnavailable, errors.New("the PoP "+s.To+" is away"))
-	}
 	ctx, cancel := context.WithTimeout(g.ctx, rateAskTime)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+rateName+internalSuffix+"/", nil)
-	if err != nil {
-		return a, err
-	}
-	resp, _, err := p.ask(req, &to, errand{Service: rateName, Rate: &s.Ask}, patience{})
-	if err != nil {
-		return a, err
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxRateAnswer))
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("status %d", resp.StatusCode)
-	}
+	b, err := g.fleet.peers.consult(ctx, s.To, errand{Service: rateName, Rate: &s.Ask}, nil, patience{}, maxRateAnswer)
 	if err != nil {
 		return a, err
 	}

@@ -1,12 +1,10 @@
 package node
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -83,32 +81,16 @@ func readSessionAnswer(b []byte) (a sessionAnswer, err error) {
 
 // ask asks a PoP.
 func (s *sessions) ask(ctx context.Context, pop, service string, op *sessionOp) (a sessionAnswer, err error) {
-	if s.peers == nil {
-		return a, unreachable(pop, wedge.FailureNotFound, errors.New("this PoP reaches no other"))
-	}
-	to, known := s.peers.pops.named(pop)
-	if !known || !s.peers.there(&to) {
-		return a, unreachable(pop, wedge.FailureUnavailable, errors.New("the PoP "+pop+" is away"))
-	}
 	ctx, cancel := context.WithTimeout(ctx, sessionPatience)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+sessionsName+internalSuffix+"/", bytes.NewReader(op.data))
-	if err != nil {
-		return a, err
-	}
-	resp, _, err := s.peers.ask(req, &to, errand{Service: service, Session: op}, patience{first: sessionFirst, gap: sessionGap})
-	if err != nil {
-		return a, unreachable(pop, wedge.FailureUnavailable, err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxSessionAnswer))
-	if err == nil && resp.StatusCode == http.StatusOK {
+	b, err := s.peers.consult(ctx, pop, errand{Service: service, Session: op}, op.data, patience{first: sessionFirst, gap: sessionGap}, maxSessionAnswer)
+	if err == nil {
 		a, err = readSessionAnswer(b)
 	}
-	if err != nil {
-		return a, unreachable(pop, wedge.FailureUnavailable, err)
+	if err != nil && s.peers != nil {
+		err = unreachable(pop, wedge.FailureUnavailable, err)
 	}
-	return a, nil
+	return a, err
 }
 
 // servePeer answers another PoP.

@@ -85,12 +85,11 @@ func (t *sinkTargets) post(ctx context.Context, v *wedge.Version, sink *wedge.Co
 	fail := func(kind wedge.Kind, err error) error {
 		return &wedge.Error{Op: "send raw events", What: "backend " + sink.Backend, Kind: kind, Err: err}
 	}
-	at := slices.IndexFunc(v.Backends, func(o wedge.Backend) bool { return o.Name == sink.Backend })
+	to, ok := v.Backend(sink.Backend)
 	path, err := url.ParseRequestURI(sink.Path)
-	if at < 0 || v.Backends[at].URL == nil || err != nil {
+	if !ok || to.URL == nil || err != nil {
 		return fail(wedge.Invalid, errors.New("the version has no such backend with a URL, or the path is none"))
 	}
-	to := &v.Backends[at]
 	u := url.URL{Scheme: to.URL.Scheme, Host: to.URL.Host, Path: path.Path, RawPath: path.RawPath, RawQuery: path.RawQuery}
 	req, err := http.NewRequestWithContext(wedge.WithBackend(ctx, to), http.MethodPost, u.String(), bytes.NewReader(b.Lines))
 	if err != nil {

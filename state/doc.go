@@ -12,7 +12,8 @@
 //
 // In a store of scope merge each PoP writes by itself, and a [Share] brings the others' writes: values are merged, so all
 // PoPs come to the same, and who promised what was overwritten gets an [Apology]. In one of scope core the core decides each write
-// ([Decide]), for all PoPs in one order. In one of scope local no other PoP is told. Reads are local in all of them.
+// ([Decide]), for all PoPs in one order. In one of scope home one PoP does, their home, which may give that to another
+// ([Share.MoveHome]). In one of scope local no other PoP is told. Reads are local in all of them.
 //
 // # Sessions
 //

@@ -30,6 +30,7 @@ type h1Conn struct {
 
 	in       atomic.Int64 // bytes handed on
 	refused  atomic.Pointer[refusal]
+	unread   atomic.Bool // a body was not read to its end, see spent
 	hijacked bool
 }
 
@@ -39,6 +40,9 @@ var bufs = sync.Pool{New: func() any { return new([bufSize]byte) }}
 
 // errRefused ends the reading of a connection whose framing cannot be trusted.
 var errRefused = errors.New("front: malformed request")
+
+// errSpent ends the reading of a connection on which a body was not read to its end.
+var errSpent = errors.New("front: the request before was not read to its end")
 
 // poison takes the place of a refused head, so that net/http calls the handler, which
 // answers with the refusal.
@@ -248,10 +252,17 @@ func (c *h1Conn) CloseWrite() error {
 	return nil
 }
 
-// Close closes the connection. One that was refused may still be sending: closed at once,
-// the kernel would answer that with a reset, which can overtake the refusal.
+// spent is called between two requests when the first was not read to its end: there is no next one.
+func (c *h1Conn) spent() {
+	c.letGo()
+	c.later = errSpent
+	c.unread.Store(true)
+}
+
+// Close closes the connection. One that was refused, or is spent, may still be sending: closed at once,
+// the kernel would answer that with a reset, which can overtake the response.
 func (c *h1Conn) Close() error {
-	if c.refused.Load() == nil || c.opaque {
+	if c.refused.Load() == nil && !c.unread.Load() || c.opaque {
 		return c.Conn.Close()
 	}
 	go c.linger()

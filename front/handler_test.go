@@ -174,3 +174,71 @@ func TestStall(t *testing.T) {
 		t.Error("still writing")
 	}
 }
+
+// TestUnreadBody: what a handler left of a body is nobody's request, and does not end the connection where the next request can be found.
+func TestUnreadBody(t *testing.T) {
+	f := run(t, Config{}, everything(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/some":
+			_, _ = io.ReadFull(r.Body, make([]byte, 2))
+		case "/fails":
+			panic("oh")
+		case "/interrupted": // as of a guest that reads when it has answered
+			if err := http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0)); err != nil {
+				t.Error(err)
+			}
+		}
+		io.WriteString(w, r.Method+" "+r.URL.Path)
+	}))
+	const next = "GET /next HTTP/1.1\r\nHost: a\r\n\r\n"
+	for _, c := range []struct {
+		head, early, late string // late is sent when the answer has begun
+		next              bool   // whether the next request is answered
+	}{
+		{"POST /none HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n", "theirs", "", true},
+		{"POST /none HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n", "the", "irs", true},
+		{"POST /none HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", "6\r\ntheirs\r\n0\r\n\r\n", "", true},
+		{"POST /none HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", "6\r\nthe", "irs\r\n0\r\n\r\n", true},
+		{"POST /some HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n", "theirs", "", true},
+		{"POST /fails HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n", "theirs", "", true},
+		{"GET /none HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n", "theirs", "", true},
+		{"POST /none HTTP/1.1\r\nHost: a\r\nContent-Length: 500000\r\n\r\n", "theirs", "", false},
+		{"POST /none HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\nExpect: 100-continue\r\n\r\n", "", "", false},
+		{"POST /interrupted HTTP/1.1\r\nHost: a\r\nContent-Length: 31\r\n\r\n", "", "", false},
+		{"POST /interrupted HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", "3\r\nabc", "", false},
+	} {
+		conn, err := net.Dial("tcp", f.http)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+		io.WriteString(conn, c.head+c.early)
+		br := bufio.NewReader(conn)
+		first, err := http.ReadResponse(br, nil)
+		if err != nil {
+			t.Errorf("%q: %v", c.head, err)
+			conn.Close()
+			continue
+		}
+		for range 3 {
+			io.WriteString(conn, c.late+next)
+			if c.late = ""; c.next {
+				_, err = io.Copy(io.Discard, first.Body)
+				if first, err = http.ReadResponse(br, nil); err != nil {
+					break
+				}
+			}
+		}
+		if !c.next {
+			_, _ = io.Copy(io.Discard, first.Body)
+			if rest, _ := io.ReadAll(br); len(rest) > 0 {
+				t.Errorf("%q: more was answered: %q", c.head, rest)
+			}
+		} else if err != nil {
+			t.Errorf("%q: then %v", c.head, err)
+		} else if b, _ := io.ReadAll(first.Body); string(b) != "GET /next" {
+			t.Errorf("%q: then %d %q", c.head, first.StatusCode, b)
+		}
+		conn.Close()
+	}
+}

@@ -118,12 +118,56 @@ func (x *exchange) handle() {
 		x.out.WriteHeader(http.StatusNoContent) // OPTIONS *: the server as a whole, RFC 9110 section 9.3.7
 		return
 	}
-	defer x.recovered()
-	if x.out.h1 {
-		x.route.Handler.ServeHTTP(&x.out, r)
-	} else {
-		x.route.Handler.ServeHTTP(&x.out.writer, r)
+	if !x.out.h1 {
+		x.run(&x.out.writer, r)
+		return
 	}
+	body := x.duplex(r)
+	x.run(&x.out, r)
+	x.settle(body)
+}
+
+func (x *exchange) run(w http.ResponseWriter, r *http.Request) {
+	defer x.recovered()
+	x.route.Handler.ServeHTTP(w, r)
+}
+
+// duplex lets a handler answer while it reads. On HTTP/1.1 net/http takes up to 256 KiB of the rest of a body away
+// otherwise when the answer begins. It returns nil if there is no body.
+func (x *exchange) duplex(r *http.Request) *duplexBody {
+	if r.Body == nil || r.Body == http.NoBody {
+		return nil
+	}
+	_ = http.NewResponseController(x.out.ResponseWriter).EnableFullDuplex() // net/http's own writer can
+	body := &duplexBody{ReadCloser: r.Body}
+	r.Body = body
+	return body
+}
+
+// settle takes what a handler left of a body, for the next request comes behind it. To let net/http do so is wrong
+// in full duplex: it begins to read in the background when the body ends, which nobody stops then, and panics at the next request.
+func (x *exchange) settle(body *duplexBody) {
+	if body == nil || body.whole.Load() || x.hijacked() || x.req.Header["Expect"] != nil { // of whom was told to wait net/http closes the connection
+		return
+	}
+	_ = x.out.FlushError() // some clients send no more before they have the answer
+	if body.ReadCloser.Close() != nil {
+		x.conn.h1.spent() // what comes next belongs to the body
+	}
+}
+
+// duplexBody knows whether a body was read to its end.
+type duplexBody struct {
+	io.ReadCloser
+	whole atomic.Bool
+}
+
+func (b *duplexBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		b.whole.Store(true)
+	}
+	return n, err
 }
 
 // countBody counts what is read of an HTTP/2 request's body.

@@ -66,10 +66,6 @@ func (c *cdn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		scheme = "https"
 	}
 	r.Host = cache.Authority(scheme, r.Host)
-	if r.ProtoMajor == 1 && r.ContentLength != 0 {
-		// An origin may answer while it reads. Without this net/http takes up to 256 KiB of the body away when the answer begins.
-		_ = http.NewResponseController(w).EnableFullDuplex() // a recorder has none
-	}
 	p := planFor(c.version, r)
 	if p.redirect != nil {
 		edit(w.Header(), p.response)

@@ -27,11 +27,7 @@ type exchange struct {
 func newExchange(h *Handler, w http.ResponseWriter, r *http.Request) *exchange {
 	ctl := http.NewResponseController(w)
 	interrupt := func() error { return ctl.SetReadDeadline(past) }
-	x := &exchange{h: h, w: w, r: r, ctl: ctl, in: newIncoming(r, interrupt, h.random)}
-	if x.in.source != nil && r.ProtoMajor == 1 {
-		_ = ctl.EnableFullDuplex() // lets guests answer while they read; a recorder has none
-	}
-	return x
+	return &exchange{h: h, w: w, r: r, ctl: ctl, in: newIncoming(r, interrupt, h.random)}
 }
 
 // end tells the guest that the client is gone, and takes the request's body back.

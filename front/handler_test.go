@@ -223,7 +223,7 @@ func TestUnreadBody(t *testing.T) {
 		for range 3 {
 			io.WriteString(conn, c.late+next)
 			if c.late = ""; c.next {
-				_, err = io.Copy(io.Discard, first.Body)
+				_, _ = io.Copy(io.Discard, first.Body)
 				if first, err = http.ReadResponse(br, nil); err != nil {
 					break
 				}

@@ -18,17 +18,19 @@ import (
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/collect"
 	"github.com/wedge-cloud/wedge/control"
+	"github.com/wedge-cloud/wedge/seal"
 )
 
 // Server answers the control API.
 type Server struct {
-	Control   *control.Control
-	PoPs      func() []wedge.PoP                                                                  // those that are there
-	Sign      func(pop, public string) (Joined, error)                                            // lets a PoP with this public key in; nil: none can join
-	Event     func(ctx context.Context, service string, message []byte) (json.RawMessage, error)  // has a PoP take a message that purges; nil: none can
-	Collected func(collect.Query) collect.Answer                                                  // what clients have reported; nil: nobody adds it up
-	State     func(ctx context.Context, service string, want StateRequest) ([]StateAnswer, error) // asks PoPs for what a service keeps; nil: there are none
-	Log       *slog.Logger                                                                        // of faults whose text clients do not get; nil: slog.Default
+	Control    *control.Control
+	PoPs       func() []wedge.PoP                                                                  // those that are there
+	Sign       func(pop, public string) (Joined, error)                                            // lets a PoP with this public key in; nil: none can join
+	Event      func(ctx context.Context, service string, message []byte) (json.RawMessage, error)  // has a PoP take a message that purges; nil: none can
+	Collected  func(collect.Query) collect.Answer                                                  // what clients have reported; nil: nobody adds it up
+	State      func(ctx context.Context, service string, want StateRequest) ([]StateAnswer, error) // asks PoPs for what a service keeps; nil: there are none
+	SealingKey func() (seal.Public, error)                                                         // with which who deploys closes secrets; nil: there is none
+	Log        *slog.Logger                                                                        // of faults whose text clients do not get; nil: slog.Default
 
 	mux     http.ServeMux
 	uploads brought
@@ -75,6 +77,7 @@ func (s *Server) routes() map[string]handler {
 		"POST /v1/pops":                            {control.ScopeOperator, s.addPoP, "let a PoP join", NewPoP{}, Secret{}},
 		"DELETE /v1/pops/{pop}":                    {control.ScopeOperator, s.removePoP, "let a PoP be a member no more", nil, struct{}{}},
 		"POST /v1/join":                            {"", s.join, "join, with a secret that is good for once", Join{}, Joined{}},
+		"GET /v1/sealing-key":                      {"", s.sealingKey, "the public key to seal secrets with", nil, seal.Public{}},
 		"GET /v1/audit":                            {control.ScopeAdmin, s.audit, "the last decisions", nil, []control.Event{}},
 		"GET /v1/tokens":                           {control.ScopeAdmin, s.tokens, "all tokens", nil, []control.Token{}},
 		"POST /v1/tokens":                          {control.ScopeAdmin, s.newToken, "make a token", NewToken{}, Secret{}},
@@ -358,6 +361,13 @@ func (s *Server) decided(c *call, decide func(*control.State) (control.Event, er
 		all := st.Services[ev.Service].Releases
 		return all[len(all)-1]
 	}), nil
+}
+
+func (s *Server) sealingKey(*call) (any, error) {
+	if s.SealingKey == nil {
+		return nil, &wedge.Error{Op: "give sealing key", Kind: wedge.Unsupported, Err: errors.New("this core has none")}
+	}
+	return s.SealingKey()
 }
 
 func (s *Server) pops(c *call) (any, error) {

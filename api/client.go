@@ -14,6 +14,7 @@ import (
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/collect"
 	"github.com/wedge-cloud/wedge/control"
+	"github.com/wedge-cloud/wedge/seal"
 )
 
 // Client speaks the control API.
@@ -165,6 +166,11 @@ func (c *Client) Releases(ctx context.Context, name string) (list []control.Rele
 // PoPs returns those that are there.
 func (c *Client) PoPs(ctx context.Context) (list []wedge.PoP, err error) {
 	return list, c.do(ctx, http.MethodGet, "/v1/pops", "", nil, &list)
+}
+
+// SealingKey returns the public key that secrets are to be sealed with. It needs no token.
+func (c *Client) SealingKey(ctx context.Context) (p seal.Public, err error) {
+	return p, c.do(ctx, http.MethodGet, "/v1/sealing-key", "", nil, &p)
 }
 
 // Audit returns the last decisions.

@@ -324,7 +324,7 @@ func deployPage(ctx context.Context, client *api.Client, service, text string) (
 		return 0, err
 	}
 	chunks := control.OpenChunks(filepath.Join(dir, "chunks"))
-	a, err := control.Pack(&wedge.Version{Service: service, Hosts: []string{service + ".example"}, Backends: []wedge.Backend{{Name: "site", Dir: dir}}}, chunks.Keep)
+	a, err := control.Pack(&wedge.Version{Service: service, Hosts: []string{service + ".example"}, Backends: []wedge.Backend{{Name: "site", Dir: dir}}}, nil, chunks.Keep)
 	if err != nil {
 		return 0, err
 	}

@@ -1,6 +1,8 @@
 package bus
 
 import (
+	"crypto/hkdf"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -62,6 +64,22 @@ func OpenKeys(dir string) (k *Keys, err error) {
 		}
 	}
 	return k, nil
+}
+
+// Derive returns 32 bytes that come of the operator's key, others for each purpose; nil if there is no such key here.
+func (k *Keys) Derive(purpose string) []byte {
+	if k == nil || k.operator == nil {
+		return nil
+	}
+	seed, err := k.operator.Seed()
+	if err != nil {
+		return nil
+	}
+	b, err := hkdf.Key(sha256.New, seed, nil, "wedge "+purpose, sha256.Size)
+	if err != nil { // of lengths that are right
+		return nil
+	}
+	return b
 }
 
 // openKey reads a key pair's seed from a file, or makes one and writes it there.

@@ -19,6 +19,7 @@ import (
 	"github.com/restic/chunker"
 
 	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/seal"
 )
 
 // Digest names bytes by their SHA-256, in hex.
@@ -42,7 +43,7 @@ type Artifact struct {
 	Parts []Part `json:"parts"`
 }
 
-// Part is a file of an artifact: "version", "guest", "geo" for its geolocation database, or "files/BACKEND/PATH" of a directory that is a backend.
+// Part is a file of an artifact: "version", "secrets" of that, sealed, "guest", "geo" for its geolocation database, or "files/BACKEND/PATH" of a directory that is a backend.
 type Part struct {
 	Name   string  `json:"name"`
 	Size   int64   `json:"size"`
@@ -98,6 +99,9 @@ func (a *Artifact) Digests() (list []Digest) {
 	return list
 }
 
+// ownParts are those that are no files.
+var ownParts = []string{"version", "secrets", "guest", "geo"}
+
 // Check finds what is wrong with an artifact from outside; the error is of kind Invalid.
 func (a *Artifact) Check() error {
 	bad := func(what, why string) error {
@@ -108,7 +112,7 @@ func (a *Artifact) Check() error {
 	}
 	seen := map[string]bool{}
 	for _, p := range a.Parts {
-		if rest, file := strings.CutPrefix(p.Name, "files/"); p.Name != "version" && p.Name != "guest" && p.Name != "geo" && (!file || !fs.ValidPath(rest) || strings.ContainsAny(rest, "\\:\x00")) {
+		if rest, file := strings.CutPrefix(p.Name, "files/"); !slices.Contains(ownParts, p.Name) && (!file || !fs.ValidPath(rest) || strings.ContainsAny(rest, "\\:\x00")) {
 			return bad(p.Name, "not a name for a part")
 		}
 		if seen[p.Name] {
@@ -135,8 +139,9 @@ func (a *Artifact) Check() error {
 	return nil
 }
 
-// Pack makes an artifact of a version and passes each chunk to keep, which may see one twice.
-func Pack(v *wedge.Version, keep func(Digest, []byte) error) (*Artifact, error) {
+// Pack makes an artifact of a version and passes each chunk to keep, which may see one twice. Its secrets are sealed with a
+// fleet's key; without one they lie open.
+func Pack(v *wedge.Version, to *seal.Public, keep func(Digest, []byte) error) (*Artifact, error) {
 	a, own := &Artifact{}, *v
 	own.Guest, own.GeoDatabase, own.Number, own.Backends = nil, nil, 0, slices.Clone(v.Backends)
 	for i := range own.Backends {
@@ -150,13 +155,14 @@ func Pack(v *wedge.Version, keep func(Digest, []byte) error) (*Artifact, error) 
 		b.Dir = "."
 	}
 	b, err := encoding.Marshal(&own)
+	sealed := []byte(nil)
+	if err == nil && to != nil {
+		b, sealed, err = closeSecrets(b, to)
+	}
 	if err != nil {
 		return nil, &wedge.Error{Op: "pack version", What: v.Service, Kind: wedge.Internal, Err: err}
 	}
-	if err := a.add("version", bytes.NewReader(b), keep); err != nil {
-		return nil, err
-	}
-	for name, b := range map[string][]byte{"guest": v.Guest, "geo": v.GeoDatabase} {
+	for name, b := range map[string][]byte{"version": b, "secrets": sealed, "guest": v.Guest, "geo": v.GeoDatabase} {
 		if b == nil {
 			continue
 		}
@@ -222,13 +228,13 @@ func (a *Artifact) add(name string, r io.Reader, keep func(Digest, []byte) error
 }
 
 // Unpack makes a version of an artifact whose chunks get returns. Files go below dir, which is made; what it holds
-// counts as theirs already if it is there.
-func (a *Artifact) Unpack(dir string, get func(Digest) ([]byte, error)) (*wedge.Version, error) {
+// counts as theirs already if it is there. ring opens its secrets; the error is of kind Unavailable if their key is not in it.
+func (a *Artifact) Unpack(dir string, ring *seal.Ring, get func(Digest) ([]byte, error)) (*wedge.Version, error) {
 	if err := a.Check(); err != nil {
 		return nil, err
 	}
 	v := new(wedge.Version)
-	var guest, geo []byte
+	var guest, geo, secrets []byte
 	for _, p := range a.Parts {
 		b, err := p.read(get)
 		if err != nil {
@@ -243,13 +249,19 @@ func (a *Artifact) Unpack(dir string, get func(Digest) ([]byte, error)) (*wedge.
 			guest = b
 		case "geo":
 			geo = b
+		case "secrets":
+			secrets = b
 		default:
 			if err := writeFile(filepath.Join(dir, filepath.FromSlash(p.Name)), b); err != nil {
 				return nil, err
 			}
 		}
 	}
-	v.Guest, v.GeoDatabase = guest, geo
+	if v.Guest, v.GeoDatabase = guest, geo; secrets != nil {
+		if err := openSecrets(v, secrets, ring); err != nil {
+			return nil, &wedge.Error{Op: "unpack version", What: string(a.Digest()), Kind: wedge.KindOf(err), Err: err}
+		}
+	}
 	for i := range v.Backends {
 		if b := &v.Backends[i]; b.Dir != "" {
 			b.Dir = filepath.Join(dir, "files", b.Name)

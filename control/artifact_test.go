@@ -47,15 +47,15 @@ func someVersion(t *testing.T) *wedge.Version {
 func TestArtifact(t *testing.T) {
 	v := someVersion(t)
 	chunks := OpenChunks(t.TempDir())
-	a, err := Pack(v, chunks.Keep)
+	a, err := Pack(v, nil, chunks.Keep)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again, err := Pack(v, chunks.Keep); err != nil || again.Digest() != a.Digest() {
+	if again, err := Pack(v, nil, chunks.Keep); err != nil || again.Digest() != a.Digest() {
 		t.Error("the same version is another artifact", err)
 	}
 	dir := t.TempDir()
-	got, err := a.Unpack(dir, chunks.Get)
+	got, err := a.Unpack(dir, nil, chunks.Get)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,12 +80,12 @@ func TestArtifactShares(t *testing.T) {
 		kept[d] = len(b)
 		return nil
 	}
-	if _, err := Pack(v, keep); err != nil {
+	if _, err := Pack(v, nil, keep); err != nil {
 		t.Fatal(err)
 	}
 	before := len(kept)
 	v.Guest = append(append(bytes.Clone(v.Guest[:500_000]), "something new"...), v.Guest[500_000:]...)
-	if _, err := Pack(v, keep); err != nil {
+	if _, err := Pack(v, nil, keep); err != nil {
 		t.Fatal(err)
 	}
 	if fresh := len(kept) - before; fresh > 3 || before < 8 {
@@ -108,10 +108,10 @@ func TestArtifactHostile(t *testing.T) {
 		}
 	}
 	a := Artifact{Parts: []Part{part("version")}}
-	if _, err := a.Unpack(t.TempDir(), func(Digest) ([]byte, error) { return []byte("y"), nil }); err == nil {
+	if _, err := a.Unpack(t.TempDir(), nil, func(Digest) ([]byte, error) { return []byte("y"), nil }); err == nil {
 		t.Error("a chunk with other bytes was taken")
 	}
-	if _, err := a.Unpack(t.TempDir(), func(Digest) ([]byte, error) { return []byte("x"), nil }); wedge.KindOf(err) != wedge.Invalid {
+	if _, err := a.Unpack(t.TempDir(), nil, func(Digest) ([]byte, error) { return []byte("x"), nil }); wedge.KindOf(err) != wedge.Invalid {
 		t.Error(err)
 	}
 }

@@ -65,7 +65,7 @@ func TestNewerVersion(t *testing.T) {
 	} {
 		kept := map[Digest][]byte{}
 		keep := func(d Digest, b []byte) error { kept[d] = append([]byte(nil), b...); return nil }
-		a, err := Pack(v, keep)
+		a, err := Pack(v, nil, keep)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -90,7 +90,7 @@ func TestNewerVersion(t *testing.T) {
 			kept[d] = b
 			a.Parts[i] = Part{Name: "version", Size: int64(len(b)), Chunks: []Chunk{{d, len(b)}}}
 		}
-		_, err = a.Unpack(t.TempDir(), get)
+		_, err = a.Unpack(t.TempDir(), nil, get)
 		if (err == nil) != test.ok || err != nil && (wedge.KindOf(err) != wedge.Invalid || !strings.Contains(wedge.HintOf(err), "upgrade this node")) {
 			t.Errorf("%s: %v (%s)", name, err, wedge.HintOf(err))
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/wedge-cloud/wedge/front"
 	"github.com/wedge-cloud/wedge/manifest"
 	"github.com/wedge-cloud/wedge/rollout"
+	"github.com/wedge-cloud/wedge/seal"
 	"github.com/wedge-cloud/wedge/state"
 )
 
@@ -33,6 +34,7 @@ type applier struct {
 	unkept      [][]byte // the newest, which the disk had no room for
 	chunks      *control.Chunks
 	pops        *popMap // forgets those that are members no more
+	rings       *rings
 	unconfirmed *unconfirmed
 	dir         string // of the artifacts' files
 	allowances  allowances
@@ -67,7 +69,7 @@ const (
 )
 
 func (n *Node) openApplier(f *fleet) (a *applier, err error) {
-	a = &applier{n: n, link: f.link, pops: &f.pops, unconfirmed: &f.unconfirmed, pop: f.cfg.PoP.Name, catalog: control.New(nil, nil), chunks: control.OpenChunks(filepath.Join(n.cfg.DataDir, "chunks")),
+	a = &applier{n: n, link: f.link, pops: &f.pops, rings: f.rings, unconfirmed: &f.unconfirmed, pop: f.cfg.PoP.Name, catalog: control.New(nil, nil), chunks: control.OpenChunks(filepath.Join(n.cfg.DataDir, "chunks")),
 		dir: filepath.Join(n.cfg.DataDir, "artifacts"), running: map[string]planned{}, failed: map[string]failure{}, figures: map[string]map[int]*rollout.Figures{}}
 	a.catalog.Said = n.cfg.Log
 	if a.kept, err = n.kv.Outbox("catalog"); err != nil {
@@ -324,6 +326,16 @@ func (a *applier) apply(ctx context.Context) (changed <-chan struct{}) {
 	return changed
 }
 
+// again has what could not be run be tried again without waiting.
+func (a *applier) again() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for name, failed := range a.failed {
+		failed.again = time.Time{}
+		a.failed[name] = failed
+	}
+}
+
 // standIn runs what all ran before a version that cannot be run here now, if nothing of the service runs: a PoP that starts, and cannot
 // fetch what was decided last, runs what it has.
 func (a *applier) standIn(ctx context.Context, name string, wanted *control.Version) {
@@ -433,7 +445,11 @@ func (a *applier) make(ctx context.Context, name string, v *control.Version, liv
 	if err := a.fetch(ctx, v.Artifact); err != nil {
 		return nil, err
 	}
-	made, err := v.Artifact.Unpack(filepath.Join(a.dir, string(v.Digest)), a.chunks.Get)
+	ring := (*seal.Ring)(nil)
+	if v.Artifact.Sealed() {
+		ring = a.rings.await(ctx)
+	}
+	made, err := v.Artifact.Unpack(filepath.Join(a.dir, string(v.Digest)), ring, a.chunks.Get)
 	if err != nil {
 		return nil, err
 	}

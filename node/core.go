@@ -22,6 +22,7 @@ import (
 	"github.com/wedge-cloud/wedge/bus"
 	"github.com/wedge-cloud/wedge/control"
 	"github.com/wedge-cloud/wedge/rollout"
+	"github.com/wedge-cloud/wedge/seal"
 	"github.com/wedge-cloud/wedge/state"
 )
 
@@ -64,6 +65,7 @@ type Core struct {
 	keys    *bus.Keys
 	cert    tls.Certificate
 	kv      *state.KV // archives of shared stores
+	root    seal.Root // of the keys for secrets
 	stop    context.CancelFunc
 	work    sync.WaitGroup
 
@@ -71,6 +73,7 @@ type Core struct {
 
 	mu      sync.Mutex
 	reports map[string]map[string]rollout.Report // by service and PoP
+	public  seal.Public                          // the newest
 }
 
 // catalogLog has every decision there ever was.
@@ -193,6 +196,9 @@ func OpenCore(ctx context.Context, cfg CoreConfig) (c *Core, err error) {
 	c.stop = stop
 	keys := filepath.Join(cfg.Dir, "keys")
 	if err = c.openServer(keys); err == nil {
+		err = c.openRoot(keys)
+	}
+	if err == nil {
 		err = c.connect(keys)
 	}
 	if err == nil {
@@ -291,7 +297,7 @@ func (c *Core) Pass(pop, public string, jurisdictions []string) (string, error) 
 	if c.keys == nil {
 		return "", nil
 	}
-	asks := []string{extractSubject + pop}
+	asks := []string{extractSubject + pop, ringSubject + pop}
 	for _, j := range append([]string{""}, jurisdictions...) {
 		asks = append(asks, subjectOf(keysSubject, j, pop), subjectOf(snapshotSubject, j, pop))
 	}
@@ -351,12 +357,16 @@ func (c *Core) open(ctx, background context.Context) error {
 		c.api.Sign = c.sign
 	}
 	c.api.Event, c.api.State = c.event, c.askState
+	c.api.SealingKey = c.sealingKey
 	for subject, hear := range map[string]func(string, []byte){"pop.*": c.pops.heard, runsSubject: c.runs} {
 		if _, err := c.link.Hear(subject, hear); err != nil { // until the link is closed
 			return err
 		}
 	}
 	if err := c.openArchives(background); err != nil {
+		return err
+	}
+	if _, err := c.link.Answer(ringSubject+"*", c.giveRing); err != nil { // until the link is closed
 		return err
 	}
 	caught, failed := make(chan struct{}), make(chan error, 1)

@@ -33,6 +33,8 @@ type FleetConfig struct {
 	Invitation string // what wedge pops add has printed; of no use once the PoP has joined
 
 	Peers PeerConfig // where other PoPs reach this one
+
+	RuntimeDir string // does not outlast the machine's power: keys for secrets are kept there; "": in memory only
 }
 
 // fleet is a node's part in what the PoPs tell each other. What a PoP decides it does here first, writes into its
@@ -56,6 +58,7 @@ type fleet struct {
 	now    func() time.Time
 
 	applier *applier
+	rings   *rings // keys for secrets
 	collect *collecting
 	reads   *collectReads // of what was collected
 	sinks   *sinks        // of raw events
@@ -110,7 +113,7 @@ func (n *Node) openFleet(ctx context.Context, cfg FleetConfig) (*fleet, error) {
 	if f.link, err = cfg.connect(ctx, f.writer, n.cfg.DataDir, n.cfg.Log); err != nil {
 		return nil, err
 	}
-	f.reads = newCollectReads(f)
+	f.reads, f.rings = newCollectReads(f), newRings(cfg.PoP.Name, cfg.RuntimeDir)
 	if f.targets, err = openSinkTargets(n.calls, n.cfg.Sinks); err != nil {
 		f.link.Close()
 		return nil, err
@@ -174,7 +177,7 @@ func (f *fleet) run(ctx context.Context) error {
 			return f.link.Follow(ctx, purgeLog, f.purged.Load()+1, bus.Follower{Entry: f.take, Lost: f.lost})
 		},
 		func(ctx context.Context) error { return f.collect.pump(ctx, f.link) },
-		f.beat, f.applier.run, f.claims.run, f.homes.run, f.sinks.run,
+		f.beat, f.applier.run, f.keepRing, f.claims.run, f.homes.run, f.sinks.run,
 	}
 	for _, share := range f.shares {
 		parts = append(parts, f.shareStores(share)...)

@@ -170,7 +170,7 @@ func fetchAs(t *testing.T, addr, host, path string, lines ...string) (int, strin
 func (l *peerLab) release(v *wedge.Version) (first string) {
 	l.t.Helper()
 	chunks := control.OpenChunks(l.t.TempDir())
-	a, err := control.Pack(v, chunks.Keep)
+	a, err := control.Pack(v, nil, chunks.Keep)
 	if err == nil {
 		_, _, err = l.client.Upload(l.t.Context(), a, chunks)
 	}

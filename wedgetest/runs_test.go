@@ -52,7 +52,7 @@ func TestRunsOfTenants(t *testing.T) {
 		}
 		app.Version.Service, app.Version.Hosts = service, []string{service + ".example"}
 		chunks := control.OpenChunks(t.TempDir())
-		a, err := control.Pack(&app.Version, chunks.Keep)
+		a, err := control.Pack(&app.Version, nil, chunks.Keep)
 		if err == nil {
 			_, _, err = client.Upload(ctx, a, chunks)
 		}

@@ -53,7 +53,7 @@ func TestShadow(t *testing.T) {
 			t.Fatal(err)
 		}
 		chunks := control.OpenChunks(t.TempDir())
-		a, err := control.Pack(&app.Version, chunks.Keep)
+		a, err := control.Pack(&app.Version, nil, chunks.Keep)
 		if err != nil {
 			t.Fatal(err)
 		}

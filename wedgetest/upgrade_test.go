@@ -398,7 +398,7 @@ listen = "127.0.0.1:0"
 	}
 	chunks := control.OpenChunks(t.TempDir())
 	v := &wedge.Version{Service: "shop", Backends: []wedge.Backend{{Name: "site", Dir: site}}}
-	a, err := control.Pack(v, chunks.Keep)
+	a, err := control.Pack(v, nil, chunks.Keep)
 	if err != nil {
 		t.Fatal(err)
 	}

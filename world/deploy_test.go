@@ -59,7 +59,11 @@ func (l *fleetLab) version(v *wedge.Version) control.Version {
 func (l *fleetLab) packed(v *wedge.Version) (control.Version, *control.Artifact, *control.Chunks) {
 	l.t.Helper()
 	chunks := control.OpenChunks(l.t.TempDir())
-	a, err := control.Pack(v, chunks.Keep)
+	key, err := l.client.SealingKey(l.t.Context())
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	a, err := control.Pack(v, &key, chunks.Keep)
 	if err != nil {
 		l.t.Fatal(err)
 	}

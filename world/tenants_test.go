@@ -147,7 +147,7 @@ func TestTenants(t *testing.T) {
 	}
 	// A name that another has is taken, and nothing is said of whose it is.
 	chunks := control.OpenChunks(t.TempDir())
-	a, err := control.Pack(shop, chunks.Keep)
+	a, err := control.Pack(shop, nil, chunks.Keep)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +172,7 @@ func acmeAdmin(l *fleetLab) *fleetLab { return l.as("acme", "shop", "admin:shop"
 // named makes a version of what another has uploaded, without the bytes.
 func (l *fleetLab) named(other *fleetLab, v *wedge.Version) error {
 	l.t.Helper()
-	a, err := control.Pack(v, func(control.Digest, []byte) error { return nil })
+	a, err := control.Pack(v, nil, func(control.Digest, []byte) error { return nil })
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -209,7 +209,7 @@ func TestTenantQuotas(t *testing.T) {
 	}
 	second := acme.site("one")
 	second.Service = "other"
-	b, err := control.Pack(second, chunks.Keep)
+	b, err := control.Pack(second, nil, chunks.Keep)
 	if err == nil {
 		_, _, err = acme.client.Upload(ctx, b, chunks)
 	}
@@ -228,7 +228,7 @@ func TestTenantQuotas(t *testing.T) {
 	if _, err := l.client.SetQuota(ctx, "acme", "", control.QuotaChange{Bytes: new(want + 10)}); err != nil {
 		t.Fatal(err)
 	}
-	two, err := control.Pack(acme.site("two"), chunks.Keep)
+	two, err := control.Pack(acme.site("two"), nil, chunks.Keep)
 	if err == nil {
 		_, _, err = acme.client.Upload(ctx, two, chunks)
 	}
@@ -286,7 +286,7 @@ func TestHostsOfTenants(t *testing.T) {
 	bad := zeta.site("bad")
 	bad.Service, bad.Hosts = "bad", []string{"http://shop.example/"}
 	chunks := control.OpenChunks(t.TempDir())
-	a, err := control.Pack(bad, chunks.Keep)
+	a, err := control.Pack(bad, nil, chunks.Keep)
 	if err == nil {
 		_, _, err = zeta.client.Upload(ctx, a, chunks)
 	}

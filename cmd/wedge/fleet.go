@@ -185,8 +185,12 @@ func runDeploy(ctx context.Context, std stdio, args []string) error {
 	}
 	defer os.RemoveAll(dir)
 	began := time.Now()
+	key, err := r.SealingKey(ctx)
+	if err != nil {
+		return err
+	}
 	chunks := control.OpenChunks(dir)
-	a, err := control.Pack(&app.Version, chunks.Keep)
+	a, err := control.Pack(&app.Version, &key, chunks.Keep)
 	if err != nil {
 		return err
 	}

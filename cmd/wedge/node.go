@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -83,6 +84,7 @@ func serveNode(ctx context.Context, std stdio, n *manifest.NodeFile, cfg node.Co
 	cfg.HTTP, cfg.HTTPS, cfg.Ops, cfg.DataDir = n.HTTP.Listen, n.HTTPS.Listen, n.Ops.Listen, filepath.Join(n.Data, "pop")
 	cfg.CacheMemory, cfg.CacheDisk, cfg.Stdout, cfg.Stderr = n.CacheMemory, n.CacheDisk, std.out, std.err
 	cfg.Fleet = &node.FleetConfig{PoP: n.Place, Invitation: n.Join.Invitation, Peers: node.PeerConfig{Listen: n.Peers.Listen, Public: n.Peers.Public}}
+	cfg.Fleet.RuntimeDir = os.Getenv("RUNTIME_DIRECTORY") // systemd's, see deploy/wedge.service
 	cfg.Sinks = map[string]node.SinkConfig{}
 	for name, s := range n.Sinks {
 		cfg.Sinks[name] = node.SinkConfig{File: s.File, MaxSize: s.MaxBytes, NATS: s.NATS, Subject: s.Subject, Credentials: s.Credentials, Services: s.Services}

@@ -3,6 +3,7 @@ package wedge
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -51,6 +52,30 @@ type Version struct {
 	Sessions     *Sessions // of its clients; nil: it keeps none
 	Apologies    string    // path where the service takes apologies; "": nowhere, they are kept
 	Files        string    // directory served by the service itself; reserved for services without a guest
+}
+
+// Held returns the stores of a version in which something can be written while it runs, each with what is in it from the beginning: its
+// key-value stores, and those of its config and secret stores that Stores has. What a secret store begins with is not among it.
+func (v *Version) Held() map[string][]KVSeed {
+	held := maps.Clone(v.KVStores)
+	for name := range v.Stores {
+		if _, ok := held[name]; ok {
+			continue
+		}
+		if held == nil {
+			held = map[string][]KVSeed{}
+		}
+		held[name] = []KVSeed{}
+		for key, value := range v.ConfigStores[name] {
+			held[name] = append(held[name], KVSeed{Key: key, Value: []byte(value)})
+		}
+	}
+	return held
+}
+
+// SecretPlace says where a secret belongs that is sealed for a secret store.
+func SecretPlace(service, store, name string) string {
+	return fmt.Sprintf("secret %q of %q of %q", name, store, service)
 }
 
 // Backend returns the static backend of that name.
@@ -187,4 +212,11 @@ const (
 	MaxKVKey      = 1024     // bytes
 	MaxKVValue    = 25 << 20 // bytes
 	MaxKVMetadata = 2000     // bytes
+)
+
+// Limits of config and secret stores.
+const (
+	MaxConfigKey   = 256      // characters
+	MaxConfigValue = 8000     // characters
+	MaxSecret      = 64 << 10 // bytes
 )

@@ -28,7 +28,12 @@ type Host struct {
 	// nil: there are none.
 	Shield func(name string) (here, known bool)
 
-	KV    KV    // key-value stores
+	KV KV // key-value stores
+
+	// Setting returns what was written, while the version runs, to a key of one of its config or secret stores; not ok: nothing, what the
+	// version says holds. It does not wait. It is asked for stores that Version.Stores has only, and may be nil if there are none.
+	Setting func(store, key string) (value []byte, ok bool, err error)
+
 	Cache Cache // what the guest keeps in the cache itself; nil: there is none
 	Geo   Geo   // a database of where addresses are, besides the version's tables; nil: there is none
 	Rates Rates // rate counters and penalty boxes; nil: there are none

@@ -15,7 +15,6 @@ const (
 	maxManifest = 1 << 20
 	maxJSON     = 64 << 20
 	maxPEM      = 64 << 10
-	maxSecret   = 64 << 10
 	maxSeeds    = 512 << 20 // all KV seeds of an app together
 )
 

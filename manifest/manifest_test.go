@@ -339,3 +339,37 @@ func TestFaultsAreBoundedAndJoined(t *testing.T) {
 		t.Error("no wedge.Error in it")
 	}
 }
+
+// TestSettings: a [stores.NAME] for a config or secret store makes that one in which can be written; it makes no KV store.
+func TestSettings(t *testing.T) {
+	load := func(text string) (*App, error) {
+		file := filepath.Join(t.TempDir(), "wedge.toml")
+		if err := os.WriteFile(file, []byte("name = \"shop\"\nlanguage = \"go\"\n"+text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return Load(file)
+	}
+	app, err := load("[config.flags]\nbeta = \"no\"\n[secrets.keys]\n[stores.flags]\nscope = \"core\"\n[stores.keys]\n[stores.pages]\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &app.Version
+	if _, kv := v.KVStores["pages"]; len(v.KVStores) != 1 || !kv || v.Stores["flags"].Scope != wedge.ScopeCore || len(v.Stores) != 3 {
+		t.Errorf("%+v %+v", v.KVStores, v.Stores)
+	}
+	held := v.Held()
+	if len(held) != 3 || len(held["flags"]) != 1 || string(held["flags"][0].Value) != "no" || len(held["keys"]) != 0 {
+		t.Errorf("%+v", held)
+	}
+	for text, want := range map[string]string{
+		"[config.a]\n[secrets.a]\n[stores.a]\n":                "more than one of a KV, a config and a secret store",
+		"[config.a]\n[kv.a]\n[stores.a]\n":                     "more than one of a KV, a config and a secret store",
+		"[secrets.a]\n[stores.a]\njurisdiction = \"eu\"\n":     "in no jurisdiction",
+		"[config.a]\n[stores.a]\nscope = \"everywhere\"\n":     "unknown scope",
+		"[config.a]\n[stores.a]\nscope = \"core\"\nkind = 1\n": "kind",
+	} {
+		if _, err := load(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}

@@ -13,9 +13,7 @@ import (
 
 // Limits of names, keys and values, those of Fastly's stores.
 const (
-	maxName        = 255  // bytes of a backend's, store's or secret's name
-	maxConfigKey   = 256  // characters
-	maxConfigValue = 8000 // characters
+	maxName = 255 // bytes of a backend's, store's or secret's name
 )
 
 // checkName reports a name that could not be shown or sent.
@@ -35,10 +33,10 @@ func configStore(t *table) map[string]string {
 		if !ok {
 			return
 		}
-		if n := utf8.RuneCountInString(key); n == 0 || n > maxConfigKey {
+		if n := utf8.RuneCountInString(key); n == 0 || n > wedge.MaxConfigKey {
 			v.fail("A key of a config store has 1 to 256 characters.", "the key has %d", n)
 		}
-		if n := utf8.RuneCountInString(s); n > maxConfigValue {
+		if n := utf8.RuneCountInString(s); n > wedge.MaxConfigValue {
 			v.fail("A value of a config store has at most 8,000 characters; put larger ones in a KV store.", "the value has %d", n)
 		}
 		store[key] = s
@@ -102,13 +100,13 @@ func secretFrom(t *table, inline string) (secret wedge.Secret, ok bool) {
 	case t.has("env"):
 		secret, ok = v.secretEnv()
 	case t.has("file"):
-		secret, ok = v.file(maxSecret)
+		secret, ok = v.file(wedge.MaxSecret)
 	default:
 		var s string
 		s, ok = v.str()
 		secret = wedge.Secret(s)
 	}
-	if ok && (len(secret) == 0 || len(secret) > maxSecret) {
+	if ok && (len(secret) == 0 || len(secret) > wedge.MaxSecret) {
 		v.fail("A secret has 1 to 65,536 bytes.", "the secret has %d", len(secret))
 		ok = false
 	}

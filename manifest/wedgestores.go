@@ -22,9 +22,19 @@ func wedgeBindings(t *table, ver *wedge.Version) {
 			putIn(&ver.KVStores, name, wedgeSeeds(s))
 		}
 	})
+	t.each("secrets", func(name string, v value) {
+		if s, ok := v.tableOrFile(name); ok {
+			putIn(&ver.SecretStores, name, wedgeSecrets(s))
+		}
+	})
 	t.each("stores", func(name string, v value) {
 		if s, ok := v.table(); ok && v.checkName(name) {
-			if ver.KVStores[name] == nil {
+			_, config := ver.ConfigStores[name]
+			_, secret := ver.SecretStores[name]
+			switch _, kv := ver.KVStores[name]; {
+			case config && secret || kv && (config || secret):
+				v.fail("Give each its own name: what is written while a version runs is kept by the store's name.", "[stores.%s] is for more than one of a KV, a config and a secret store", name)
+			case !kv && !config && !secret:
 				putIn(&ver.KVStores, name, []wedge.KVSeed{})
 			}
 			rule := wedge.Store{Scope: wedge.Scope(s.str("scope")), Jurisdiction: s.str("jurisdiction")}
@@ -37,16 +47,14 @@ func wedgeBindings(t *table, ver *wedge.Version) {
 			if s.has("jurisdiction") && !nameRule.MatchString(rule.Jurisdiction) {
 				v.fail("Write it as the PoPs' own files do, such as \"eu\".", "bad jurisdiction %q", rule.Jurisdiction)
 			}
+			if (config || secret) && rule.Jurisdiction != "" {
+				v.fail("Every PoP that runs the service needs them.", "config and secrets are in no jurisdiction")
+			}
 			s.done()
 			putIn(&ver.Stores, name, rule)
 		}
 	})
 	oneJurisdiction(t, ver)
-	t.each("secrets", func(name string, v value) {
-		if s, ok := v.tableOrFile(name); ok {
-			putIn(&ver.SecretStores, name, wedgeSecrets(s))
-		}
-	})
 	t.each("acl", func(name string, v value) {
 		s, ok := v.tableOrFile(name)
 		switch {

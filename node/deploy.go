@@ -290,6 +290,9 @@ func (n *Node) host(v *wedge.Version) *compute.Host {
 		Now: n.cfg.Now, Monotonic: func() int64 { return int64(time.Since(began)) }, Rand: rand.Reader,
 		Hostname: name, PoP: n.cfg.pop(), Region: "local",
 	}
+	if s := n.settingsOf(v); s != nil {
+		h.Setting = s.get
+	}
 	if n.fleet != nil && n.fleet.peers != nil {
 		h.Shield = func(name string) (here, known bool) { return n.shieldFor(v.Service, name) }
 	}

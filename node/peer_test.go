@@ -635,10 +635,19 @@ func TestExpelledPeer(t *testing.T) {
 	if status, _, err := errandTo(t, client, nodes["fra1"].PeerAddr(), errand{Service: "shop"}); err != nil || status != 200 {
 		t.Fatalf("a peer: %d %v", status, err)
 	}
+	out, in := nodes["ams1"].fleet.rings, nodes["fra1"].fleet.rings
+	eventually(t, "both have keys", func() bool { return out.now.Load().Epoch() == 0 && in.now.Load().Epoch() == 0 })
 	if err := operator.RemovePoP(t.Context(), "ams1"); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "it is forgotten", func() bool { _, ok := p.pops.named("ams1"); return !ok })
+	eventually(t, "there is a new key", func() bool { return in.now.Load().Epoch() == 1 })
+	if k, err := operator.SealingKey(t.Context()); err != nil || k.Epoch != 1 || out.now.Load().Epoch() > 0 {
+		t.Errorf("secrets are sealed with the key of epoch %d, and who was expelled has %d, %v", k.Epoch, out.now.Load().Epoch(), err)
+	}
+	if b := core.giveRing(ringSubject+"ams1", nil); b != nil {
+		t.Error("who was expelled gets keys")
+	}
 	if status, _, err := errandTo(t, client, nodes["fra1"].PeerAddr(), errand{Service: "shop"}); err != nil || status != http.StatusForbidden {
 		t.Errorf("on the connection it had: %d %v", status, err)
 	}

@@ -340,7 +340,7 @@ func (n *Node) reserved(name, service string) http.Handler {
 
 // stateOf returns the state API of a version.
 func (n *Node) stateOf(v *wedge.Version) *stateAPI {
-	a := &stateAPI{service: v.Service, stores: n.kv.For(v.Service, v.KVStores, v.Stores), pop: n.cfg.pop(), now: n.cfg.Now}
+	a := &stateAPI{service: v.Service, stores: n.kv.For(v.Service, v.Held(), v.Stores), guard: n.guardOf(v), pop: n.cfg.pop(), now: n.cfg.Now}
 	if n.fleet != nil {
 		a.claims = n.fleet.claims
 		a.fresh, a.remote = n.fleet.freshState, func(r *http.Request, jurisdiction string) (*http.Response, error) {

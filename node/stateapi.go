@@ -34,7 +34,8 @@ import (
 type stateAPI struct {
 	service string
 	stores  *state.Stores
-	claims  *claims // nil: there is no other PoP
+	claims  *claims                                        // nil: there is no other PoP
+	guard   func(r *http.Request, store, key string) error // refuses what may not be done with a store
 	pop     string
 	now     func() time.Time
 	remote  func(*http.Request, string) (*http.Response, error)    // asks a PoP that carries a jurisdiction
@@ -89,6 +90,9 @@ func (a *stateAPI) serve(w http.ResponseWriter, r *http.Request) error {
 	if !a.stores.Has(store) {
 		return &wedge.Error{Op: "use state", What: "store " + store, Kind: wedge.NotExist, Err: errors.New("the version binds no such store"),
 			Hint: "Add [stores." + store + "] to wedge.toml, and write the path as /STORE/KEY."}
+	}
+	if err := a.guard(r, store, key); err != nil {
+		return err
 	}
 	if jurisdiction, away := a.stores.Away(store); away {
 		return a.forward(w, r, jurisdiction)

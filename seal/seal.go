@@ -32,6 +32,9 @@ const (
 	headSize = len(magic) + 4
 )
 
+// Overhead is how much longer a sealed secret is than an open one, in bytes.
+const Overhead = headSize + 1120 + 16
+
 // MaxEpochs bounds how many keys a ring has.
 const MaxEpochs = 20_000
 

@@ -59,6 +59,7 @@ func commands() []command {
 		{"rollback", rollbackUsage, "make all PoPs run another version at once", runRollback},
 		{"pops", popsUsage, "list the PoPs that are there", runPops},
 		{"state", stateUsage, "look at and change what a service keeps at PoPs", runState},
+		{"secrets", secretsUsage, "write secrets to stores of a service that runs", runSecrets},
 		{"where", whereUsage, "show where the copies of a key lie", runWhere},
 		{"apologies", apologiesUsage, "list what a service has promised and cannot keep", runApologies},
 		{"collect", collectUsage, "show what clients have reported", runCollect},

@@ -8,9 +8,9 @@ type bindings struct {
 	stdio        stdio
 	kvStores     table[string] // by name
 	kvTurns      chan struct{} // who runs a KV operation holds one
-	configs      table[map[string]string]
-	dictionaries table[map[string]string]
-	secretStores table[map[string]wedge.Secret]
+	configs      table[string] // by name, as the two below
+	dictionaries table[string]
+	secretStores table[string]
 	secrets      table[wedge.Secret]
 	acls         table[[]wedge.ACLEntry]
 	endpoints    endpoints

@@ -15,25 +15,29 @@ var secretStore = calls{
 	"from_bytes": secretFromBytes,
 }
 
-// maxSecret is the largest secret, in bytes, that a guest may make.
-const maxSecret = 64 << 10
-
 func secretOpen(c *compute.Call) abi.Status {
-	m, ok := c.Sandbox.Host.Version.SecretStores[c.Text(0)]
-	if !ok {
+	name := c.Text(0)
+	if _, ok := c.Sandbox.Host.Version.SecretStores[name]; !ok {
 		return abi.None
 	}
-	return putHandle(c, &ex(c).secretStores, 2, m)
+	return putHandle(c, &ex(c).secretStores, 2, name)
 }
 
 func secretGet(c *compute.Call) abi.Status {
-	m, ok := ex(c).secretStores.get(c.U32(0))
+	store, ok := ex(c).secretStores.get(c.U32(0))
 	if !ok {
 		return abi.BadHandle
 	}
-	secret, ok := m[c.Text(1)]
+	name := c.Text(1)
+	written, ok, status := setting(c, store, name)
+	if status != abi.OK {
+		return status
+	}
+	secret := wedge.Secret(written)
 	if !ok {
-		return abi.None
+		if secret, ok = c.Sandbox.Host.Version.SecretStores[store][name]; !ok {
+			return abi.None
+		}
 	}
 	return putHandle(c, &ex(c).secrets, 3, secret)
 }
@@ -50,7 +54,7 @@ func secretPlaintext(c *compute.Call) abi.Status {
 func secretFromBytes(c *compute.Call) abi.Status {
 	c.Redact()
 	b := c.Bytes(0)
-	if len(b) > maxSecret {
+	if len(b) > wedge.MaxSecret {
 		return abi.Inval
 	}
 	c.Read(c.U32(2), 4)

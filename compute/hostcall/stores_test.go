@@ -2,6 +2,7 @@ package hostcall
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -111,7 +112,7 @@ func TestSecretStore(t *testing.T) {
 	if got := b.text(buf, o); got != "my own\x00\xff" {
 		t.Errorf("%q", got)
 	}
-	b.want(abi.Inval, m, "from_bytes", make([]byte, maxSecret+1), o)
+	b.want(abi.Inval, m, "from_bytes", make([]byte, wedge.MaxSecret+1), o)
 	ex := b.sb.State.(*exec)
 	ex.account.limit = ex.account.used.Load() + 3
 	b.want(abi.LimitExceeded, m, "from_bytes", "four", o)
@@ -315,4 +316,46 @@ func BenchmarkUserAgentUncached(b *testing.B) {
 	for i := range b.N {
 		p.ParseUserAgent(fmt.Sprint("Mozilla/5.0 (X11; Linux) unheard of/", i))
 	}
+}
+
+// TestSettings: what was written to a config or secret store while the version runs holds, and the version where nothing was.
+func TestSettings(t *testing.T) {
+	b := stNew(t, &wedge.Version{
+		ConfigStores: map[string]map[string]string{"c": {"k": "said", "other": "said"}, "fixed": {"k": "said"}},
+		SecretStores: map[string]map[string]wedge.Secret{"s": {"k": wedge.Secret("hunter2"), "other": wedge.Secret("hunter3")}},
+		Stores:       map[string]wedge.Store{"c": {}, "s": {}},
+	})
+	b.sb.Host.Setting = func(store, key string) ([]byte, bool, error) {
+		if key == "broken" {
+			return nil, false, errors.New("no key to open it")
+		}
+		return []byte("written to " + store), key == "k" || key == "new", nil
+	}
+	o, buf := b.out4(), b.buf(16)
+	for _, module := range []string{"fastly_config_store", "fastly_dictionary"} {
+		h, fixed := b.handle(module, "open", "c"), b.handle(module, "open", "fixed")
+		for _, c := range []struct {
+			h    uint32
+			key  string
+			want string
+		}{{h, "k", "written to c"}, {h, "new", "written to c"}, {h, "other", "said"}, {fixed, "k", "said"}} {
+			b.want(abi.OK, module, "get", c.h, c.key, buf, o)
+			if got := b.text(buf, o); got != c.want {
+				t.Errorf("%s of %d: %q", c.key, c.h, got)
+			}
+		}
+		b.want(abi.None, module, "get", h, "nope", buf, o)
+		b.want(abi.Error, module, "get", h, "broken", buf, o)
+		b.want(abi.None, module, "get", fixed, "broken", buf, o)
+	}
+	const m = "fastly_secret_store"
+	h := b.handle(m, "open", "s")
+	for key, want := range map[string]string{"k": "written to s", "new": "written to s", "other": "hunter3"} {
+		b.want(abi.OK, m, "plaintext", b.handle(m, "get", h, key), buf, o)
+		if got := b.text(buf, o); got != want {
+			t.Errorf("%s: %q", key, got)
+		}
+	}
+	b.want(abi.None, m, "get", h, "nope", o)
+	b.want(abi.Error, m, "get", h, "broken", o)
 }

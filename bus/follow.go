@@ -20,8 +20,8 @@ type Follower struct {
 	Lost func(next uint64) error
 	// CaughtUp is told whenever nothing is missing any more that was there when the link came up.
 	CaughtUp func()
-	// Fresh is told, about once a second while the link is up, that nothing is missing. nil: nobody is told.
-	Fresh func()
+	// Fresh is told, about once a second while the link is up, that nothing is missing of what the log had so long ago. nil: nobody is told.
+	Fresh func(ago time.Duration)
 }
 
 const (
@@ -89,8 +89,27 @@ type tail struct {
 	next     uint64
 	f        Follower
 	messages chan *nats.Msg
-	failed   error // the follower's own
+	failed   error     // the follower's own
+	asked    time.Time // when it was last asked how far the log is
+	answer   extent    // what came then
 }
+
+// A head says by the clock of the server that leads the log when the log was as far. What that is by the clock here is not known, but it is not
+// earlier than by the last answer: what was answered had not been so before it was asked for. So nobody is told that less is missing than is,
+// whatever the way of a head took.
+
+// drift is how much one clock may run faster than another.
+const drift = 1e-3
+
+// age is how long it may be ago that the log was where a head says that it was; not ok: it has to be asked.
+func (t *tail) age(at time.Time, by string) (ago time.Duration, ok bool) {
+	since := at.Sub(t.answer.at)
+	ago = time.Since(t.asked) - since + time.Duration(drift*float64(since))
+	return ago, by == t.answer.by && since >= 0 && ago >= 0 && since < askAgain
+}
+
+// askAgain is after how long it is.
+const askAgain = time.Minute
 
 // listen takes what is said until something is missing, or the link comes up again.
 func (t *tail) listen(ctx context.Context, came <-chan struct{}) error {
@@ -112,11 +131,15 @@ func (t *tail) listen(ctx context.Context, came <-chan struct{}) error {
 func (t *tail) hear(m *nats.Msg) (missing bool, err error) {
 	if m.Subject == headSubject(t.log) {
 		last, err := strconv.ParseUint(string(m.Data), 10, 64)
-		missing := err == nil && last >= t.next
-		if err == nil && !missing && t.f.Fresh != nil {
-			t.f.Fresh()
+		if missing := err == nil && last >= t.next; err != nil || missing || t.f.Fresh == nil {
+			return missing, nil
 		}
-		return missing, nil
+		at, _ := time.Parse(time.RFC3339Nano, m.Header.Get(headAt))
+		ago, ok := t.age(at, m.Header.Get(headBy))
+		if ok {
+			t.f.Fresh(ago)
+		}
+		return !ok, nil
 	}
 	seq, err := strconv.ParseUint(m.Header.Get("Nats-Sequence"), 10, 64)
 	if err != nil || seq < t.next {
@@ -144,10 +167,13 @@ func (t *tail) take(seq uint64, subject string, at time.Time, m *nats.Msg) error
 
 // catchUp reads what is missing.
 func (t *tail) catchUp(ctx context.Context) error {
-	first, last, err := t.link.extent(ctx, t.log)
+	asked := time.Now()
+	e, err := t.link.extent(ctx, t.log)
 	if err != nil {
 		return err
 	}
+	t.asked, t.answer = asked, e
+	first, last := e.first, e.last
 	if t.next < first && t.log.Newest {
 		t.next = first // what stood before was replaced
 	}
@@ -168,7 +194,7 @@ func (t *tail) catchUp(ctx context.Context) error {
 		t.f.CaughtUp()
 	}
 	if t.f.Fresh != nil {
-		t.f.Fresh()
+		t.f.Fresh(time.Since(asked))
 	}
 	return nil
 }
@@ -217,6 +243,12 @@ func (t *tail) read(ctx context.Context) error {
 
 func headSubject(g *Log) string { return "head." + g.Name }
 
+// Fields of a head: see extent.
+const (
+	headAt = "At"
+	headBy = "By"
+)
+
 // Herald says every second how far each log has got, until ctx ends: a follower whose last message was
 // lost would not know otherwise. It is for a core's own link.
 func (l *Link) Herald(ctx context.Context, logs ...*Log) error {
@@ -229,8 +261,12 @@ func (l *Link) Herald(ctx context.Context, logs ...*Log) error {
 			return context.Cause(ctx)
 		}
 		for _, g := range logs {
-			if _, last, err := l.extent(ctx, g); err == nil {
-				_ = l.Say(headSubject(g), strconv.AppendUint(nil, last, 10)) // the next one comes soon
+			if e, err := l.extent(ctx, g); err == nil {
+				head := nats.NewMsg(headSubject(g))
+				head.Data = strconv.AppendUint(nil, e.last, 10)
+				head.Header.Set(headAt, e.at.Format(time.RFC3339Nano))
+				head.Header.Set(headBy, e.by)
+				_ = l.nc.PublishMsg(head) // the next one comes soon
 			}
 		}
 	}

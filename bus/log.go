@@ -186,28 +186,39 @@ func (l *Link) askAPI(ctx context.Context, subject string, question, answer any)
 	return l.ask(ctx, m, answer)
 }
 
-// extent returns the numbers of a log's first and last entry; last is first-1 if there is none.
-func (l *Link) extent(ctx context.Context, g *Log) (first, last uint64, err error) {
+// extent is how far a log has got, as the server said that leads it.
+type extent struct {
+	first, last uint64    // numbers of its first and last entry; last is first-1 if there is none
+	at          time.Time // by the server's clock
+	by          string    // the server, "" if there is one only
+}
+
+// extent asks for it.
+func (l *Link) extent(ctx context.Context, g *Log) (e extent, err error) {
 	var info struct {
+		At    time.Time `json:"ts"`
 		State struct {
 			First uint64 `json:"first_seq"`
 			Last  uint64 `json:"last_seq"`
 		} `json:"state"`
+		Cluster struct {
+			Leader string `json:"leader"`
+		} `json:"cluster"`
 		Error *apiError `json:"error"`
 	}
 	if err := l.askAPI(ctx, "STREAM.INFO."+g.Name, struct{}{}, &info); err != nil {
-		return 0, 0, unavailable("read log", g.Name, err)
+		return e, unavailable("read log", g.Name, err)
 	}
 	if info.Error != nil {
-		return 0, 0, info.Error.as("read log", g.Name)
+		return e, info.Error.as("read log", g.Name)
 	}
-	return max(info.State.First, 1), info.State.Last, nil
+	return extent{max(info.State.First, 1), info.State.Last, info.At, info.Cluster.Leader}, nil
 }
 
 // Head returns the number of a log's last entry, 0 if there is none.
 func (l *Link) Head(ctx context.Context, g *Log) (uint64, error) {
-	_, last, err := l.extent(ctx, g)
-	return last, err
+	e, err := l.extent(ctx, g)
+	return e.last, err
 }
 
 // Forget drops a log's entries before a number. Who has not followed them is told that they are lost.

@@ -109,7 +109,7 @@ func (f *fleet) takeShared(ctx context.Context, share *state.Share, scope wedge.
 			f.log.Warn("this PoP lacks what others wrote before the log of state begins: it gets a snapshot", "pop", f.cfg.PoP.Name)
 			return f.getSnapshot(ctx, share)
 		},
-		Fresh: func() { share.Fresh(scope, f.now()) },
+		Fresh: func(ago time.Duration) { share.Fresh(scope, f.now().Add(-ago)) },
 	})
 }
 
@@ -272,9 +272,9 @@ func (c *Core) keepArchive(ctx context.Context, a *archive, log *bus.Log, take f
 						a.caught.Store(true)
 					}
 				},
-				Fresh: func() {
+				Fresh: func(ago time.Duration) {
 					if log.Newest {
-						a.share.Fresh(wedge.ScopeCore, time.Now())
+						a.share.Fresh(wedge.ScopeCore, time.Now().Add(-ago))
 					}
 				},
 			})

@@ -2,6 +2,7 @@ package world
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -425,4 +426,53 @@ func TestJurisdiction(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.becomes("nobody can be asked", 10*time.Second, func() bool { status, _, _ := s.ask("GET", "nrt", "/people/ada", ""); return status == 503 })
+}
+
+// TestStaleness: a read that may be so old has all that was acknowledged before, also where word of it takes longer.
+func TestStaleness(t *testing.T) {
+	l := newStateLab(t)
+	const late, most = 400 * time.Millisecond, 200 * time.Millisecond
+	if err := l.Delay(late, "nrt"); err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	acknowledged := []time.Time{} // write n is done at that time
+	ctx, stop := context.WithCancel(t.Context())
+	var w sync.WaitGroup
+	w.Go(func() {
+		for n := 0; ctx.Err() == nil; n++ {
+			if status, got, _ := l.ask("PUT", "lhr", "/agreed/n", fmt.Sprint(n)); status != http.StatusNoContent {
+				t.Errorf("write %d: %d %s", n, status, got)
+			}
+			mu.Lock()
+			acknowledged = append(acknowledged, time.Now())
+			mu.Unlock()
+			time.Sleep(10 * time.Millisecond)
+		}
+	})
+	defer w.Wait()
+	defer stop()
+	answered := 0
+	for i := 0; i < 200 && answered < 5; i++ {
+		began := time.Now()
+		status, got, h := l.ask("GET", "nrt", "/agreed/n", "", fmt.Sprintf("Wedge-Max-Staleness: %.3f", most.Seconds()), "Wedge-Wait: 2")
+		if status != 200 {
+			continue
+		}
+		answered++
+		n, err := strconv.Atoi(got)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mu.Lock()
+		if next := n + 1; next < len(acknowledged) && acknowledged[next].Before(began.Add(-most)) {
+			t.Errorf("read %d, and %d was acknowledged %v before that was asked for; %s", n, next, began.Sub(acknowledged[next]), h.Get("Wedge-State"))
+		}
+		mu.Unlock()
+		time.Sleep(time.Duration(i*37%300) * time.Millisecond)
+	}
+	if answered == 0 {
+		t.Error("no read was answered")
+	}
+	t.Log(answered, "reads")
 }

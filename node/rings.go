@@ -141,28 +141,46 @@ func (r *rings) set(ring *seal.Ring) (err error) {
 
 // keepRing has this PoP hold the ring that it should, until ctx ends.
 func (f *fleet) keepRing(ctx context.Context) error {
-	for {
+	for said := false; ; {
 		epoch, out := 0, false
 		changed := f.applier.catalog.See(func(s *control.State) { epoch, out = len(s.Expelled), s.Out[f.rings.pop] })
 		if out {
 			return errors.Join(f.rings.set(nil), ctxDone(ctx))
 		}
+		again, came := (<-chan time.Time)(nil), f.link.Came()
 		if f.rings.now.Load().Epoch() < min(epoch, seal.MaxEpochs) {
-			ring, err := f.askRing(ctx)
-			if err == nil {
-				err = f.rings.set(ring)
+			err := f.fetchRing(ctx)
+			if again = time.After(ringPause); err == nil {
+				continue
 			}
-			if err != nil {
-				return err
+			if f.link.Up() && !said {
+				f.log.Warn("this PoP has no keys for secrets yet, and does not run what has some", "err", err, "hint", "If it joined before the core had such keys, have it join anew.")
+				said = true
 			}
-			f.applier.again()
 		}
 		select {
 		case <-changed:
+		case <-came:
+		case <-again:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// ringPause is before a PoP asks again for its ring.
+const ringPause = 5 * time.Second
+
+// fetchRing gets the ring from the core, and has what waits for it tried again.
+func (f *fleet) fetchRing(ctx context.Context) error {
+	ring, err := f.askRing(ctx)
+	if err == nil {
+		err = f.rings.set(ring)
+	}
+	if err == nil {
+		f.applier.again()
+	}
+	return err
 }
 
 // ctxDone waits for ctx to end.

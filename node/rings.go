@@ -150,10 +150,8 @@ func (f *fleet) keepRing(ctx context.Context) error {
 		again, came := (<-chan time.Time)(nil), f.link.Came()
 		if f.rings.now.Load().Epoch() < min(epoch, seal.MaxEpochs) {
 			err := f.fetchRing(ctx)
-			if again = time.After(ringPause); err == nil {
-				continue
-			}
-			if f.link.Up() && !said {
+			again = time.After(ringPause)
+			if err != nil && f.link.Up() && !said {
 				f.log.Warn("this PoP has no keys for secrets yet, and does not run what has some", "err", err, "hint", "If it joined before the core had such keys, have it join anew.")
 				said = true
 			}

@@ -109,7 +109,7 @@ func (f *fleet) takeShared(ctx context.Context, share *state.Share, scope wedge.
 			f.log.Warn("this PoP lacks what others wrote before the log of state begins: it gets a snapshot", "pop", f.cfg.PoP.Name)
 			return f.getSnapshot(ctx, share)
 		},
-		Fresh: func(ago time.Duration) { share.Fresh(scope, f.now().Add(-ago)) },
+		Fresh: func(ago time.Duration) { share.Fresh(scope, time.Now().Add(-ago)) },
 	})
 }
 
@@ -118,7 +118,7 @@ func cursorOf(share *state.Share, log *bus.Log) string { return log.Name + " " +
 
 // freshState asks the core how far a log has come, and notes it if this PoP has come as far.
 func (f *fleet) freshState(ctx context.Context, share *state.Share, scope wedge.Scope) error {
-	asked, log := f.now(), stateLogs(share.Jurisdiction())[scope]
+	asked, log := time.Now(), stateLogs(share.Jurisdiction())[scope]
 	last, err := f.link.Head(ctx, log)
 	if err != nil {
 		return err

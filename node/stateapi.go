@@ -241,8 +241,8 @@ func (a *stateAPI) wait(r *http.Request, store string) error {
 	if !bounded {
 		return nil
 	}
-	scope, since := a.stores.Scope(store), a.now().Add(-staleness)
-	if share.AsOf(scope).Before(since) {
+	scope, since := a.stores.Scope(store), time.Now().Add(-staleness) // not by a.now: that may be set
+	if !share.FreshSince(scope, since) {
 		if err := a.fresh(ctx, share, scope); err != nil && wedge.KindOf(err) != wedge.Unavailable {
 			return err
 		}
@@ -261,7 +261,7 @@ func (a *stateAPI) from(w http.ResponseWriter, store string, kind merge.Kind, wr
 	}
 	if share := a.stores.Share(store); share != nil {
 		if asOf := share.AsOf(a.stores.Scope(store)); !asOf.IsZero() {
-			text += fmt.Sprintf("; age=%.3f", max(a.now().Sub(asOf), 0).Seconds())
+			text += fmt.Sprintf("; age=%.3f", time.Since(asOf).Seconds())
 		}
 	}
 	w.Header().Set(fieldState, text)

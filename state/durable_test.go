@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -247,4 +248,35 @@ func BenchmarkPut(b *testing.B) {
 			}
 		}
 	})
+}
+
+// TestCloseWaits: who closes a database waits for operations under way, and these for nothing: one that begins another meanwhile is refused.
+func TestCloseWaits(t *testing.T) {
+	kv, err := Open(t.TempDir(), Options{Memory: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := kv.enter(bg, "test", "outer"); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error)
+	go func() { ended <- kv.Close() }()
+	for kv.users.Load() > 0 {
+		runtime.Gosched() // until it waits
+	}
+	if err := kv.enter(bg, "test", "inner"); wedge.KindOf(err) != wedge.Unavailable {
+		t.Errorf("an operation within another: %v", err)
+	}
+	select {
+	case err := <-ended:
+		t.Fatalf("it is closed under an operation: %v", err)
+	default:
+	}
+	kv.leave()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if err := kv.Close(); err != nil {
+		t.Error(err)
+	}
 }

@@ -74,14 +74,15 @@ type KV struct {
 
 	full atomic.Bool // the disk has less than MinFree
 
-	mu     sync.RWMutex // held for reading by every operation, so that Close can wait
-	closed bool
+	users   atomic.Int64  // operations under way; see closed
+	idle    chan struct{} // told when the last has ended, once the database is closed to others
+	closing sync.Mutex
 }
 
 // Open opens the database in dir, creating both if need be. One process at a time can have
 // it open. The errors are of kind Unavailable (in use, disk) or Invalid (written by a newer Wedge).
 func Open(dir string, opts Options) (*KV, error) {
-	kv := &KV{dir: dir, opts: opts.withDefaults(), fs: vfs.Default, seed: maphash.MakeSeed(), homes: newHomes()}
+	kv := &KV{dir: dir, opts: opts.withDefaults(), fs: vfs.Default, seed: maphash.MakeSeed(), homes: newHomes(), idle: make(chan struct{}, 1)}
 	if opts.Memory {
 		kv.fs = vfs.NewMem()
 	}
@@ -157,33 +158,46 @@ func (kv *KV) system(key []byte) (uint64, error) {
 // Close waits for operations under way and closes the database. Those begun later fail
 // with kind Unavailable.
 func (kv *KV) Close() error {
-	kv.mu.Lock()
-	defer kv.mu.Unlock()
-	if kv.closed {
+	kv.closing.Lock()
+	defer kv.closing.Unlock()
+	if kv.users.Load() < 0 {
 		return nil
 	}
-	kv.closed = true
+	if kv.users.Add(closed) != closed {
+		<-kv.idle
+	}
 	if err := kv.db.Close(); err != nil {
 		return &wedge.Error{Op: "close state", What: kv.dir, Kind: wedge.Internal, Err: err}
 	}
 	return nil
 }
 
+// closed is what users is below when the database is closed, or about to be. It is no lock: an operation may begin another, and a lock that is held for
+// reading cannot be had again while somebody waits for it.
+const closed = -1 << 62
+
 // enter begins an operation; leave must follow if it returns nil.
 func (kv *KV) enter(ctx context.Context, op, what string) error {
 	if err := ctx.Err(); err != nil {
 		return &wedge.Error{Op: op, What: what, Kind: wedge.Timeout, Err: context.Cause(ctx)}
 	}
-	kv.mu.RLock()
-	if !kv.closed {
+	if kv.users.Add(1) > 0 {
 		return nil
 	}
-	kv.mu.RUnlock()
+	kv.leave()
 	return &wedge.Error{Op: op, What: what, Kind: wedge.Unavailable, Err: errors.New("the state is closed"),
 		Hint: "The node is shutting down; ask another."}
 }
 
-func (kv *KV) leave() { kv.mu.RUnlock() }
+func (kv *KV) leave() {
+	if kv.users.Add(-1) != closed {
+		return
+	}
+	select {
+	case kv.idle <- struct{}{}:
+	default: // it was idle before
+	}
+}
 
 // generations hands out numbers that never repeat, not even after a crash: it reserves a
 // block on disk before it uses the first number of it. A crash wastes the rest of the block.

@@ -298,7 +298,23 @@ func (s *Share) Await(ctx context.Context, token string) error {
 
 // AwaitFresh returns once nothing is missing here that the core had at that time.
 func (s *Share) AwaitFresh(ctx context.Context, scope wedge.Scope, since time.Time) error {
-	return s.until(ctx, "this PoP may not have what others wrote", func() bool { return !s.asOf[scope].Before(since) })
+	return s.until(ctx, "this PoP may not have what others wrote", func() bool { return s.freshSince(scope, since) })
+}
+
+// FreshSince reports whether nothing is missing here that the core had at that time, which comes of time.Now. Both of the machine's clocks have to say
+// so: the wall clock may be set, and the monotonic one stands still while the machine sleeps.
+func (s *Share) FreshSince(scope wedge.Scope, since time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.freshSince(scope, since)
+}
+
+func (s *Share) freshSince(scope wedge.Scope, since time.Time) bool {
+	if scope == wedge.ScopeHome { // it comes by the same log
+		scope = wedge.ScopeMerge
+	}
+	asOf := s.asOf[scope]
+	return !asOf.Before(since) && !asOf.Round(0).Before(since.Round(0))
 }
 
 func (s *Share) until(ctx context.Context, why string, is func() bool) error {

@@ -369,9 +369,15 @@ func TestRequestCalls(t *testing.T) {
 	}
 	g.is(abi.Error, "fastly_http_req.method_set", h, "A B")
 	g.is(abi.Error, "fastly_http_req.method_set", h, "")
-	for _, uri := range []string{"", "a b", "http://", "mailto:x@y", "http://[::1", "/\x00", "/" + strings.Repeat("x", maxURI)} {
+	for _, uri := range []string{"", "a b", "http://", "mailto:x@y", "http://[::1", "/\x00"} {
 		g.is(abi.Error, "fastly_http_req.uri_set", h, uri)
 	}
+	longest := "/" + strings.Repeat("x", wedge.DefaultLimits.URIBytes-1)
+	for _, before := range []string{"", "https://h.example:8443"} {
+		g.ok("fastly_http_req.uri_set", h, before+longest)
+		g.is(abi.LimitExceeded, "fastly_http_req.uri_set", h, before+longest+"xxxx")
+	}
+	g.is(abi.LimitExceeded, "fastly_http_req.uri_set", h, "https://"+strings.Repeat("h", maxAuthority)+longest)
 	for _, uri := range []string{"/", "https://h:1/p?q#f", "http://h", "//h/p", "/%zz%", "*"} {
 		g.ok("fastly_http_req.uri_set", h, uri)
 		if got := g.text("fastly_http_req.uri_get", h); got != uri {

@@ -307,6 +307,9 @@ func (r *request) caching(v *wedge.Version) *wedge.Caching {
 	if o.tag&overrideSWR != 0 {
 		c.SWR = &o.swr
 	}
+	if o.tag&overrideLookupTimeout != 0 {
+		c.Patience = &o.lookupTimeout
+	}
 	c.Key, _ = r.headers.get(cacheKeyField)
 	return c
 }

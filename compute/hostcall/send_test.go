@@ -406,6 +406,13 @@ func TestRequestCalls(t *testing.T) {
 		if r.cache.surrogateKeys != "k1 k2" || r.cache.ttl != seconds(10) || r.cache.lookupTimeout.Milliseconds() != 300 {
 			t.Errorf("override %+v", r.cache)
 		}
+		if p := r.caching(&wedge.Version{}).Patience; p == nil || p.Milliseconds() != 300 {
+			t.Errorf("the cache is not told how long to wait: %v", p)
+		}
+	}
+	g.ok("fastly_http_req.cache_override_v3_set", h, 0x02, raw(p))
+	if r, _ := g.sb.State.(*exec).requests.get(h); r.caching(&wedge.Version{}).Patience != nil {
+		t.Error("a lookup timeout whose bit is not set")
 	}
 	g.is(abi.Inval, "fastly_http_req.cache_override_v3_set", h, 0x20, raw(p))
 	g.is(abi.BadAlign, "fastly_http_req.cache_override_v3_set", h, 0, raw(p+1))

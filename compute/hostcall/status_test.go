@@ -129,6 +129,8 @@ func TestBufferLengths(t *testing.T) {
 		var replace uint32
 		g.ok("fastly_cache.replace", "k", 0, raw(0), &replace)
 		g.short("fastly_cache.replace_get_user_metadata", replace)
+		g.ok("fastly_cache.replace", "nothing there", 0, raw(0), &replace)
+		g.is(abi.None, "fastly_cache.replace_get_user_metadata", replace, make([]byte, 9), new(uint32))
 
 		h := g.lookFor(g.request("GET", "http://h/", "A", "1"), 8)
 		prepared := g.prepare(h, g.backendSays(200, "Cache-Control", "max-age=60", "Vary", "A", "Surrogate-Key", "s1"), wedge.CacheInsert)
@@ -150,26 +152,27 @@ func TestBufferLengths(t *testing.T) {
 	}
 }
 
-// serving lets f be the guest of a request, with TLS or without.
+// serving lets f be the guest of a request, with TLS, a client's certificate and a fingerprint, or with none of these.
 func serving(t *testing.T, secure bool, f func(g *guest)) {
 	h := New(Config{Host: testHost(nil), Run: func(_ context.Context, sb *compute.Sandbox) error {
 		f(play(t, sb))
 		return nil
 	}})
-	srv := httptest.NewUnstartedServer(withClient(h, wedge.Client{RequestID: strings.Repeat("ab", 16), HeaderNames: []string{"Host", "X-b"}, H2Fingerprint: "h2"}))
-	defer srv.Close()
-	if srv.Start(); secure {
-		srv.Close()
-		srv = httptest.NewUnstartedServer(srv.Config.Handler)
-		defer srv.Close()
-		srv.TLS = &tls.Config{MaxVersion: tls.VersionTLS12}
-		srv.StartTLS()
-	}
-	client := srv.Client()
+	c := wedge.Client{RequestID: strings.Repeat("ab", 16), HeaderNames: []string{"Host", "X-b"}}
 	if secure {
-		client.Transport.(*http.Transport).TLSClientConfig.ServerName = "example.com"
+		c.H2Fingerprint = "h2"
 	}
-	resp, err := client.Get(srv.URL)
+	srv := httptest.NewUnstartedServer(withClient(h, c))
+	defer srv.Close()
+	if secure {
+		srv.TLS = &tls.Config{MaxVersion: tls.VersionTLS12, ClientAuth: tls.RequireAnyClientCert}
+		srv.StartTLS()
+		own := srv.Client().Transport.(*http.Transport).TLSClientConfig
+		own.ServerName, own.Certificates = "example.com", srv.TLS.Certificates
+	} else {
+		srv.Start()
+	}
+	resp, err := srv.Client().Get(srv.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,19 +182,25 @@ func serving(t *testing.T, secure bool, f func(g *guest)) {
 // TestMetadataStatuses asks for all that can be known of a downstream request, by both forms of each call: too short a
 // buffer, and a request that no client sent.
 func TestMetadataStatuses(t *testing.T) {
-	texts := []string{"client_request_id", "client_h2_fingerprint", "compliance_region"}
-	overTLS := []string{"tls_cipher_openssl_name", "tls_protocol", "tls_client_hello", "tls_client_servername", "tls_ja4"}
+	texts := []string{"client_request_id", "compliance_region"}
+	overTLS := []string{"client_h2_fingerprint", "tls_cipher_openssl_name", "tls_protocol", "tls_client_hello", "tls_client_servername", "tls_ja4", "tls_raw_client_certificate"}
 	for _, secure := range []bool{false, true} {
 		serving(t, secure, func(g *guest) {
 			req, _ := g.downstream()
 			for _, name := range append(texts[:len(texts):len(texts)], overTLS...) {
 				if !secure && slices.Contains(overTLS, name) {
 					g.is(abi.None, "fastly_http_req.downstream_"+name, make([]byte, 9), new(uint32))
+					g.is(abi.None, "fastly_http_downstream.downstream_"+name, req, make([]byte, 9), new(uint32))
 					continue
 				}
 				g.short("fastly_http_req.downstream_" + name)
 				g.short("fastly_http_downstream.downstream_"+name, req)
 			}
+			tlsOnly := map[bool]abi.Status{true: abi.OK, false: abi.None}[secure]
+			g.is(tlsOnly, "fastly_http_req.downstream_tls_ja3_md5", new([16]byte), new(uint32))
+			g.is(tlsOnly, "fastly_http_req.downstream_tls_client_cert_verify_result", new(uint32))
+			g.ok("fastly_http_req.downstream_client_ddos_detected", new(uint32))
+			g.ok("fastly_http_req.fastly_key_is_valid", new(uint32))
 			g.shortMany("fastly_http_req.original_header_names_get")
 			g.shortMany("fastly_http_downstream.downstream_original_header_names", req)
 			noneIsKnown(g, req)

@@ -56,8 +56,8 @@ func Transform(ctx context.Context, file []byte, o *Options) (in, out File, err 
 	if o.none(in) {
 		return in, in, nil
 	}
-	share := max(int64(2*maxPixels/workers), o.weight(in)*int64(in.Width*in.Height))
-	if err := room.Acquire(ctx, min(share, 2*maxPixels)); err != nil {
+	share := o.share(in)
+	if err := room.Acquire(ctx, share); err != nil {
 		return in, in, err
 	}
 	type result struct {
@@ -66,7 +66,7 @@ func Transform(ctx context.Context, file []byte, o *Options) (in, out File, err 
 	}
 	done := make(chan result, 1)
 	go func() {
-		defer room.Release(min(share, 2*maxPixels))
+		defer room.Release(share)
 		out, err := transform(ctx, in, o)
 		done <- result{out, err}
 	}()
@@ -78,12 +78,15 @@ func Transform(ctx context.Context, file []byte, o *Options) (in, out File, err 
 	}
 }
 
-// weight is how many times its pixels an image counts. The encoder of WebP has them once more, and its tables.
-func (o *Options) weight(in File) int64 {
+// share is how much room a transform takes: twice the pixels before or after, whichever are more. The encoder of WebP has them once
+// more, and its tables.
+func (o *Options) share(in File) int64 {
+	w, h := o.target(in.Width, in.Height)
+	n := 2 * int64(max(in.Width*in.Height, w*h))
 	if strings.HasPrefix(o.Format, "webp") || o.Format == "" && in.Format == WebP {
-		return 4
+		n *= 2
 	}
-	return 2
+	return min(max(n, int64(2*maxPixels/workers)), 2*maxPixels)
 }
 
 // transform does the work. A decoder that panics must not end the process: the file is no good.

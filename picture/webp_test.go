@@ -131,6 +131,29 @@ func TestWebPCallsIn(t *testing.T) {
 	}
 }
 
+// TestShare: what an image becomes counts as well as what it was, and WebP twice.
+func TestShare(t *testing.T) {
+	defer func(n int) { workers = n }(workers)
+	workers = 64
+	small, large := File{Width: 10, Height: 10, Format: PNG}, File{Width: 2000, Height: 2000, Format: PNG}
+	for _, c := range []struct {
+		in      File
+		options string
+		want    int64
+	}{
+		{small, "width=5", 1 << 20}, {small, "width=2000&height=1000", 4_000_000}, {large, "width=5", 8_000_000},
+		{large, "width=5&format=webp", 16_000_000}, {small, "width=2000&height=1000&format=webpll", 8_000_000}, {large, "width=100000", 2 * maxPixels},
+	} {
+		o, err := Parse(c.options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := o.share(c.in); got != c.want {
+			t.Errorf("%d x %d, %s: %d, want %d", c.in.Width, c.in.Height, c.options, got, c.want)
+		}
+	}
+}
+
 func TestWebPBounds(t *testing.T) {
 	long := pngOf(image.NewGray(image.Rect(0, 0, webpSide+1, 1)))
 	if out, _ := do(t, long, "format=webp"); out.Format != PNG || out.Warning == "" {

@@ -15,6 +15,7 @@ type Caching struct {
 	Pass          bool           // by choice: neither looked up nor stored
 	TTL           *time.Duration // instead of what a response below 400 says
 	SWR           *time.Duration // stale-while-revalidate, likewise
+	Patience      *time.Duration // how long to wait for what another request fetches, before asking for oneself; nil: as long as it takes
 	Unsaid        time.Duration  // how long a response is fresh that says nothing about it; 0: not at all
 	SurrogateKeys []string       // in addition to those of the response
 	Key           string         // instead of the URL, if not empty

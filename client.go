@@ -16,7 +16,6 @@ type Client struct {
 	HeaderNames    []string   // header names as received: order, case and repeats kept; nil if not known
 	H2Fingerprint  string     // of the HTTP/2 connection's beginning, in Akamai's form; "" if not HTTP/2 or not known
 	OHFingerprint  string     // of the original headers' order; "" if not known
-	VisitsService  int        // how often CDN-Loop says this service saw the request before
 	BytesIn        func() int64
 	ConnRequestNum int    // 1 for the first request on its connection
 	Version        int    // of the service that answers; 0: the route's. Whoever chooses another sets it

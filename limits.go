@@ -14,7 +14,9 @@ type Limits struct {
 	DynamicBackends  int           // backends registered at run time
 	HostcallBytes    uint64        // bytes buffered on the host side for this sandbox at any moment
 	Hostcalls        uint64        // number of hostcalls
-	HeaderBytes      int           // bytes of header section, each message
+	HeaderBytes      int           // bytes of header section, each message; of a client's the front's bound holds, too
+	HeaderLines      int           // lines of header section, each message; likewise
+	URIBytes         int           // bytes of a request's target, path and query: a client's, and of those that the guest makes
 	RequestsInReuse  int           // downstream requests one reusable sandbox may serve
 	ReuseIdleTimeout time.Duration // how long a reusable sandbox may wait for its next request
 }
@@ -29,6 +31,8 @@ var DefaultLimits = Limits{
 	HostcallBytes:    128 << 20,
 	Hostcalls:        1 << 20,
 	HeaderBytes:      128 << 10,
+	HeaderLines:      4096,
+	URIBytes:         8192,
 	RequestsInReuse:  100,
 	ReuseIdleTimeout: 10 * time.Second,
 }
@@ -44,6 +48,8 @@ func (l Limits) WithDefaults() Limits {
 	orDefault(&l.HostcallBytes, d.HostcallBytes)
 	orDefault(&l.Hostcalls, d.Hostcalls)
 	orDefault(&l.HeaderBytes, d.HeaderBytes)
+	orDefault(&l.HeaderLines, d.HeaderLines)
+	orDefault(&l.URIBytes, d.URIBytes)
 	orDefault(&l.RequestsInReuse, d.RequestsInReuse)
 	orDefault(&l.ReuseIdleTimeout, d.ReuseIdleTimeout)
 	return l

@@ -175,6 +175,8 @@ type exchange struct {
 	fwd    string // why it was not answered from storage
 	tries  int
 	plain  bool // ask for all of it, not whether something is still good
+
+	late <-chan time.Time // tells that it has waited for others long enough; nil: it has not waited, or never will have
 }
 
 // maxTries bounds how often a request waits for a response that then is not for it.
@@ -201,9 +203,14 @@ func (x *exchange) attempt() (*http.Response, error) {
 	}
 	if leader {
 		go f.run()
+	} else if p := x.pol.Patience; p != nil && x.late == nil {
+		x.late = time.After(*p)
 	}
 	select {
 	case <-f.landed:
+	case <-x.late:
+		x.tries = maxTries // it goes by itself
+		return nil, nil
 	case <-x.req.Context().Done():
 		if leader {
 			go f.drop()

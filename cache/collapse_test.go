@@ -83,6 +83,44 @@ func TestCollapseStreams(t *testing.T) {
 	})
 }
 
+// TestPatience: who wants to wait for another's fetch only so long goes by itself then, and not before.
+func TestPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate := make(chan struct{})
+		o := &farOrigin{}
+		o.answer = func(n int64, req *http.Request) (*http.Response, error) {
+			if n == 1 {
+				<-gate
+			}
+			return answer(200, fmt.Sprint("answer ", n), "Cache-Control: max-age=60"), nil
+		}
+		c := newLab(o, Config{})
+		within := func(d time.Duration) context.Context {
+			return wedge.WithCaching(context.Background(), &wedge.Caching{Service: "s", Patience: &d})
+		}
+		var leader, patient, hasty, atOnce got
+		var w sync.WaitGroup
+		w.Go(func() { leader = get(c, within(0), page) })
+		synctest.Wait()
+		w.Go(func() { patient = get(c, within(time.Hour), page) })
+		w.Go(func() { hasty = get(c, within(slow), page) })
+		synctest.Wait()
+		wantFetches(t, o, 1)
+		time.Sleep(slow)
+		synctest.Wait()
+		wantFetches(t, o, 2)
+		w.Go(func() { atOnce = get(c, within(0), page+"?other") })
+		close(gate)
+		w.Wait()
+		wantBody(t, leader, "answer 1")
+		wantBody(t, hasty, "answer 2")
+		wantBody(t, atOnce, "answer 3")
+		if hasty.took != slow || patient.err != nil || patient.took > slow || atOnce.took > 0 {
+			t.Errorf("hasty %v, patient %v %v, at once %v", hasty.took, patient.err, patient.took, atOnce.took)
+		}
+	})
+}
+
 // TestLeaderLeaves: who came later gets the response all the same.
 func TestLeaderLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -108,7 +108,9 @@ func do(c *Cache, ctx context.Context, method, url string, lines ...string) (g g
 	if below.cold {
 		forgetMemory(c)
 	}
-	ctx = wedge.WithCaching(ctx, &wedge.Caching{Service: "shop"})
+	if wedge.CachingFrom(ctx) == nil {
+		ctx = wedge.WithCaching(ctx, &wedge.Caching{Service: "shop"})
+	}
 	req, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {
 		return got{err: err}

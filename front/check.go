@@ -1,6 +1,7 @@
 package front
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -8,15 +9,13 @@ import (
 )
 
 // check looks at a request that net/http let through and refuses what must not reach a
-// service: targets without one reading, bounds exceeded, hop-by-hop fields misused. It is pure
+// service: targets without one reading, hop-by-hop fields misused. It is pure
 // but for two things: it spells the path out, see spell, and removes an offer to upgrade to h2c,
 // see upgrade.
-func check(r *http.Request, cfg *Config) *refusal {
+func check(r *http.Request) *refusal {
 	switch {
 	case len(r.Method) > maxMethod:
 		return refuse(http.StatusNotImplemented, "method is too long")
-	case len(r.RequestURI) > cfg.MaxURI:
-		return refuse(http.StatusRequestURITooLong, "request target is too long")
 	case r.Method == http.MethodConnect:
 		return refuse(http.StatusNotImplemented, "CONNECT is not offered")
 	case !only(r.Method, isToken): // in HTTP/2 net/http takes anything
@@ -29,7 +28,28 @@ func check(r *http.Request, cfg *Config) *refusal {
 	if no := checkHost(r); no != nil {
 		return no
 	}
-	return checkFields(r, cfg)
+	return checkFields(r)
+}
+
+// checkSize refuses what is longer than the front, or the request's route, wants it.
+func checkSize(r *http.Request, cfg *Config, b Bounds) *refusal {
+	if len(r.RequestURI) > cmp.Or(b.URI, cfg.MaxURI) {
+		return refuse(http.StatusRequestURITooLong, "request target is too long")
+	}
+	lines, size := 0, 0
+	for name, values := range r.Header {
+		lines += len(values)
+		for _, v := range values {
+			size += len(name) + len(v) + len(": \r\n")
+		}
+	}
+	if lines > min(cmp.Or(b.HeaderLines, cfg.MaxHeaderLines), cfg.MaxHeaderLines) {
+		return refuse(http.StatusRequestHeaderFieldsTooLarge, "too many header lines")
+	}
+	if b.HeaderBytes > 0 && size > b.HeaderBytes { // the front's own bound net/http has seen to
+		return refuse(http.StatusRequestHeaderFieldsTooLarge, "header section is too long")
+	}
+	return nil
 }
 
 func refuse(status int, text string) *refusal { return &refusal{status: status, text: text} }
@@ -91,14 +111,7 @@ func checkHost(r *http.Request) *refusal {
 	return nil
 }
 
-func checkFields(r *http.Request, cfg *Config) *refusal {
-	lines := 0
-	for _, values := range r.Header {
-		lines += len(values)
-	}
-	if lines > cfg.MaxHeaderLines {
-		return refuse(http.StatusRequestHeaderFieldsTooLarge, "too many header lines")
-	}
+func checkFields(r *http.Request) *refusal {
 	if v := r.Header["Content-Length"]; len(v) > 1 || len(v) == 1 && (v[0] == "" || len(v[0]) > 18 || !only(v[0], isDigit)) {
 		return badRequest("malformed Content-Length")
 	} else if len(v) == 1 && r.ProtoMajor > 1 && r.ContentLength == 0 && strings.Trim(v[0], "0") != "" {

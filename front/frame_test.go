@@ -199,6 +199,41 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// TestRouteBounds: a route may want less than the front, and longer targets; also where answers are at hand.
+func TestRouteBounds(t *testing.T) {
+	at := func(b Bounds) Route {
+		hit := func(_ *Plain, a *Answer) bool {
+			a.Status, a.Head = 200, append(a.Head, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"...)
+			return true
+		}
+		return Route{Service: "shop", Handler: reply("ok"), Bounds: b, Hit: hit}
+	}
+	f := run(t, Config{MaxHeaderBytes: 8192, MaxHeaderLines: 20, MaxURI: 100}, map[string]Route{"plain": at(Bounds{}),
+		"less": at(Bounds{URI: 50, HeaderBytes: 200, HeaderLines: 5}), "more": at(Bounds{URI: 4000, HeaderBytes: 1 << 20, HeaderLines: 1000})})
+	get := func(host string, uri int, fields string) string {
+		return status(talk(t, f.http, "GET /"+strings.Repeat("a", uri-1)+" HTTP/1.1\r\nHost: "+host+"\r\n"+fields+"Connection: close\r\n\r\n"))
+	}
+	lines, long := strings.Repeat("X-A: b\r\n", 6), "X-A: "+strings.Repeat("b", 300)+"\r\n"
+	for _, c := range []struct {
+		host   string
+		uri    int
+		fields string
+		want   string
+	}{
+		{"plain", 100, "", "200"}, {"plain", 101, "", "414"}, {"plain", 10, lines + long, "200"},
+		{"less", 50, "", "200"}, {"less", 51, "", "414"}, {"less", 10, lines, "431"}, {"less", 10, long, "431"},
+		{"more", 4000, "", "200"}, {"more", 4001, "", "414"}, {"more", 10, strings.Repeat(lines, 4), "431"}, {"more", 10, strings.Repeat(long, 40), "431"},
+		{"unknown", 100, "", "421"}, {"unknown", 101, "", "414"},
+	} {
+		if got := get(c.host, c.uri, c.fields); got != c.want {
+			t.Errorf("%s, a target of %d, fields of %d: got %s, want %s", c.host, c.uri, len(c.fields), got, c.want)
+		}
+	}
+	if s := status(talk(t, f.http, "GET / HTTP/1.1\r\nHost: less\r\n"+long+"\r\n")); s != "431" {
+		t.Errorf("a request that the hit path would take: %s", s)
+	}
+}
+
 // FuzzFrame wants the framer to agree with net/http on every message that it lets through, in
 // whatever pieces the bytes come.
 func FuzzFrame(f *testing.F) {

@@ -107,7 +107,7 @@ func (h *hitter) serve(c *h1Conn, now time.Time) (ok bool, err error) {
 	// First count, then look: a drain does it the other way round.
 	if n := f.stats.inFlight.Add(1); n <= int64(f.cfg.MaxRequests) && !f.draining.Load() {
 		if gen := f.acquire(); gen != nil {
-			if route := h.find(gen.table); route != nil && route.Hit != nil && h.answer(route) {
+			if route := h.find(gen.table); route != nil && route.Hit != nil && !route.Bounds.lower(&f.cfg) && h.answer(route) {
 				ok, err = true, h.send(c)
 				h.report(c, route, now)
 			}

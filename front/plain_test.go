@@ -37,8 +37,10 @@ func FuzzPlain(f *testing.F) {
 			t.Fatalf("net/http: %v: %q", err, head)
 		}
 		name := plainHost(string(r.Host), false)
-		if no := check(req, &cfg); no != nil && name != "" {
-			t.Fatalf("check: %s: %q", no.text, head)
+		for _, no := range []*refusal{check(req), checkSize(req, &cfg, Bounds{})} {
+			if no != nil && name != "" {
+				t.Fatalf("check: %s: %q", no.text, head)
+			}
 		}
 		if name != "" {
 			if host, _, ok := splitHost(req.Host); !ok || host != name {

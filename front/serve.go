@@ -57,7 +57,7 @@ func (x *exchange) admit(inFlight int64) *refusal {
 	if no := x.framing(); no != nil {
 		return no
 	}
-	if no := check(x.req, &x.front.cfg); no != nil {
+	if no := check(x.req); no != nil {
 		return no
 	}
 	if inFlight > int64(x.front.cfg.MaxRequests) {
@@ -71,7 +71,14 @@ func (x *exchange) admit(inFlight int64) *refusal {
 		x.req.Host = x.conn.local.String() // HTTP/1.0 without Host: RFC 9112 section 3.3 lets the server choose
 	}
 	host, _, _ := splitHost(x.req.Host)
-	if x.route = x.gen.table.find(host); x.route == nil {
+	bounds := Bounds{}
+	if x.route = x.gen.table.find(host); x.route != nil {
+		bounds = x.route.Bounds
+	}
+	if no := checkSize(x.req, &x.front.cfg, bounds); no != nil {
+		return no
+	}
+	if x.route == nil {
 		// 421, not 404: no claim about the host is made, and an HTTP/2 client that got here
 		// because its connection was open tries another one (RFC 9110 section 15.5.20).
 		return refuse(http.StatusMisdirectedRequest, "no service here has this host")

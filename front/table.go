@@ -15,9 +15,23 @@ type Route struct {
 	Version int
 	Handler http.Handler
 
+	Bounds Bounds // of requests for this route
+
 	// Hit, if not nil, puts into the answer what Handler would send for the request, and counts it
 	// as Handler would, or returns false and has done nothing. It must not wait.
 	Hit func(*Plain, *Answer) bool
+}
+
+// Bounds are what a route wants requests to keep to, besides the front's bounds. 0: the front's own.
+type Bounds struct {
+	URI         int // bytes of the request target; may be more than the front's, as far as its MaxHeaderBytes goes
+	HeaderBytes int // of the header section
+	HeaderLines int
+}
+
+// lower reports whether a request that the front lets in may be too much.
+func (b Bounds) lower(cfg *Config) bool {
+	return b.URI > 0 && b.URI < cfg.MaxURI || b.HeaderBytes > 0 && b.HeaderBytes < cfg.MaxHeaderBytes || b.HeaderLines > 0 && b.HeaderLines < cfg.MaxHeaderLines
 }
 
 // Table is an immutable routing table. Make one with [NewTable] and give it to [Front.Swap].

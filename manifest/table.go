@@ -164,7 +164,15 @@ var sizeUnits = []struct {
 
 // size reads a number of bytes from 1 to limit: a number, or a string with a unit.
 func (t *table) size(key string, limit uint64) uint64 {
-	hint := fmt.Sprintf(`Write a size such as "128MiB" or "64KiB", at most %d bytes.`, limit)
+	return t.sizeIn(key, 1, limit, fmt.Sprintf(`Write a size such as "128MiB" or "64KiB", at most %d bytes.`, limit))
+}
+
+// sizeFrom reads a size that must not be too small either.
+func (t *table) sizeFrom(key string, least, most uint64) uint64 {
+	return t.sizeIn(key, least, most, fmt.Sprintf(`Write a size such as "16KiB", from %d to %d bytes.`, least, most))
+}
+
+func (t *table) sizeIn(key string, least, most uint64, hint string) uint64 {
 	v, ok := t.get(key)
 	if !ok {
 		return 0
@@ -183,7 +191,7 @@ func (t *table) size(key string, limit uint64) uint64 {
 		v.expected("a size", hint)
 		return 0
 	}
-	if !(n >= 1 && n <= float64(limit)) {
+	if !(n >= float64(least) && n <= float64(most)) {
 		v.fail(hint, "%v is not a size that can be used here", v.v)
 		return 0
 	}

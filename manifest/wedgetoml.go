@@ -198,7 +198,9 @@ func wedgeLimits(parent *table, l *wedge.Limits) {
 		DynamicBackends:  int(t.int("dynamic_backends", 1, 1<<20)),
 		HostcallBytes:    t.size("hostcall_bytes", 16<<30),
 		Hostcalls:        uint64(t.int("hostcalls", 1, 1<<40)),
-		HeaderBytes:      int(t.size("header_bytes", 16<<20)),
+		HeaderBytes:      int(t.sizeFrom("header_bytes", 1<<10, 16<<20)),
+		HeaderLines:      int(t.int("header_lines", 16, 4096)),
+		URIBytes:         int(t.sizeFrom("uri_bytes", 64, 60_000)), // the front lets in 64,000 bytes with all else
 		RequestsInReuse:  int(t.int("requests_in_reuse", 1, 1<<20)),
 		ReuseIdleTimeout: t.duration("reuse_idle_timeout"),
 	}

@@ -147,7 +147,9 @@ func (n *Node) routes(all map[string]*deployment, splits map[string]split) (map[
 		if _, beside := serviceOf(key); beside {
 			continue
 		}
-		r := front.Route{Service: d.version.Service, Version: d.version.Number, Handler: n.purging(d)}
+		l := d.version.Limits.WithDefaults()
+		r := front.Route{Service: d.version.Service, Version: d.version.Number, Handler: n.purging(d),
+			Bounds: front.Bounds{URI: l.URIBytes, HeaderBytes: l.HeaderBytes, HeaderLines: l.HeaderLines}}
 		if b := all[besideOf(key)]; b != nil && splits[key].shadow > 0 {
 			r.Handler = n.purgingBefore(d, &shadower{Handler: d.handler, node: n, live: d, beside: b, share: splits[key].shadow})
 		} else if b != nil {

@@ -2,12 +2,15 @@ package picture
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
+	"fmt"
 	"image"
 	"image/color/palette"
 	"image/gif"
 	"image/jpeg"
 	"image/png"
+	"strings"
 
 	"github.com/kovidgoyal/imaging"
 	"golang.org/x/image/draw"
@@ -19,7 +22,7 @@ import (
 // Format is a file format, by the name that MIME types have for it.
 type Format string
 
-// Formats that can be read. All but WebP can be written.
+// Formats that can be read, and written.
 const (
 	JPEG Format = "jpeg"
 	PNG  Format = "png"
@@ -95,23 +98,35 @@ func decode(f File) (img image.Image, err error) {
 	return img, nil
 }
 
-// encode writes the image in the format asked for, or else in that of the file. What cannot be written comes in the
-// format that browsers read as well, with a warning.
-func encode(img image.Image, in File, o *Options) (File, error) {
-	format, warning := o.Format, ""
+// output returns the format in which img is to be written: the one asked for, or else that of the file. What cannot be written comes
+// in one that browsers read as well, with a warning.
+func (o *Options) output(img image.Image, in File) (format, warning string) {
+	format = o.Format
+	if b := img.Bounds(); strings.HasPrefix(format, "webp") && max(b.Dx(), b.Dy()) > webpSide {
+		format, warning = "", fmt.Sprintf("format webp has no sides of more than %d pixels", webpSide)
+	}
+	switch format {
+	case "avif", "jxl", "pjxl":
+		format, warning = "", "format "+format+" is not made here"
+	case "auto":
+		format = ""
+	}
 	switch {
-	case format == "webp" || format == "webpll" || format == "webply" || format == "avif" || format == "jxl" || format == "pjxl":
-		warning = "format " + format + " is not made here"
-		format = ""
-	case format == "auto":
-		format = ""
+	case format != "":
+		return format, warning
+	case in.Format != WebP:
+		return string(in.Format), warning
+	case warning != "":
+		return map[bool]string{true: "jpeg", false: "png"}[imaging.IsOpaque(img)], warning
+	case in.lossless():
+		return "webpll", ""
 	}
-	if format == "" {
-		format = string(in.Format)
-		if in.Format == WebP {
-			format = map[bool]string{true: "jpeg", false: "png"}[imaging.IsOpaque(img)]
-		}
-	}
+	return "webp", ""
+}
+
+// encode writes the image.
+func encode(ctx context.Context, img image.Image, in File, o *Options) (File, error) {
+	format, warning := o.output(img, in)
 	var b bytes.Buffer
 	out := File{Width: img.Bounds().Dx(), Height: img.Bounds().Dy(), Warning: warning}
 	var err error
@@ -133,12 +148,19 @@ func encode(img image.Image, in File, o *Options) (File, error) {
 	case "gif":
 		out.Format = GIF
 		err = gif.Encode(&b, img, nil)
+	case "webp", "webply", "webpll":
+		out.Format = WebP
+		out.Bytes, err = encodeWebP(ctx, img, format == "webpll", o.webpQuality())
+		return out, err
 	default:
-		return in, fault(wedge.Unsupported, "there is no format "+format+" here", "Ask for jpg, png or gif.")
+		return in, fault(wedge.Unsupported, "there is no format "+format+" here", "Ask for webp, jpg, png or gif.")
 	}
 	out.Bytes = b.Bytes()
 	return out, err
 }
+
+// lossless reports whether a WebP file is of the kind without loss.
+func (f File) lossless() bool { return len(f.Bytes) > 16 && string(f.Bytes[12:16]) == "VP8L" }
 
 // animated reports whether a file has several frames. A damaged one has none that anybody could show.
 func animated(f File) bool {

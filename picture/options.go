@@ -3,6 +3,7 @@ package picture
 import (
 	"image/color"
 	"math"
+	"mime"
 	"net/url"
 	"slices"
 	"strconv"
@@ -32,9 +33,11 @@ type Options struct {
 	Blur          float64 // sigma, in pixels; as part of a side if Percent
 	BlurPercent   bool
 	Sharpen       float64
-	Quality       int    // of JPEG, 1 to 100; 0: by Optimize
+	Quality       int    // 1 to 100; 0: by Optimize
+	WebPQuality   int    // of WebP, if another; 0: Quality
 	Optimize      string // low, medium, high
 	Format        string // "": as it is
+	Auto          bool   // WebP for those who read it
 	FirstFrame    bool   // of an animation
 }
 
@@ -67,6 +70,7 @@ var optionWords = map[string]func(o *Options, v string) bool{
 	"quality":  quality,
 	"optimize": func(o *Options, v string) bool { return oneOf(&o.Optimize, v, "low", "medium", "high") },
 	"format":   func(o *Options, v string) bool { return oneOf(&o.Format, v, formatNames...) },
+	"auto":     auto,
 	"frame":    func(o *Options, v string) bool { o.FirstFrame = true; return v == "1" },
 }
 
@@ -146,10 +150,49 @@ func sharpen(o *Options, v string) bool {
 
 // quality may be followed by one for WebP.
 func quality(o *Options, v string) bool {
-	v, _, _ = strings.Cut(v, ",")
+	v, webp, two := strings.Cut(v, ",")
+	return oneQuality(&o.Quality, v) && (!two || oneQuality(&o.WebPQuality, webp))
+}
+
+func oneQuality(p *int, v string) bool {
 	n, err := strconv.Atoi(v)
-	o.Quality = max(n, 1)
+	*p = max(n, 1)
 	return err == nil && n >= 0 && n <= 100
+}
+
+// auto is a list of formats. Of those that nobody here makes, the next is taken.
+func auto(o *Options, v string) bool {
+	for _, format := range strings.Split(v, ",") {
+		if !slices.Contains([]string{"webp", "avif", "jxl", "pjxl"}, format) {
+			return false
+		}
+		o.Auto = o.Auto || format == "webp"
+	}
+	return true
+}
+
+// Negotiate decides what auto=webp and format=auto leave to the client, by its Accept field. It reports whether they do.
+func (o *Options) Negotiate(accept string) bool {
+	asked := o.Auto || o.Format == "auto"
+	if asked && reads(accept, WebP.Type()) {
+		o.Format = "webp"
+	} else if o.Format == "auto" {
+		o.Format = ""
+	}
+	o.Auto = false
+	return asked
+}
+
+// reads reports whether an Accept field names a type, and not with q=0. Patterns do not count: browsers send them for what they
+// may not read.
+func reads(accept, typ string) bool {
+	for _, one := range strings.Split(accept, ",") {
+		if t, p, err := mime.ParseMediaType(one); err == nil && t == typ {
+			q, err := strconv.ParseFloat(p["q"], 64)
+			return err != nil || q > 0
+		}
+	}
+	return false
 }
 
 func (o *Options) quality() int {
@@ -162,11 +205,18 @@ func (o *Options) quality() int {
 	return 85
 }
 
+func (o *Options) webpQuality() int {
+	if o.WebPQuality > 0 {
+		return o.WebPQuality
+	}
+	return o.quality()
+}
+
 func (o *Options) background() color.NRGBA {
 	if o.Background != nil {
 		return *o.Background
 	}
-	if o.Format == "" || strings.HasPrefix(o.Format, "png") || o.Format == "gif" {
+	if o.Format == "" || strings.HasPrefix(o.Format, "png") || strings.HasPrefix(o.Format, "webp") || o.Format == "gif" {
 		return color.NRGBA{}
 	}
 	return color.NRGBA{255, 255, 255, 255}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"image"
 	"runtime"
+	"strings"
 
 	"github.com/kovidgoyal/imaging"
 	"golang.org/x/sync/semaphore"
@@ -44,7 +45,7 @@ type File struct {
 
 // Transform does to an image what o says. Animations, and what o says nothing about, come back as they are. The error is of kind
 // Invalid when the file is none that can be read or does not go with o, Exhausted when it is too large, Unsupported when o asks for
-// what cannot be done, or ctx's. What is under way goes on after ctx has ended, to its end.
+// what cannot be done, or ctx's. What is under way goes on after ctx has ended, to its end, but for writing WebP.
 func Transform(ctx context.Context, file []byte, o *Options) (in, out File, err error) {
 	if in, err = probe(file); err != nil {
 		return in, in, err
@@ -55,8 +56,8 @@ func Transform(ctx context.Context, file []byte, o *Options) (in, out File, err 
 	if o.none(in) {
 		return in, in, nil
 	}
-	share := max(int64(2*maxPixels/workers), 2*int64(in.Width*in.Height))
-	if err := room.Acquire(ctx, min(share, 2*maxPixels)); err != nil {
+	share := o.share(in)
+	if err := room.Acquire(ctx, share); err != nil {
 		return in, in, err
 	}
 	type result struct {
@@ -65,8 +66,8 @@ func Transform(ctx context.Context, file []byte, o *Options) (in, out File, err 
 	}
 	done := make(chan result, 1)
 	go func() {
-		defer room.Release(min(share, 2*maxPixels))
-		out, err := transform(in, o)
+		defer room.Release(share)
+		out, err := transform(ctx, in, o)
 		done <- result{out, err}
 	}()
 	select {
@@ -77,8 +78,19 @@ func Transform(ctx context.Context, file []byte, o *Options) (in, out File, err 
 	}
 }
 
+// share is how much room a transform takes: twice the pixels before or after, whichever are more. The encoder of WebP has them once
+// more, and its tables.
+func (o *Options) share(in File) int64 {
+	w, h := o.target(in.Width, in.Height)
+	n := 2 * int64(max(in.Width*in.Height, w*h))
+	if strings.HasPrefix(o.Format, "webp") || o.Format == "" && in.Format == WebP {
+		n *= 2
+	}
+	return min(max(n, int64(2*maxPixels/workers)), 2*maxPixels)
+}
+
 // transform does the work. A decoder that panics must not end the process: the file is no good.
-func transform(in File, o *Options) (out File, err error) {
+func transform(ctx context.Context, in File, o *Options) (out File, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fault(wedge.Invalid, fmt.Sprintf("it cannot be worked on: %v", r), "Save the image anew with another program.")
@@ -93,7 +105,7 @@ func transform(in File, o *Options) (out File, err error) {
 			return in, err
 		}
 	}
-	return encode(img, in, o)
+	return encode(ctx, img, in, o)
 }
 
 // fault is an error that a guest's author can do something about.

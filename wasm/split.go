@@ -80,6 +80,7 @@ type Options struct {
 	// that returns something other than ParkAgain. The hostcall takes and returns i32 only.
 	Park string
 
+	Library   bool   // the module need not export EntryName: it is no guest, but one that the host calls
 	NoChecks  bool   // leave the interrupt checks out; for measuring what they cost
 	MaxMemory uint64 // largest initial memory in bytes; 0: the default limit of 128 MiB
 
@@ -626,7 +627,7 @@ func (s *splitter) exportSection(r *reader) []byte {
 		}
 		out = appendU32(append(appendName(out, name), kind), index)
 	}
-	if r.err == nil && (!memory || !entry) {
+	if r.err == nil && (!memory || !entry && !s.opt.Library) {
 		r.fail("a guest must export %q and the function %q (is it a library, not a program?)", MemoryName, EntryName)
 	}
 	add := func(name string, kind byte, index uint32) {

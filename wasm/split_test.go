@@ -508,3 +508,25 @@ func TestMaxMemory(t *testing.T) {
 		t.Errorf("a memory above the limit: %v", err)
 	}
 }
+
+// TestLibrary: a module without _start is split if it is no guest, and keeps its memory and its functions.
+func TestLibrary(t *testing.T) {
+	src := guestWith(func(m *Module) {
+		m.Section(SecExport, Seq([]byte{2}, Name("memory"), []byte{2, 0}, Name("work"), []byte{0, 1}))
+	})
+	if _, err := wasm.Split(src, wasm.Options{}); wedge.KindOf(err) != wedge.Invalid {
+		t.Errorf("as a guest: %v", err)
+	}
+	p, err := wasm.Split(src, wasm.Options{Library: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mod := newWorld(t).split(p)
+	if mod.ExportedFunction("work") == nil || mod.ExportedGlobal(wasm.FuelGlobal) == nil {
+		t.Error("its function or its fuel is not there")
+	}
+	no := wasm.Options{Library: true}
+	if _, err := wasm.Split(guestWith(func(m *Module) { m.Section(SecExport, Seq([]byte{1}, Name("_start"), []byte{0, 1})) }), no); wedge.KindOf(err) != wedge.Invalid {
+		t.Errorf("without memory: %v", err)
+	}
+}

@@ -138,7 +138,7 @@ func (o *cgiOutput) writeHead(p []byte) (rest []byte) {
 		}
 		return nil
 	}
-	resp, local, err := parseCGIHead(o.head[:end])
+	resp, local, err := parseCGIHead(o.head[:end], o.e.limits.HeaderLines)
 	o.head = nil
 	if err != nil {
 		_ = o.fail(cgiFault(err))

@@ -26,7 +26,7 @@ func cgiHeadEnd(b []byte, line int) (end, next int) {
 
 // parseCGIHead reads a whole CGI header section (RFC 3875 section 6). It returns the response that
 // it stands for, or the path and query of a local redirect (section 6.2.2).
-func parseCGIHead(b []byte) (resp *response, local string, err error) {
+func parseCGIHead(b []byte, lines int) (resp *response, local string, err error) {
 	resp = newResponse()
 	status, location, typed := "", "", false
 	for line := range bytes.Lines(b) {
@@ -54,8 +54,8 @@ func parseCGIHead(b []byte) (resp *response, local string, err error) {
 		case lower == "location":
 			location = value
 		}
-		if len(resp.headers.list) >= maxFields {
-			return nil, "", fmt.Errorf("it printed more than %d header lines", maxFields)
+		if len(resp.headers.list) >= lines {
+			return nil, "", fmt.Errorf("it printed more than %d header lines", lines)
 		}
 		resp.headers.add(name, value)
 	}

@@ -372,7 +372,7 @@ func FuzzCGIHead(f *testing.F) {
 				t.Fatalf("in pieces the end is %d, at once %d", first, end)
 			}
 		}
-		resp, local, err := parseCGIHead(b[:end])
+		resp, local, err := parseCGIHead(b[:end], 100)
 		if err != nil || local != "" {
 			return
 		}

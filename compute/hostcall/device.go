@@ -1,6 +1,7 @@
 package hostcall
 
 import (
+	"regexp"
 	"strings"
 
 	"github.com/ua-parser/uap-go/uaparser"
@@ -70,6 +71,7 @@ func describeDevice(ua string, agent *uaparser.UserAgent, os *uaparser.Os, dev *
 	r.OS = named{known(os.Family), os.Major, os.Minor, os.Patch}
 	r.Device = device{Name: known(dev.Family), Brand: dev.Brand, Model: dev.Model}
 	r.Device.classify(strings.ToLower(ua), strings.ToLower(dev.Family))
+	r.Device.rename(ua)
 	return r, true
 }
 
@@ -80,7 +82,7 @@ func known(family string) string {
 	return family
 }
 
-// deviceKinds are tried in order; the first with a word that the User-Agent (or the device's family) holds,
+// deviceKinds are tried in order; the first with a word that begins a word of the User-Agent (or of the device's family),
 // both in lower case, wins.
 var deviceKinds = []struct {
 	hwtype string
@@ -88,25 +90,77 @@ var deviceKinds = []struct {
 	set    func(*device)
 }{
 	{"Robot", []string{"spider"}, func(d *device) { d.IsBot = true }},
+	{"Games Console", []string{"playstation vita", "nintendo switch", "nintendo 3ds"}, func(d *device) { d.IsGameConsole, d.IsTouchscreen = true, true }},
 	{"Games Console", []string{"playstation", "nintendo", "xbox"}, func(d *device) { d.IsGameConsole = true }},
-	{"Set Top Box", []string{"appletv", "apple tv", "roku", "chromecast", "; aft", "crkey"}, func(d *device) { d.IsTVPlayer = true }},
-	{"TV", []string{"smart-tv", "smarttv", "smart tv", "hbbtv", "web0s", "bravia", "googletv", "netcast"}, func(d *device) { d.IsSmartTV = true }},
+	{"Set Top Box", []string{"appletv", "apple tv", "roku", "chromecast", "; aft", "crkey", "mibox", "shield android tv"}, func(d *device) { d.IsTVPlayer = true }},
+	{"TV", []string{"smart-tv", "smarttv", "smart tv", "hbbtv", "web0s", "bravia", "googletv", "netcast", "android tv", "viera", "vidaa", "aquos"}, func(d *device) { d.IsSmartTV = true }},
 	{"EReader", []string{"kindle/", "kobo", "nook", "pocketbook"}, func(d *device) { d.IsEreader = true }},
 	{"Media Player", []string{"ipod"}, func(d *device) { d.IsMediaPlayer, d.IsTouchscreen = true, true }},
-	{"Tablet", []string{"ipad", "tablet", "kindle fire", "playbook"}, func(d *device) { d.IsTablet, d.IsTouchscreen = true, true }},
-	{"Mobile Phone", []string{"iphone", "mobile", "windows phone", "smartphone", "feature phone"}, func(d *device) { d.IsMobile, d.IsTouchscreen = true, true }},
+	{"", []string{"oculusbrowser"}, func(*device) {}},                          // on the head: none of these, though some say X11
+	{"Desktop", []string{"tablet pc"}, func(d *device) { d.IsDesktop = true }}, // what Internet Explorer says that could be written on
+	{"Tablet", []string{"ipad", "tablet", "kindle fire", "; kf", "playbook", "sm-t", "sm-p", "sm-x"}, func(d *device) { d.IsTablet, d.IsTouchscreen = true, true }},
+	{"Mobile Phone", []string{"midp", "kaios", "feature phone"}, func(d *device) { d.IsMobile = true }}, // they have keys
+	{"Mobile Phone", []string{"iphone", "mobile", "windows phone", "iemobile", "smartphone"}, func(d *device) { d.IsMobile, d.IsTouchscreen = true, true }},
 	{"Tablet", []string{"android"}, func(d *device) { d.IsTablet, d.IsTouchscreen = true, true }}, // a phone's browser adds "Mobile"
-	{"Desktop", []string{"windows nt", "macintosh", "x11", "cros"}, func(d *device) { d.IsDesktop = true }},
+	{"Desktop", []string{"windows nt", "macintosh", "x11", "wayland", "cros ", "linux x86_64"}, func(d *device) { d.IsDesktop = true }},
 }
 
 func (d *device) classify(ua, family string) {
 	for _, k := range deviceKinds {
 		for _, w := range k.words {
-			if strings.Contains(ua, w) || strings.Contains(family, w) {
+			if hasWord(ua, w) || hasWord(family, w) {
 				d.HWType = k.hwtype
 				k.set(d)
+				d.IsTouchscreen = d.IsTouchscreen || d.IsDesktop && hasWord(ua, "touch;")
 				return
 			}
 		}
+	}
+}
+
+// hasWord reports whether w stands in s, and not behind another letter.
+func hasWord(s, w string) bool {
+	for at := 0; ; at++ {
+		i := strings.Index(s[at:], w)
+		if i < 0 {
+			return false
+		}
+		if at += i; at == 0 || s[at-1] < 'a' || s[at-1] > 'z' {
+			return true
+		}
+	}
+}
+
+// deviceNames are expressions for what the public ones have no name for, or a wrong one.
+var deviceNames = []struct {
+	says        *regexp.Regexp // the first group is the model
+	brand, name string
+}{
+	{regexp.MustCompile(`; (AFT[A-Z0-9]*)`), "Amazon", "Fire TV"},
+	{regexp.MustCompile(`; (KF[A-Z]{2,})`), "Amazon", "Kindle Fire"},
+	{regexp.MustCompile(`(?i)(Xbox (?:Series [SX]|One|360))`), "Microsoft", "Xbox"},
+	{regexp.MustCompile(`Nintendo (3DS|WiiU)`), "Nintendo", "Nintendo"},
+	{regexp.MustCompile(`Android [0-9.]+; (K)\)`), "Generic", ""}, // browsers that tell no model say K
+}
+
+// rename mends name, brand and model.
+func (d *device) rename(ua string) {
+	if strings.HasPrefix(d.Brand, "Generic_") {
+		d.Brand = "Generic"
+	}
+	for _, n := range deviceNames {
+		m := n.says.FindStringSubmatch(ua)
+		switch {
+		case m == nil || d.IsBot:
+			continue
+		case n.name == "":
+			d.Model = map[bool]string{true: "Smartphone", false: "Tablet"}[d.IsMobile]
+			d.Name, d.Brand = "Generic "+d.Model, n.brand
+		case n.name == n.brand:
+			d.Name, d.Brand, d.Model = n.brand+" "+m[1], n.brand, m[1]
+		default:
+			d.Name, d.Brand, d.Model = n.name, n.brand, m[1]
+		}
+		return
 	}
 }

@@ -99,6 +99,9 @@ func (e *exec) fetch(req *request, b *body, backend *wedge.Backend, kind sendKin
 	}}
 	ctx = httptrace.WithClientTrace(wedge.WithBackend(ctx, backend), trace)
 	out := outgoing(ctx, req, b, kind.streaming)
+	if loop := passOn(e.host, e.in, out.Header["Cdn-Loop"]); len(loop) > 0 {
+		out.Header["Cdn-Loop"] = loop
+	}
 	e.holdUpload(out, b)
 	decompress := req.decompress
 	// The backend's address is told of responses that no cache may give out again (ABI section 2).

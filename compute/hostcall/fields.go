@@ -151,8 +151,8 @@ func valuesSet(c *compute.Call, h *headers, i int) abi.Status {
 		return s
 	}
 	name, rest := headerName(n), c.Bytes(i+2)
-	limit := ex(c).limits.HeaderBytes
-	if len(rest) > limit {
+	l := &ex(c).limits
+	if len(rest) > l.HeaderBytes {
 		return abi.LimitExceeded
 	}
 	for v := range bytes.SplitSeq(rest, nul) {
@@ -163,7 +163,7 @@ func valuesSet(c *compute.Call, h *headers, i int) abi.Status {
 	h.remove(name)
 	for len(rest) > 0 {
 		v, after, _ := bytes.Cut(rest, nul)
-		if s := h.append(name, string(v), limit); s != abi.OK {
+		if s := h.append(name, string(v), l); s != abi.OK {
 			return s
 		}
 		rest = after
@@ -177,7 +177,7 @@ func fieldInsert(c *compute.Call, h *headers, i int) abi.Status {
 	if s != abi.OK {
 		return s
 	}
-	return h.insert(name, value, ex(c).limits.HeaderBytes)
+	return h.insert(name, value, &ex(c).limits)
 }
 
 // fieldAppend: name, value.
@@ -186,7 +186,7 @@ func fieldAppend(c *compute.Call, h *headers, i int) abi.Status {
 	if s != abi.OK {
 		return s
 	}
-	return h.append(name, value, ex(c).limits.HeaderBytes)
+	return h.append(name, value, &ex(c).limits)
 }
 
 // fieldRemove: name.

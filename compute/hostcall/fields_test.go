@@ -184,3 +184,19 @@ func BenchmarkHeaderCalls(b *testing.B) {
 		}
 	}
 }
+
+// TestHeaderLimits: a version says how many lines and bytes a message of its guest's may have, and how long its URIs may be.
+func TestHeaderLimits(t *testing.T) {
+	g := newGuest(t, testHost(&wedge.Version{Limits: wedge.Limits{HeaderLines: 2, HeaderBytes: 30, URIBytes: 20}}))
+	h := g.newRequest()
+	g.ok("fastly_http_req.header_append", h, "a", "1")
+	g.is(abi.LimitExceeded, "fastly_http_req.header_append", h, "b", strings.Repeat("x", 30))
+	g.ok("fastly_http_req.header_append", h, "b", "2")
+	g.is(abi.LimitExceeded, "fastly_http_req.header_append", h, "c", "3")
+	g.ok("fastly_http_req.header_insert", h, "b", "3")
+	g.ok("fastly_http_req.uri_set", h, "http://host.example/"+strings.Repeat("u", 19))
+	g.is(abi.LimitExceeded, "fastly_http_req.uri_set", h, "http://host.example/"+strings.Repeat("u", 20))
+	if got := g.many("fastly_http_req.header_names_get", h); !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("names %q", got)
+	}
+}

@@ -87,6 +87,9 @@ func (x *exchange) handoffRequest(ctx context.Context, to *handoff) *http.Reques
 		header["User-Agent"] = nil
 	}
 	header.Del("Content-Length")
+	if loop := passOn(x.h.cfg.Host, x.in, header["Cdn-Loop"]); len(loop) > 0 {
+		header["Cdn-Loop"] = loop
+	}
 	out := (&http.Request{
 		Method: method, URL: u, Host: x.in.host, Header: header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,

@@ -5,11 +5,9 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/abi"
 )
-
-// maxFields is how many header lines one message may have: adding a line looks at all of them.
-const maxFields = 4096
 
 // maxName is the longest header name, in bytes, that a guest may speak of.
 const maxName = 65535
@@ -62,12 +60,12 @@ func (h *headers) add(name, value string) {
 	h.size += fieldSize(name, value)
 }
 
-// append adds a line, within limit bytes for the whole section.
-func (h *headers) append(name, value string, limit int) abi.Status {
-	if s := h.grow(fieldSize(name, value), limit); s != abi.OK {
+// append adds a line, within the limits of the whole section.
+func (h *headers) append(name, value string, l *wedge.Limits) abi.Status {
+	if s := h.grow(fieldSize(name, value), l.HeaderBytes); s != abi.OK {
 		return s
 	}
-	if len(h.list) >= maxFields {
+	if len(h.list) >= l.HeaderLines {
 		h.account.release(fieldSize(name, value))
 		return abi.LimitExceeded
 	}
@@ -76,13 +74,13 @@ func (h *headers) append(name, value string, limit int) abi.Status {
 }
 
 // insert makes value the only one of name, at the place of the first.
-func (h *headers) insert(name, value string, limit int) abi.Status {
+func (h *headers) insert(name, value string, l *wedge.Limits) abi.Status {
 	i := h.find(name, 0)
 	if i < 0 {
-		return h.append(name, value, limit)
+		return h.append(name, value, l)
 	}
 	more := fieldSize(name, value) - fieldSize(h.list[i].name, h.list[i].value)
-	if s := h.grow(more, limit); s != abi.OK {
+	if s := h.grow(more, l.HeaderBytes); s != abi.OK {
 		return s
 	}
 	h.list[i].name, h.list[i].value = name, value

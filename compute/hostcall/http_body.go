@@ -131,7 +131,7 @@ func trailerAppend(c *compute.Call) abi.Status {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.trailers.append(name, value, ex(c).limits.HeaderBytes)
+	return b.trailers.append(name, value, &ex(c).limits)
 }
 
 // trailersOf returns the trailers of the body that word 0 names, if they are known yet.

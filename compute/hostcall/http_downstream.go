@@ -53,7 +53,7 @@ var httpDownstream = calls{
 	"downstream_resvpnproxy_vpn_service_name":     textCall(byHandle, unknownText),
 
 	"downstream_visits_this_service": numberCall(first, visitsThisService),
-	"downstream_visits_this_pop":     numberCall(first, unknown),
+	"downstream_visits_this_pop":     numberCall(first, visitsThisPoP),
 }
 
 // who finds the downstream request that a call asks about, and the first word after it.
@@ -129,10 +129,6 @@ func ohFingerprint(_ *compute.Call, in *incoming) (string, abi.Status) {
 }
 
 func complianceRegion(*compute.Call, *incoming) (string, abi.Status) { return "none", abi.OK }
-
-func visitsThisService(_ *compute.Call, in *incoming) (uint32, abi.Status) {
-	return uint32(in.client.VisitsService), abi.OK
-}
 
 // keyIsValid takes the same time whichever key, or none, matches.
 func keyIsValid(c *compute.Call, in *incoming) (uint32, abi.Status) {

@@ -77,10 +77,11 @@ var httpReq = calls{
 	"register_dynamic_backend":       registerDynamicBackend,
 }
 
-// maxURI and maxMethod bound what a guest may set, in bytes.
+// These bound what a guest may set, in bytes. Of a URI the target has a limit of its own.
 const (
-	maxURI    = 64 << 10
-	maxMethod = 1024
+	maxAuthority = 4 << 10 // with the scheme
+	maxMethod    = 1024
+	maxKeys      = 64 << 10 // surrogate keys
 )
 
 // onRequest makes a header call of one on the request that word 0 names.
@@ -140,12 +141,16 @@ func uriGet(c *compute.Call) abi.Status { return c.PutBuf(1, 3, getRequest(c, c.
 func uriSet(c *compute.Call) abi.Status {
 	r := getRequest(c, c.U32(0))
 	b := c.Bytes(1)
-	if len(b) > maxURI {
-		return abi.Error
+	limit := ex(c).limits.URIBytes
+	if len(b) > limit+maxAuthority {
+		return abi.LimitExceeded
 	}
 	u, ok := parseURI(string(b))
 	if !ok {
 		return abi.Error
+	}
+	if len(b)-len(u.Scheme)-len("://")-len(u.Host) > limit {
+		return abi.LimitExceeded
 	}
 	return r.change(c, func() { r.uri, r.url = string(b), u })
 }
@@ -302,6 +307,9 @@ func (r *request) caching(v *wedge.Version) *wedge.Caching {
 	if o.tag&overrideSWR != 0 {
 		c.SWR = &o.swr
 	}
+	if o.tag&overrideLookupTimeout != 0 {
+		c.Patience = &o.lookupTimeout
+	}
 	c.Key, _ = r.headers.get(cacheKeyField)
 	return c
 }
@@ -310,7 +318,7 @@ func (r *request) caching(v *wedge.Version) *wedge.Caching {
 const cacheKeyField = "fastly-xqd-cache-key"
 
 func surrogateKeys(b []byte) (string, abi.Status) {
-	if !validValue(b) || len(b) > maxURI {
+	if !validValue(b) || len(b) > maxKeys {
 		return "", abi.Inval
 	}
 	return string(b), abi.OK

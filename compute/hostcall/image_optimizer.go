@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/abi"
@@ -37,7 +38,7 @@ func transformImage(c *compute.Call) abi.Status {
 	if c.U32(4)&imageClaims != 0 {
 		options = string(c.Read(c.ReadU32(c.U32(5)), min(c.ReadU32(c.U32(5)+4), maxImageOptions)))
 	}
-	p, own, s := fetchImage(c)
+	p, own, accept, s := fetchImage(c)
 	if s != abi.OK {
 		return s
 	}
@@ -49,6 +50,7 @@ func transformImage(c *compute.Call) abi.Status {
 		p.drop()
 		return imageFailed(c, err)
 	}
+	varies := o.Negotiate(accept)
 	ex(c).await(c, p)
 	f, err := p.result()
 	if err != nil {
@@ -56,14 +58,17 @@ func transformImage(c *compute.Call) abi.Status {
 		return fetchStatus(err)
 	}
 	c.PutU32(c.U32(6), imageOK)
+	if varies {
+		f.resp.headers.add("vary", "Accept")
+	}
 	if f.resp.status != http.StatusOK {
 		return deliver(c, f, 7)
 	}
 	return optimize(c, f, o)
 }
 
-// fetchImage starts the fetch, and returns the request's own query too.
-func fetchImage(c *compute.Call) (p *pending, query string, s abi.Status) {
+// fetchImage starts the fetch, and returns the request's own query and its Accept fields too.
+func fetchImage(c *compute.Call) (p *pending, query, accept string, s abi.Status) {
 	e, name := ex(c), c.Text(2)
 	b := newBody(nil)
 	if c.U32(1) != abi.InvalidHandle {
@@ -72,15 +77,16 @@ func fetchImage(c *compute.Call) (p *pending, query string, s abi.Status) {
 	req, ok := takeRequest(c, c.U32(0))
 	if !ok {
 		b.leave()
-		return nil, "", abi.BadHandle
+		return nil, "", "", abi.BadHandle
 	}
 	backend, s := e.mayFetch(name)
 	if s != abi.OK {
 		b.leave()
-		return nil, "", s
+		return nil, "", "", s
 	}
 	req.decompress = true
-	return e.fetch(req, b, backend, sendKind{cached: true}), req.url.RawQuery, abi.OK
+	query, accept = req.url.RawQuery, strings.Join(req.headers.values("accept"), ",")
+	return e.fetch(req, b, backend, sendKind{cached: true}), query, accept, abi.OK
 }
 
 // optimize changes the image that f brings and delivers it. All of its bytes count against the sandbox meanwhile.

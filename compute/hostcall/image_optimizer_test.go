@@ -37,11 +37,14 @@ func imageGuest(t *testing.T, file []byte, limits wedge.Limits) (*guest, *string
 	return newGuest(t, h), printed
 }
 
-// optimize makes the call; options nil: those of the request's own query.
-func (g *guest) optimize(uri string, options *string) (s abi.Status, tag, resp, body uint32) {
+// optimize makes the call; options nil: those of the request's own query. fields are a name and a value.
+func (g *guest) optimize(uri string, options *string, fields ...string) (s abi.Status, tag, resp, body uint32) {
 	g.t.Helper()
 	req := g.newRequest()
 	g.ok("fastly_http_req.uri_set", req, uri)
+	if len(fields) > 0 {
+		g.ok("fastly_http_req.header_insert", req, fields[0], fields[1])
+	}
 	detail, mask, config := make([]byte, 12), 0, []byte{}
 	if options != nil {
 		mask = imageClaims
@@ -82,10 +85,30 @@ func TestImageOptimizer(t *testing.T) {
 	}
 }
 
+// TestImageOptimizerNegotiates: a request's Accept decides what auto=webp makes, and the answer says so.
+func TestImageOptimizerNegotiates(t *testing.T) {
+	g, printed := imageGuest(t, pngFile(40, 20), wedge.Limits{})
+	for accept, typ := range map[string]string{"image/webp,*/*": "image/webp", "*/*": "image/png"} {
+		s, tag, resp, body := g.optimize("http://o/?auto=webp&width=10", nil, "accept", accept)
+		if s != abi.OK || tag != imageOK {
+			t.Fatalf("%s: %v, tag %d: %s", accept, s, tag, printed)
+		}
+		if got := g.many("fastly_http_resp.header_values_get", resp, "content-type")[0]; got != typ {
+			t.Errorf("%s: %s, want %s", accept, got, typ)
+		}
+		if vary := g.many("fastly_http_resp.header_values_get", resp, "vary")[0]; vary != "Accept" {
+			t.Errorf("%s: vary %q", accept, vary)
+		}
+		if img, _, err := image.Decode(strings.NewReader(g.readAll(body))); err != nil || img.Bounds().Dx() != 10 {
+			t.Errorf("%s: %v", accept, err)
+		}
+	}
+}
+
 func TestImageOptimizerSaysWhy(t *testing.T) {
 	g, printed := imageGuest(t, pngFile(40, 20), wedge.Limits{})
-	if s, tag, _, _ := g.optimize("http://o/?format=webp", nil); s != abi.OK || tag != imageWarning {
-		t.Errorf("webp: %v, tag %d", s, tag)
+	if s, tag, _, _ := g.optimize("http://o/?format=avif", nil); s != abi.OK || tag != imageWarning {
+		t.Errorf("avif: %v, tag %d", s, tag)
 	}
 	for _, query := range []string{"width=x", "format=mp4", "crop=50,50", "width=90000&height=90000"} {
 		printed.Reset()

@@ -369,9 +369,15 @@ func TestRequestCalls(t *testing.T) {
 	}
 	g.is(abi.Error, "fastly_http_req.method_set", h, "A B")
 	g.is(abi.Error, "fastly_http_req.method_set", h, "")
-	for _, uri := range []string{"", "a b", "http://", "mailto:x@y", "http://[::1", "/\x00", "/" + strings.Repeat("x", maxURI)} {
+	for _, uri := range []string{"", "a b", "http://", "mailto:x@y", "http://[::1", "/\x00"} {
 		g.is(abi.Error, "fastly_http_req.uri_set", h, uri)
 	}
+	longest := "/" + strings.Repeat("x", wedge.DefaultLimits.URIBytes-1)
+	for _, before := range []string{"", "https://h.example:8443"} {
+		g.ok("fastly_http_req.uri_set", h, before+longest)
+		g.is(abi.LimitExceeded, "fastly_http_req.uri_set", h, before+longest+"xxxx")
+	}
+	g.is(abi.LimitExceeded, "fastly_http_req.uri_set", h, "https://"+strings.Repeat("h", maxAuthority)+longest)
 	for _, uri := range []string{"/", "https://h:1/p?q#f", "http://h", "//h/p", "/%zz%", "*"} {
 		g.ok("fastly_http_req.uri_set", h, uri)
 		if got := g.text("fastly_http_req.uri_get", h); got != uri {
@@ -400,6 +406,13 @@ func TestRequestCalls(t *testing.T) {
 		if r.cache.surrogateKeys != "k1 k2" || r.cache.ttl != seconds(10) || r.cache.lookupTimeout.Milliseconds() != 300 {
 			t.Errorf("override %+v", r.cache)
 		}
+		if p := r.caching(&wedge.Version{}).Patience; p == nil || p.Milliseconds() != 300 {
+			t.Errorf("the cache is not told how long to wait: %v", p)
+		}
+	}
+	g.ok("fastly_http_req.cache_override_v3_set", h, 0x02, raw(p))
+	if r, _ := g.sb.State.(*exec).requests.get(h); r.caching(&wedge.Version{}).Patience != nil {
+		t.Error("a lookup timeout whose bit is not set")
 	}
 	g.is(abi.Inval, "fastly_http_req.cache_override_v3_set", h, 0x20, raw(p))
 	g.is(abi.BadAlign, "fastly_http_req.cache_override_v3_set", h, 0, raw(p+1))

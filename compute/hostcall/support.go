@@ -43,7 +43,7 @@ var lacks = []struct {
 		"resvpnproxy_is_hosting_provider", "resvpnproxy_is_proxy_over_vpn", "resvpnproxy_is_public_proxy", "resvpnproxy_is_relay_proxy",
 		"resvpnproxy_is_residential_proxy", "resvpnproxy_is_smart_dns_proxy", "resvpnproxy_is_tor_exit_node", "resvpnproxy_is_vpn_datacenter",
 		"resvpnproxy_vpn_service_name")},
-	{"nothing is counted: CDN-Loop is neither read nor written", metadata("visits_this_service", "visits_this_pop")},
+	{"counts visits to guests; a CDN service does not say in CDN-Loop at which PoP it is", metadata("visits_this_pop")},
 
 	{"clients that speak HTTP/2 get 501", []string{"fastly_http_req.upgrade_websocket", "fastly_http_req.redirect_to_websocket_proxy", "fastly_http_req.redirect_to_websocket_proxy_v2"}},
 	{"there is no GRIP proxy", []string{"fastly_http_req.redirect_to_grip_proxy", "fastly_http_req.redirect_to_grip_proxy_v2"}},
@@ -51,7 +51,7 @@ var lacks = []struct {
 	{"no service may act for another", []string{"fastly_http_req.on_behalf_of"}},
 	{"knows the sites of the version and the PoPs of the fleet; a cache key for a backend makes another name only", []string{"fastly_shielding.shield_info", "fastly_shielding.backend_for_shield"}},
 
-	{"makes no WebP, AVIF, JPEG XL or video, and does not cache what it makes", []string{"fastly_image_optimizer.transform_image_optimizer_request"}},
+	{"makes no AVIF, JPEG XL or video, and does not cache what it makes", []string{"fastly_image_optimizer.transform_image_optimizer_request"}},
 	{"knows what the version's tables and its database say: no data come with Wedge", []string{"fastly_geo.lookup"}},
 	{"knows what the version's table says, and what public expressions read from a User-Agent", []string{"fastly_device_detection.lookup"}},
 }

@@ -152,6 +152,11 @@ func (c *Client) Services(ctx context.Context) (list []control.Service, err erro
 	return list, c.do(ctx, http.MethodGet, "/v1/services", "", nil, &list)
 }
 
+// RemoveService has all PoPs stop a service, and forgets its versions. One that is live, or on its way, is removed only by force.
+func (c *Client) RemoveService(ctx context.Context, name, key string, force bool) error {
+	return c.do(ctx, http.MethodDelete, service(name, fmt.Sprintf("?force=%t", force)), key, nil, nil)
+}
+
 // Versions returns a service's versions.
 func (c *Client) Versions(ctx context.Context, name string) (list []control.Version, err error) {
 	return list, c.do(ctx, http.MethodGet, service(name, "/versions"), "", nil, &list)

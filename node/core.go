@@ -325,6 +325,9 @@ func (c *Core) take(e wedge.Entry) error {
 	c.control.See(func(s *control.State) {
 		after = slices.Clone(s.Expelled)
 		c.pops.members(s)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		maps.DeleteFunc(c.reports, func(service string, _ map[string]rollout.Report) bool { return s.Services[service] == nil })
 	})
 	switch {
 	case len(after) == before:
@@ -514,12 +517,10 @@ func (c *Core) runs(subject string, data []byte) {
 	if json.Unmarshal(data, &list) != nil {
 		return
 	}
+	list = c.deployed(subject, list)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, r := range list {
-		if subject != "runs."+r.PoP {
-			continue // nobody speaks for another
-		}
 		if c.reports[r.Service] == nil {
 			c.reports[r.Service] = map[string]rollout.Report{}
 		}
@@ -527,6 +528,29 @@ func (c *Core) runs(subject string, data []byte) {
 		c.reports[r.Service][r.PoP] = r
 	}
 }
+
+// deployed returns the reports that a PoP gives for itself, of services that there are. A PoP that runs one that was removed some time ago does not
+// know of that: as likely as not its Wedge is older than removals.
+func (c *Core) deployed(subject string, list []rollout.Report) []rollout.Report {
+	strays := map[string]string{}
+	c.control.See(func(s *control.State) {
+		list = slices.DeleteFunc(list, func(r rollout.Report) bool {
+			if was, removed := s.Removed[r.Service]; removed && r.Version > 0 && r.Version <= was.Versions && time.Since(was.At) > strayAfter {
+				strays[r.Service] = r.PoP
+			}
+			return subject != "runs."+r.PoP || s.Services[r.Service] == nil
+		})
+	})
+	for service, pop := range strays {
+		if subject == "runs."+pop {
+			c.cfg.Log.Error("a PoP still runs a service that was removed", "pop", pop, "service", service, "hint", "Upgrade Wedge there if it is older than the core's.")
+		}
+	}
+	return list
+}
+
+// strayAfter is how long after a removal a PoP that can speak with the core should have heard of it. What runs is said every 30 s.
+const strayAfter = 20 * time.Second
 
 // stage is where a rollout stands, and since when this core knows. How long a stage is watched is measured by each core for
 // itself, not read off the time that the catalog has: that another may have written, or this one before its clock was set. A core that
@@ -588,7 +612,11 @@ func (c *Core) step(ctx context.Context, service string, r control.Release) erro
 		return nil
 	}
 	_, err := c.control.Decide(ctx, "rollout", "", func(s *control.State) (control.Event, error) {
-		if now := s.Services[service].Rolling(); now == nil || now.ID != r.ID || now.Stages != r.Stages || now.State != r.State {
+		svc := s.Services[service]
+		if svc == nil {
+			return ev, errDecided // it was removed
+		}
+		if now := svc.Rolling(); now == nil || now.ID != r.ID || now.Version != r.Version || now.Stages != r.Stages || now.State != r.State {
 			return ev, errDecided
 		}
 		return ev, nil

@@ -24,7 +24,7 @@ import (
 
 const (
 	deployUsage   = "[FLAGS] [DIR]"
-	servicesUsage = "[--json]"
+	servicesUsage = "[--json] | [--force] remove NAME"
 	versionsUsage = "[--json] SERVICE"
 	releasesUsage = "[--json] [watch | promote] SERVICE"
 	rollbackUsage = "[--json] SERVICE [VERSION]"
@@ -295,8 +295,16 @@ func runServices(ctx context.Context, std stdio, args []string) error {
 	var r remote
 	fs := newFlags("services")
 	r.flags(fs)
-	if _, err := parse(fs, args, 0); err != nil {
+	force := fs.Bool("force", false, "remove one that is live, or on its way, too: it is taken off all PoPs")
+	rest, err := parse(fs, args, 2)
+	if err != nil {
 		return err
+	}
+	if first(rest, "") == "remove" && len(rest) == 2 {
+		return r.RemoveService(ctx, rest[1], newKey(), *force)
+	}
+	if len(rest) > 0 || *force {
+		return usage(fs, errors.New("write remove NAME"))
 	}
 	all, err := r.Services(ctx)
 	if err != nil {

@@ -53,7 +53,7 @@ func commands() []command {
 		{"world", worldUsage, "run many PoPs in one process, and cut and heal them", runWorld},
 		{"node", nodeUsage, "run a node of a fleet: a core, a PoP, or both", runNode},
 		{"deploy", deployUsage, "make a version of an app, and release it to a fleet", runDeploy},
-		{"services", servicesUsage, "list a fleet's services", runServices},
+		{"services", servicesUsage, "list a fleet's services, and remove one", runServices},
 		{"versions", versionsUsage, "list a service's versions", runVersions},
 		{"releases", releasesUsage, "list a service's releases, watch one, or promote one", runReleases},
 		{"rollback", rollbackUsage, "make all PoPs run another version at once", runRollback},

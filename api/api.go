@@ -58,6 +58,8 @@ const (
 	removeService = "DELETE /v1/services/{name}"
 )
 
+const removeVersion = "DELETE /v1/services/{name}/versions/{version}"
+
 // routes is all that the API can do. {name} is a service's.
 func (s *Server) routes() map[string]handler {
 	return map[string]handler{
@@ -66,6 +68,7 @@ func (s *Server) routes() map[string]handler {
 		"GET /v1/services":                         {control.ScopeRead, s.services, "all services", nil, []control.Service{}},
 		"GET /v1/services/{name}":                  {control.ScopeRead, s.service, "one service", nil, control.Service{}},
 		removeService:                              {control.ScopeAdmin, s.removeService, "remove a service; one that is live, or on its way, with force=true in the query", nil, struct{}{}},
+		removeVersion:                              {control.ScopeAdmin, s.removeVersion, "forget a version at once, with what only it is made of", nil, struct{}{}},
 		makeVersion:                                {control.ScopeDeploy, s.newVersion, "make a version, and the service if there is none", NewVersion{}, control.Version{}},
 		"GET /v1/services/{name}/versions":         {control.ScopeRead, s.versions, "its versions", nil, []control.Version{}},
 		"POST /v1/services/{name}/releases":        {control.ScopeDeploy, s.release, "begin a rollout", Pick{}, control.Release{}},
@@ -290,6 +293,15 @@ func (s *Server) removeService(c *call) (any, error) {
 	_, err = s.Control.Decide(c.Context(), c.Name, c.key, func(st *control.State) (control.Event, error) {
 		return st.NewRemoval(c.PathValue("name"), c.Tenant, force)
 	})
+	return struct{}{}, err
+}
+
+func (s *Server) removeVersion(c *call) (any, error) {
+	number, err := strconv.Atoi(c.PathValue("version"))
+	if err != nil {
+		return nil, &wedge.Error{Op: "remove version of", What: c.PathValue("name"), Kind: wedge.Invalid, Err: fmt.Errorf("%.70q is not a version", c.PathValue("version")), Hint: "Give its number."}
+	}
+	_, err = s.Control.Decide(c.Context(), c.Name, c.key, func(st *control.State) (control.Event, error) { return st.NewForget(c.PathValue("name"), number) })
 	return struct{}{}, err
 }
 

@@ -162,6 +162,11 @@ func (c *Client) Versions(ctx context.Context, name string) (list []control.Vers
 	return list, c.do(ctx, http.MethodGet, service(name, "/versions"), "", nil, &list)
 }
 
+// RemoveVersion has a version forgotten at once.
+func (c *Client) RemoveVersion(ctx context.Context, name, key string, version int) error {
+	return c.do(ctx, http.MethodDelete, service(name, fmt.Sprintf("/versions/%d", version)), key, nil, nil)
+}
+
 // Releases returns a service's releases.
 func (c *Client) Releases(ctx context.Context, name string) (list []control.Release, err error) {
 	return list, c.do(ctx, http.MethodGet, service(name, "/releases"), "", nil, &list)

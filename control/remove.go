@@ -58,3 +58,64 @@ func (s *State) owner(service string) string {
 	}
 	return s.Removed[service].Tenant
 }
+
+// NewForget decides that a version is forgotten at once, with what only it is made of, as if there were many newer ones. One that is live, or on
+// its way, is not.
+func (s *State) NewForget(service string, version int) (Event, error) {
+	svc, err := s.find("remove version of", service, 0)
+	if err != nil {
+		return Event{}, err
+	}
+	fail := func(kind wedge.Kind, why, hint string) (Event, error) {
+		return Event{}, &wedge.Error{Op: "remove version of", What: service, Kind: kind, Err: fmt.Errorf(why, version), Hint: hint + service}
+	}
+	switch v := svc.Version(version); {
+	case v == nil:
+		return fail(wedge.NotExist, "it has no version %d", "See them with: wedge versions ")
+	case v.Forgotten:
+		return fail(wedge.NotExist, "version %d was forgotten", "See those that are there with: wedge versions ")
+	case svc.Live == version:
+		return fail(wedge.Conflict, "version %d is live", "Deploy another first, or go back to one with: wedge rollback ")
+	case svc.onItsWay(version):
+		return fail(wedge.Conflict, "version %d is being rolled out", "End that with: wedge rollback ")
+	}
+	return Event{Kind: EventForget, Service: service, Version: version, Needs: needsRemoval}, nil
+}
+
+// onItsWay reports whether PoPs may run a version though it is not live.
+func (s *Service) onItsWay(version int) bool {
+	r := s.Rolling()
+	return r != nil && r.Version == version
+}
+
+func (s *State) applyForget(svc *Service, version int) error {
+	v := svc.Version(version)
+	if v == nil || v.Forgotten || svc.Live == version || svc.onItsWay(version) {
+		return errOutOfOrder
+	}
+	v.Forgotten = true
+	s.Gone++
+	return nil
+}
+
+// Unneeded returns what versions that were forgotten by order are made of and no version that is kept is.
+func (s *State) Unneeded() (list []Digest) {
+	var forgotten []*Version
+	for _, svc := range s.Services {
+		for _, v := range svc.Versions {
+			if v.Forgotten {
+				forgotten = append(forgotten, v)
+			}
+		}
+	}
+	if len(forgotten) == 0 {
+		return nil
+	}
+	needed := Needed(s.Kept())
+	for d := range Needed(forgotten) {
+		if !needed[d] {
+			list = append(list, d)
+		}
+	}
+	return list
+}

@@ -95,3 +95,58 @@ func TestRemoval(t *testing.T) {
 }
 
 func errOf(_ Event, err error) error { return err }
+
+// TestForget: a version goes by order, with what only it is made of, unless it may run; it is not gone back to, and made of the same it is another.
+func TestForget(t *testing.T) {
+	l := &tenantLab{NewState(), t, noon}
+	do := func(what string, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	forget := func(version int) error { return l.do(l.NewForget("shop", version)) }
+	refused := func(what string, err error, kind wedge.Kind, text string) {
+		t.Helper()
+		if err == nil || wedge.KindOf(err) != kind || !strings.Contains(err.Error(), text) || !strings.Contains(wedge.HintOf(err), "wedge ") {
+			t.Errorf("%s: %v (%s)", what, err, wedge.HintOf(err))
+		}
+	}
+	do("one", l.version("", "shop", "all", "secret"))
+	do("its release", l.do(l.NewRelease("shop", 1, Plan{})))
+	refused("on its way", forget(1), wedge.Conflict, "version 1 is being rolled out")
+	do("its end", l.do(Event{Kind: EventDone, Service: "shop", Release: 1}, nil))
+	refused("live", forget(1), wedge.Conflict, "version 1 is live")
+	do("two", l.version("", "shop", "all", "clean"))
+	do("all run it", l.do(Event{Kind: EventSwitch, Service: "shop", Version: 2}, nil))
+	ev, err := l.NewForget("shop", 1)
+	if ev.Needs < 3 {
+		t.Error("a Wedge that knows of no such order would keep it")
+	}
+	do("one is forgotten", l.do(ev, err))
+	if got := l.Unneeded(); len(got) != 1 || got[0] != DigestOf([]byte("secret")) || l.Gone != 1 {
+		t.Errorf("%v is needed no more, %d gone", got, l.Gone)
+	}
+	if svc := l.Services["shop"]; svc.Keeps(1) || len(svc.Before(2)) > 0 {
+		t.Error("it is gone back to")
+	}
+	if use := l.Used(DefaultTenant, noon); use.Bytes != 200 {
+		t.Errorf("%+v", use)
+	}
+	refused("once more", forget(1), wedge.NotExist, "version 1 was forgotten")
+	refused("one that is not", forget(9), wedge.NotExist, "it has no version 9")
+	refused("none", forget(0), wedge.NotExist, "it has no version 0")
+	refused("back to it", errOf(l.NewRollback("shop", 1)), wedge.NotExist, "version 1 was forgotten")
+	refused("back to what was before", errOf(l.NewRollback("shop", 0)), wedge.Conflict, "nothing to go back to")
+	for _, e := range []Event{{Version: 1}, {Version: 2}, {Version: 9}} {
+		if e.Kind, e.Service = EventForget, "shop"; l.Apply(e) == nil {
+			t.Errorf("version %d was forgotten", e.Version)
+		}
+	}
+	do("the newest", l.version("", "shop", "secret"))
+	do("is forgotten", forget(3))
+	do("and made anew", l.version("", "shop", "secret"))
+	if svc := l.Services["shop"]; len(svc.Versions) != 4 || !svc.Keeps(4) || len(l.Unneeded()) > 0 {
+		t.Errorf("%d versions, %v is needed no more", len(svc.Versions), l.Unneeded())
+	}
+}

@@ -68,6 +68,7 @@ const (
 	EventTenant  = "tenant"  // there is a tenant
 	EventQuota   = "quota"   // what it may use is another
 	EventRemove  = "remove"  // there is a service no more
+	EventForget  = "forget"  // a version is forgotten, whichever there are besides
 )
 
 // Version is one version of a service, as the catalog knows it.
@@ -83,7 +84,7 @@ type Version struct {
 
 	packed []int64 // sizes of its chunks, compressed; none: nobody knows
 
-	Forgotten bool `json:"forgotten,omitempty"` // it cannot be released again; only answers of the API say so
+	Forgotten bool `json:"forgotten,omitempty"` // it cannot be released again: by order, or, as only answers of the API say, since there are newer ones
 }
 
 // Release is the decision that a version should be live, and what has become of it.
@@ -142,7 +143,7 @@ const KeptVersions = 10
 // Keeps reports whether a version is kept: it is new enough, or may run, or is the one to go back to. A version that is not will not be again.
 func (s *Service) Keeps(n int) bool {
 	v := s.Version(n)
-	if v == nil {
+	if v == nil || v.Forgotten {
 		return false
 	}
 	if n > s.newest()-KeptVersions || n == s.Live {
@@ -200,11 +201,11 @@ func (s *Service) At(pop string) (v, candidate *Version, r *Release) {
 	return v, nil, nil
 }
 
-// Before returns the versions that all ran, the latest first, each once and without the one that is given.
+// Before returns the versions that all ran, the latest first, each once, without the one that is given and those forgotten by order.
 func (s *Service) Before(version int) (list []*Version) {
 	seen := map[int]bool{version: true}
 	add := func(n int) {
-		if v := s.Version(n); v != nil && !seen[n] {
+		if v := s.Version(n); v != nil && !v.Forgotten && !seen[n] {
 			seen[n] = true
 			list = append(list, v)
 		}
@@ -313,6 +314,8 @@ func (s *State) apply(e Event) error {
 	case EventRemove:
 		s.applyRemoval(svc, e)
 		return nil
+	case EventForget:
+		return s.applyForget(svc, e.Version)
 	case EventRelease, EventSwitch:
 		if r != nil && e.Kind == EventRelease || svc.Version(e.Version) == nil {
 			return errOutOfOrder
@@ -371,7 +374,7 @@ const Format = 3
 // needsTenants is the Format that knows whose services and tokens are. Who did not would let a tenant's token do everything.
 const needsTenants = 2
 
-var kinds = []string{EventVersion, EventRelease, EventStage, EventHold, EventPromote, EventDone, EventAbort, EventSwitch, EventToken, EventRevoke, EventPoP, EventJoin, EventExpel, EventTenant, EventQuota, EventRemove}
+var kinds = []string{EventVersion, EventRelease, EventStage, EventHold, EventPromote, EventDone, EventAbort, EventSwitch, EventToken, EventRevoke, EventPoP, EventJoin, EventExpel, EventTenant, EventQuota, EventRemove, EventForget}
 
 // understood finds out whether this Wedge knows what an event means.
 func (e *Event) understood() error {
@@ -460,7 +463,7 @@ func (s *State) NewVersion(d Draft) (Event, error) {
 	}
 	if svc := s.Services[d.Service]; svc != nil {
 		n = svc.newest() + 1
-		if newest := svc.Version(n - 1); newest != nil && newest.Digest == d.Artifact.Digest() {
+		if newest := svc.Version(n - 1); newest != nil && !newest.Forgotten && newest.Digest == d.Artifact.Digest() {
 			return Event{Kind: EventVersion, Service: d.Service, Version: newest.Number}, ErrSame
 		}
 	}
@@ -483,8 +486,11 @@ func (s *State) find(op, service string, version int) (*Service, error) {
 		return nil, &wedge.Error{Op: op, What: service, Kind: wedge.NotExist, Err: fmt.Errorf("it has no version %d", version), Hint: "See them with: wedge versions " + service}
 	}
 	if version != 0 && !svc.Keeps(version) {
-		return nil, &wedge.Error{Op: op, What: service, Kind: wedge.NotExist, Err: fmt.Errorf("version %d was forgotten", version),
-			Hint: fmt.Sprintf("The newest %d versions are kept, and those that run. Deploy it anew from its source.", KeptVersions)}
+		hint := fmt.Sprintf("The newest %d versions are kept, and those that run. Deploy it anew from its source.", KeptVersions)
+		if svc.Version(version).Forgotten {
+			hint = "Somebody has removed it; who did is told by: wedge audit"
+		}
+		return nil, &wedge.Error{Op: op, What: service, Kind: wedge.NotExist, Err: fmt.Errorf("version %d was forgotten", version), Hint: hint}
 	}
 	return svc, nil
 }

@@ -198,8 +198,8 @@ func (a *applier) run(ctx context.Context) error {
 	}
 }
 
-// made is how many versions there are, and how many went by order.
-type made struct{ versions, gone int }
+// made is how many versions there are, how many went by order, and how many run here that are not kept, until what is to be run can.
+type made struct{ versions, gone, unkept int }
 
 // sweep removes what versions were made of that are kept no more, once there are some more versions than there were, or some went.
 func (a *applier) sweep() {
@@ -208,7 +208,13 @@ func (a *applier) sweep() {
 	var now made
 	needed, dirs := map[control.Digest]bool(nil), map[string]bool{}
 	a.catalog.See(func(s *control.State) {
+		runs := a.runs(s)
 		now.gone = s.Gone
+		for _, v := range runs {
+			if v.Forgotten {
+				now.unkept++
+			}
+		}
 		for _, svc := range s.Services {
 			now.versions += len(svc.Versions)
 		}
@@ -216,10 +222,10 @@ func (a *applier) sweep() {
 			return
 		}
 		kept := s.Kept()
-		if len(kept) == now.versions && now.gone == a.swept.gone {
+		if len(kept) == now.versions && now.gone == 0 {
 			return // nothing was forgotten
 		}
-		kept = append(kept, a.runs(s)...) // what is to be run may not have come yet
+		kept = append(kept, runs...) // what is to be run may not have come yet
 		needed = control.Needed(kept)
 		for _, v := range kept {
 			dirs[string(v.Digest)] = true

@@ -90,16 +90,21 @@ type depot struct {
 
 	mu     sync.Mutex
 	wanted map[control.Digest]time.Time // chunks that somebody put, or asked for, of late
+	going  map[control.Digest]bool      // chunks that are being dropped
 }
 
-func (d *depot) want(c control.Digest) {
+// want notes that somebody needs a chunk, and reports whether it is going.
+func (d *depot) want(c control.Digest) (going bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.wanted[c] = time.Now()
+	return d.going[c]
 }
 
 func (d *depot) Has(ctx context.Context, c control.Digest) (bool, error) {
-	d.want(c)
+	if d.want(c) {
+		return false, nil
+	}
 	return d.link.Has(ctx, chunkShelf, string(c))
 }
 
@@ -141,6 +146,67 @@ func (d *depot) sweep(ctx context.Context, needed map[control.Digest]bool, idle 
 		dropped++
 	}
 	return dropped, nil
+}
+
+// forget drops chunks that nobody needs at once. While it does they are said not to be there: who makes a version of some of them after unneeded
+// has looked finds them missing, and uploads them again.
+func (d *depot) forget(ctx context.Context, unneeded func() []control.Digest) (dropped int, err error) {
+	d.mu.Lock()
+	for _, c := range unneeded() {
+		d.going[c] = true
+	}
+	going := maps.Clone(d.going)
+	d.mu.Unlock()
+	defer func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		clear(d.going)
+	}()
+	if len(going) == 0 {
+		return 0, nil
+	}
+	var there []control.Digest
+	if err := d.link.Keys(ctx, chunkShelf, func(key string) {
+		if going[control.Digest(key)] {
+			there = append(there, control.Digest(key))
+		}
+	}); err != nil {
+		return 0, err
+	}
+	for _, c := range there {
+		if err := d.link.Drop(ctx, chunkShelf, string(c)); err != nil {
+			return dropped, err
+		}
+		dropped++
+	}
+	return dropped, nil
+}
+
+// dropForgotten drops at once what versions were made of that are forgotten by order, until ctx ends.
+func (c *Core) dropForgotten(ctx context.Context, d *depot) {
+	for done := 0; ctx.Err() == nil; {
+		gone := 0
+		changed := c.control.See(func(s *control.State) { gone = s.Gone })
+		if gone != done {
+			n, err := d.forget(ctx, func() (list []control.Digest) {
+				c.control.See(func(s *control.State) { list = s.Unneeded() })
+				return list
+			})
+			if n > 0 {
+				c.cfg.Log.Info("dropped what forgotten versions were made of", "chunks", n)
+			}
+			if err != nil {
+				c.cfg.Log.Warn("what forgotten versions were made of is not all dropped", "err", err)
+				sleep(ctx, partPause)
+				continue
+			}
+			done = gone
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+	}
 }
 
 // sweepAge is how long a chunk stays that nobody needs: longer than any upload takes.
@@ -345,7 +411,7 @@ func (c *Core) open(ctx, background context.Context) error {
 	if err := c.keep(ctx, logsFor(c.cfg.Jurisdictions)); err != nil {
 		return err
 	}
-	chunks := &depot{link: c.link, wanted: map[control.Digest]time.Time{}}
+	chunks := &depot{link: c.link, wanted: map[control.Digest]time.Time{}, going: map[control.Digest]bool{}}
 	c.control = control.New(catalog{c.link}, chunks)
 	c.control.Said = c.cfg.Log
 	c.api = api.NewServer(c.control, c.pops.here)
@@ -382,6 +448,7 @@ func (c *Core) open(ctx, background context.Context) error {
 	}
 	c.work.Go(func() { c.roll(background) })
 	c.work.Go(func() { c.sweepChunks(background, chunks) })
+	c.work.Go(func() { c.dropForgotten(background, chunks) })
 	return c.aggregate(background)
 }
 

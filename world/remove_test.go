@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -149,5 +150,57 @@ func TestRemoved(t *testing.T) {
 	}
 	if err != nil || n != 2 {
 		t.Errorf("%d removals in the audit, %v", n, err)
+	}
+}
+
+// TestForgetVersion: what only a version is made of that is forgotten by order is gone at once, from the core and from PoPs, later from one that was
+// stopped meanwhile; what others are made of stays.
+func TestForgetVersion(t *testing.T) {
+	l := newSweptFleet(t, time.Hour)
+	ctx, page := t.Context(), func(a *control.Artifact) control.Digest {
+		return a.Parts[slices.IndexFunc(a.Parts, func(p control.Part) bool { return strings.HasPrefix(p.Name, "files/") })].Chunks[0].Digest
+	}
+	one, a, _ := l.packed(l.site("a secret"))
+	l.release(one.Number, 0)
+	secret := page(a)
+	if err := l.client.RemoveVersion(ctx, "shop", "", 1); wedge.KindOf(err) != wedge.Conflict || !l.keeps("nrt", secret) {
+		t.Fatalf("it is live: %v", err)
+	}
+	two, b, _ := l.packed(l.site("clean"))
+	l.release(two.Number, 0)
+	if err := l.Kill("nrt"); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.client.RemoveVersion(ctx, "shop", "", 1); err != nil {
+		t.Fatal(err)
+	}
+	l.becomes("it is gone", 2*time.Second, func() bool { return !l.onShelf(secret) && !l.keeps("lhr", secret) && !l.keeps("nyc", secret) })
+	if !l.keeps("nrt", secret) {
+		t.Fatal("who removed it at nrt?")
+	}
+	if err := l.Start(ctx, "nrt"); err != nil {
+		t.Fatal(err)
+	}
+	l.becomes("it is gone from nrt", 10*time.Second, func() bool {
+		_, err := os.Stat(filepath.Join(l.cfg.Dir, "nrt", "artifacts", string(one.Digest)))
+		return !l.keeps("nrt", secret) && err != nil
+	})
+	for _, d := range b.Digests() {
+		if !l.onShelf(d) || !l.keeps("lhr", d) || !l.keeps("nrt", d) {
+			t.Error("what version 2 is made of is not there any more")
+		}
+	}
+	if list, err := l.client.Versions(ctx, "shop"); err != nil || !list[0].Forgotten || list[1].Forgotten {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if audit, err := l.client.Audit(ctx, 1); err != nil || audit[0].Kind != control.EventForget || audit[0].Version != 1 || audit[0].By != "operator" {
+		t.Errorf("%+v, %v", audit, err)
+	}
+	// Who deploys the same again uploads it again, and gets another version.
+	again, _, _ := l.packed(l.site("a secret"))
+	l.release(again.Number, 0)
+	l.becomes("all run it", 5*time.Second, l.all("a secret", "lhr", "nyc", "nrt"))
+	if again.Number != 3 || !l.onShelf(secret) {
+		t.Errorf("version %d", again.Number)
 	}
 }

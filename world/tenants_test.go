@@ -68,7 +68,7 @@ func TestTenants(t *testing.T) {
 		"GET /v1/services/NAME": "", "GET /v1/services/NAME/versions": "", "GET /v1/services/NAME/releases": "", "POST /v1/services/NAME/releases": `{"version":1}`,
 		"POST /v1/services/NAME/promote": "null", "POST /v1/services/NAME/rollback": `{"version":1}`, "POST /v1/services/NAME/events": `{}`,
 		"POST /v1/services/NAME/state": `{"method":"GET","path":"/-/apologies"}`, "GET /v1/collect/NAME/vitals": "", "GET /v1/collect/NAME/vitals/live": "",
-		"GET /v1/tenants/NAME": "", "GET /v1/tenants/NAME/report": "", "DELETE /v1/tokens/NAME": "", "DELETE /v1/services/NAME": "", "DELETE /v1/services/NAME?force=true": "",
+		"GET /v1/tenants/NAME": "", "GET /v1/tenants/NAME/report": "", "DELETE /v1/tokens/NAME": "", "DELETE /v1/services/NAME": "", "DELETE /v1/services/NAME/versions/1": "", "DELETE /v1/services/NAME?force=true": "",
 	} {
 		method, path, _ := strings.Cut(route, " ")
 		ask := func(name string) string {

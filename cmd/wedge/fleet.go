@@ -25,7 +25,7 @@ import (
 const (
 	deployUsage   = "[FLAGS] [DIR]"
 	servicesUsage = "[--json] | [--force] remove NAME"
-	versionsUsage = "[--json] SERVICE"
+	versionsUsage = "[--json] SERVICE | remove SERVICE N"
 	releasesUsage = "[--json] [watch | promote] SERVICE"
 	rollbackUsage = "[--json] SERVICE [VERSION]"
 	popsUsage     = "[--json] | [--jurisdictions LIST] add NAME | remove NAME"
@@ -322,10 +322,21 @@ func runVersions(ctx context.Context, std stdio, args []string) error {
 	var r remote
 	fs := newFlags("versions")
 	r.flags(fs)
-	name, err := oneName(fs, args)
+	rest, err := parse(fs, args, 3)
 	if err != nil {
 		return err
 	}
+	if len(rest) == 3 && rest[0] == "remove" {
+		n, err := strconv.Atoi(rest[2])
+		if err != nil || n < 1 {
+			return usage(fs, fmt.Errorf("%q is not a version", rest[2]))
+		}
+		return r.RemoveVersion(ctx, rest[1], newKey(), n)
+	}
+	if len(rest) != 1 {
+		return usage(fs, errors.New("name a service, or write remove SERVICE N"))
+	}
+	name := rest[0]
 	all, err := r.Versions(ctx, name)
 	if err != nil {
 		return err

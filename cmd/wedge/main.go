@@ -54,7 +54,7 @@ func commands() []command {
 		{"node", nodeUsage, "run a node of a fleet: a core, a PoP, or both", runNode},
 		{"deploy", deployUsage, "make a version of an app, and release it to a fleet", runDeploy},
 		{"services", servicesUsage, "list a fleet's services, and remove one", runServices},
-		{"versions", versionsUsage, "list a service's versions", runVersions},
+		{"versions", versionsUsage, "list a service's versions, and have one forgotten", runVersions},
 		{"releases", releasesUsage, "list a service's releases, watch one, or promote one", runReleases},
 		{"rollback", rollbackUsage, "make all PoPs run another version at once", runRollback},
 		{"pops", popsUsage, "list the PoPs that are there", runPops},

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -34,7 +35,10 @@ const (
 	loginUsage    = "[--api URL]"
 )
 
-const defaultAPI = "http://127.0.0.1:7670"
+const (
+	defaultAPI  = "http://127.0.0.1:7670"
+	dialTimeout = 5 * time.Second // after which another of the core's servers is tried
+)
 
 // remote is what every command that speaks with a fleet's core takes.
 type remote struct {
@@ -58,10 +62,13 @@ func (r *remote) flags(fs *flag.FlagSet) {
 	if r.print = os.Getenv("WEDGE_CORE_PRINT"); r.print == "" {
 		r.print = login.Print
 	}
+	t := http.DefaultTransport.(*http.Transport).Clone()
 	if r.print != "" {
-		r.HTTP = &http.Client{Transport: &http.Transport{TLSClientConfig: node.Pinned(r.print)}}
+		t = &http.Transport{TLSClientConfig: node.Pinned(r.print)}
 	}
-	fs.StringVar(&r.URL, "api", url, "`URL` of the control API; by default $WEDGE_API, or where wedge login was")
+	t.DialContext, t.TLSHandshakeTimeout = (&net.Dialer{Timeout: dialTimeout}).DialContext, dialTimeout
+	r.HTTP = &http.Client{Transport: t}
+	fs.StringVar(&r.URL, "api", url, "`URL` of the control API, or those of several of the core's servers with commas between; by default $WEDGE_API, or where wedge login was")
 	fs.BoolVar(&r.asJSON, "json", false, "answer in JSON")
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/wedge-cloud/wedge"
@@ -250,8 +251,11 @@ func (s *State) allows(tenant string, d *Draft) error {
 // exhausted says that there is no more of what a quota bounds. first is what else can be done.
 func (t *Tenant) exhausted(op, what, quota string, bound int64, first string) error {
 	unit := quota
+	if bound == 1 {
+		unit = strings.TrimSuffix(quota, "s")
+	}
 	if quota == "versions" {
-		unit = "versions an hour"
+		unit += " an hour"
 	}
 	hint := first + "or have an operator raise it: wedge tenants --" + quota + " N set " + t.Name
 	if first == "" {

@@ -216,7 +216,7 @@ func TestTenantQuotas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	refused("a second service", errOf(acme.client.NewVersion(ctx, "other", "", api.NewVersion{Artifact: b})), "1 services")
+	refused("a second service", errOf(acme.client.NewVersion(ctx, "other", "", api.NewVersion{Artifact: b})), "1 service")
 	if err := errOf(acme.client.NewVersion(ctx, "third", "", api.NewVersion{Artifact: b})); wedge.KindOf(err) != wedge.Invalid || !strings.Contains(err.Error(), `made for "other"`) {
 		t.Error("made for another:", err)
 	}

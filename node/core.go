@@ -610,7 +610,7 @@ func (c *Core) deployed(subject string, list []rollout.Report) []rollout.Report 
 	})
 	for service, pop := range strays {
 		if subject == "runs."+pop {
-			c.cfg.Log.Error("a PoP still runs a service that was removed", "pop", pop, "service", service, "hint", "Upgrade Wedge there if it is older than the core's.")
+			c.cfg.Log.Warn("a PoP still runs a service that was removed", "pop", pop, "service", service, "hint", "If this is said again, upgrade Wedge there: it may be older than the core's.")
 		}
 	}
 	return list

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
@@ -19,6 +20,8 @@ import (
 )
 
 func main() {
+	// What has no logger of its own, such as a core, says what matters here. It would go by the standard logger.
+	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	// net/http tells the standard logger about every odd byte a client or an origin sends:
 	// a way for them to flood it. What matters reaches the caller as an error.
 	log.SetOutput(io.Discard)

@@ -596,8 +596,8 @@ func (c *Core) runs(subject string, data []byte) {
 	}
 }
 
-// deployed returns the reports that a PoP gives for itself, of services that there are. A PoP that runs one that was removed some time ago does not
-// know of that: as likely as not its Wedge is older than removals.
+// deployed returns the reports that a PoP gives for itself, of services that there are. A PoP that runs one that was removed some time ago has not
+// heard of that yet, or its Wedge is older than removals.
 func (c *Core) deployed(subject string, list []rollout.Report) []rollout.Report {
 	strays := map[string]string{}
 	c.control.See(func(s *control.State) {

@@ -70,3 +70,57 @@ func TestRemovedMeanwhile(t *testing.T) {
 		t.Errorf("%d %q %q; of a name that never was: %d %q %q", status, body, says, never, none, nh.Get("Proxy-Status"))
 	}
 }
+
+// TestForgottenRunsOn: a PoP that cannot fetch what is live runs on what was forgotten by order, and once it can nothing of that is left.
+func TestForgottenRunsOn(t *testing.T) {
+	l := newPeerLab(t)
+	origin, _ := counting(t)
+	n := l.start(wedge.PoP{Name: "aaa"})
+	l.meet()
+	back, ctx := proxyTo(t, "back", origin), t.Context()
+	l.release(&back.Version)
+	var first control.Digest
+	l.core.control.See(func(s *control.State) { first = s.Services["back"].Version(1).Artifact.Digests()[0] })
+	back.Version.Backends[0].Name = "another"
+	chunks := control.OpenChunks(t.TempDir())
+	art, err := control.Pack(&back.Version, chunks.Keep)
+	if err == nil {
+		_, _, err = l.client.Upload(ctx, art, chunks)
+	}
+	if err == nil {
+		_, err = l.client.NewVersion(ctx, "back", "", api.NewVersion{Artifact: art})
+	}
+	for _, d := range art.Digests() {
+		if err == nil {
+			err = l.core.link.Drop(ctx, chunkShelf, string(d))
+		}
+	}
+	if err == nil {
+		_, err = l.client.Rollback(ctx, "back", "", 2)
+	}
+	if err == nil {
+		err = l.client.RemoveVersion(ctx, "back", "", 1)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := n.fleet.applier
+	gone := func() (known bool) {
+		a.catalog.See(func(s *control.State) { known = s.Gone == 1 })
+		return known
+	}
+	eventually(t, "it hears of that", gone)
+	a.apply(ctx)
+	a.sweep()
+	if n.Running("back") != 1 || !a.chunks.Has(first) {
+		t.Errorf("version %d runs", n.Running("back"))
+	}
+	if _, _, err := l.client.Upload(ctx, art, chunks); err != nil {
+		t.Fatal(err)
+	}
+	a.mu.Lock()
+	delete(a.failed, "back") // it is tried again at once
+	a.mu.Unlock()
+	eventually(t, "it runs version 2", func() bool { return n.Running("back") == 2 })
+	eventually(t, "nothing of version 1 is there", func() bool { return !a.chunks.Has(first) })
+}

@@ -3,6 +3,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -53,8 +54,13 @@ func NewServer(c *control.Control, pops func() []wedge.PoP) *Server {
 	return s
 }
 
-// makeVersion is the only route for a service that need not be there.
-const makeVersion = "POST /v1/services/{name}/versions"
+// Routes for a service that need not be there: one that is to be made, or was removed when somebody asked for that before and heard no answer.
+const (
+	makeVersion   = "POST /v1/services/{name}/versions"
+	removeService = "DELETE /v1/services/{name}"
+)
+
+const removeVersion = "DELETE /v1/services/{name}/versions/{version}"
 
 // routes is all that the API can do. {name} is a service's.
 func (s *Server) routes() map[string]handler {
@@ -63,6 +69,8 @@ func (s *Server) routes() map[string]handler {
 		"PUT /v1/chunks/{digest}":                  {control.ScopeDeploy, s.keep, "upload a chunk, as zstd", nil, struct{}{}},
 		"GET /v1/services":                         {control.ScopeRead, s.services, "all services", nil, []control.Service{}},
 		"GET /v1/services/{name}":                  {control.ScopeRead, s.service, "one service", nil, control.Service{}},
+		removeService:                              {control.ScopeAdmin, s.removeService, "remove a service; one that is live, or on its way, with force=true in the query", nil, struct{}{}},
+		removeVersion:                              {control.ScopeAdmin, s.removeVersion, "forget a version at once, with what only it is made of", nil, struct{}{}},
 		makeVersion:                                {control.ScopeDeploy, s.newVersion, "make a version, and the service if there is none", NewVersion{}, control.Version{}},
 		"GET /v1/services/{name}/versions":         {control.ScopeRead, s.versions, "its versions", nil, []control.Version{}},
 		"POST /v1/services/{name}/releases":        {control.ScopeDeploy, s.release, "begin a rollout", Pick{}, control.Release{}},
@@ -122,7 +130,7 @@ func (s *Server) guarded(h handler) http.Handler {
 		by, err := &control.Token{Name: "nobody"}, error(nil)
 		if h.scope != "" {
 			s.Control.See(func(st *control.State) {
-				if by, err = st.Holder(secret, h.scope, r.PathValue("name")); err == nil && r.Pattern != makeVersion {
+				if by, err = st.Holder(secret, h.scope, r.PathValue("name")); err == nil && r.Pattern != makeVersion && r.Pattern != removeService {
 					err = find(st, by, r.PathValue("name"))
 				}
 			})
@@ -237,7 +245,7 @@ func (s *Server) newVersion(c *call) (any, error) {
 	if missing, err := s.notThere(c.Context(), want.Artifact.Digests()); err != nil || len(missing) > 0 {
 		return nil, &wedge.Error{Op: "make version", What: c.PathValue("name"), Kind: wedge.Conflict, Err: errors.Join(err, fmt.Errorf("%d chunks are not here any more", len(missing))), Hint: "Deploy again."}
 	}
-	return s.see(func(st *control.State) any { return st.Services[ev.Service].Version(ev.Version) }), nil
+	return s.about(c, func(svc *control.Service) any { return svc.Version(ev.Version) })
 }
 
 const maxComment = 1000
@@ -278,6 +286,26 @@ func (s *Server) about(c *call, f func(*control.Service) any) (any, error) {
 
 func (s *Server) service(c *call) (any, error) {
 	return s.about(c, func(svc *control.Service) any { return svc })
+}
+
+func (s *Server) removeService(c *call) (any, error) {
+	force, err := strconv.ParseBool(cmp.Or(c.URL.Query().Get("force"), "false"))
+	if err != nil {
+		return nil, &wedge.Error{Op: "remove service", What: c.PathValue("name"), Kind: wedge.Invalid, Err: errors.New("force is neither true nor false"), Hint: "See /v1/openapi.json."}
+	}
+	_, err = s.Control.Decide(c.Context(), c.Name, c.key, func(st *control.State) (control.Event, error) {
+		return st.NewRemoval(c.PathValue("name"), c.Tenant, force)
+	})
+	return struct{}{}, err
+}
+
+func (s *Server) removeVersion(c *call) (any, error) {
+	number, err := strconv.Atoi(c.PathValue("version"))
+	if err != nil {
+		return nil, &wedge.Error{Op: "remove version of", What: c.PathValue("name"), Kind: wedge.Invalid, Err: fmt.Errorf("%.70q is not a version", c.PathValue("version")), Hint: "Give its number."}
+	}
+	_, err = s.Control.Decide(c.Context(), c.Name, c.key, func(st *control.State) (control.Event, error) { return st.NewForget(c.PathValue("name"), number) })
+	return struct{}{}, err
 }
 
 func (s *Server) versions(c *call) (any, error) {
@@ -353,14 +381,15 @@ func (s *Server) pick(c *call, decide func(*control.State, Pick) (control.Event,
 
 // decided decides about a release, and answers with it.
 func (s *Server) decided(c *call, decide func(*control.State) (control.Event, error)) (any, error) {
-	ev, err := s.Control.Decide(c.Context(), c.Name, c.key, decide)
-	if err != nil {
+	if _, err := s.Control.Decide(c.Context(), c.Name, c.key, decide); err != nil {
 		return nil, err
 	}
-	return s.see(func(st *control.State) any {
-		all := st.Services[ev.Service].Releases
-		return all[len(all)-1]
-	}), nil
+	return s.about(c, func(svc *control.Service) any {
+		if len(svc.Releases) == 0 { // it was decided about one that was removed since
+			return control.Release{}
+		}
+		return svc.Releases[len(svc.Releases)-1]
+	})
 }
 
 func (s *Server) sealingKey(*call) (any, error) {

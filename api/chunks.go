@@ -117,13 +117,7 @@ func (s *Server) sizes(c *call, a *control.Artifact) (list []int64, err error) {
 		return nil, &wedge.Error{Op: "make version", What: c.PathValue("name"), Kind: wedge.Conflict, Err: fmt.Errorf("chunk %s is not here", missing[0]), Hint: "Upload what POST /v1/chunks/missing names, and ask again."}
 	}
 	var own map[control.Digest]int64
-	s.Control.See(func(st *control.State) {
-		if svc := st.Services[c.PathValue("name")]; svc != nil {
-			own = st.ChunksOf(svc.Tenant)
-		} else {
-			own = st.ChunksOf(cmp.Or(c.Tenant, control.DefaultTenant))
-		}
-	})
+	s.Control.See(func(st *control.State) { own = st.ChunksOf(cmp.Or(c.Tenant, st.TenantOf(c.PathValue("name")))) })
 	for _, d := range digests {
 		size, ok := own[d]
 		if !ok {

@@ -3,13 +3,17 @@ package api
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
+	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/collect"
@@ -17,22 +21,57 @@ import (
 	"github.com/wedge-cloud/wedge/seal"
 )
 
-// Client speaks the control API.
+// Client speaks the control API. It may be used by many goroutines.
 type Client struct {
-	URL   string // of the server, without /v1
+	URL   string // of the server, without /v1; of several of a core's servers with commas between
 	Token string
 	HTTP  *http.Client // nil: http.DefaultClient
+
+	at int32 // the server that answered last
 }
 
 func (c *Client) fail(kind wedge.Kind, err error, hint string) error {
 	return &wedge.Error{Op: "reach the control API", What: c.URL, Kind: kind, Err: err, Hint: hint}
 }
 
-// send sends a request. An answer that is not 200 is an error.
-func (c *Client) send(ctx context.Context, method, path, key string, body []byte) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, c.URL+path, bytes.NewReader(body))
+// servers returns their URLs.
+func (c *Client) servers() []string {
+	list := strings.FieldsFunc(c.URL, func(r rune) bool { return r == ',' || r == ' ' })
+	if len(list) == 0 {
+		return []string{""}
+	}
+	return list
+}
+
+// send sends a request to the server that answered last, or else to the next. An answer that is not 200 is an error. One that was sent, or of which
+// a server says that it cannot do it now, is sent to another only if it may be done twice: it reads or puts, or has a key.
+func (c *Client) send(ctx context.Context, method, path, key string, body []byte) (resp *http.Response, err error) {
+	servers, first := c.servers(), int(atomic.LoadInt32(&c.at))
+	for i := range servers {
+		at := (first + i) % len(servers)
+		var sent, answered bool
+		resp, sent, answered, err = c.try(ctx, servers[at], method, path, key, body)
+		if answered {
+			atomic.StoreInt32(&c.at, int32(at))
+			return resp, err
+		}
+		if sent && method != http.MethodGet && method != http.MethodPut && key == "" || ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, err
+}
+
+// repeatable is the key of a request that may be done twice, though its method does not say so.
+func repeatable() string { return rand.Text() }
+
+// try sends a request to one server. sent: it may have got it. answered: it has, and another would not answer otherwise.
+func (c *Client) try(ctx context.Context, server, method, path, key string, body []byte) (resp *http.Response, sent, answered bool, err error) {
+	var connected atomic.Bool // TLS is done by then
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
+	req, err := http.NewRequestWithContext(traced, method, server+path, bytes.NewReader(body))
 	if err != nil {
-		return nil, c.fail(wedge.Invalid, err, "Give its address, such as http://127.0.0.1:7670.")
+		return nil, false, false, c.fail(wedge.Invalid, err, "Give its address, such as http://127.0.0.1:7670.")
 	}
 	req.Header.Set("Authorization", "Bearer "+c.Token)
 	if key != "" {
@@ -42,23 +81,24 @@ func (c *Client) send(ctx context.Context, method, path, key string, body []byte
 	if client == nil {
 		client = http.DefaultClient
 	}
-	resp, err := client.Do(req)
+	resp, err = client.Do(req)
 	if err != nil {
-		return nil, c.fail(wedge.Unavailable, err, "Is a core running there? Give its address with --api or in WEDGE_API.")
+		return nil, connected.Load(), false, c.fail(wedge.Unavailable, err, "Is a core running there? Give its address with --api or in WEDGE_API.")
 	}
 	if resp.StatusCode == http.StatusOK {
-		return resp, nil
+		return resp, true, true, nil
 	}
 	defer resp.Body.Close()
+	answered = resp.StatusCode != http.StatusServiceUnavailable
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return nil, c.fail(wedge.Unavailable, err, "")
+		return nil, true, answered, c.fail(wedge.Unavailable, err, "")
 	}
 	var f fault
 	if json.Unmarshal(b, &f) != nil || f.Error == "" {
-		return nil, c.fail(wedge.Internal, fmt.Errorf("the answer was %s, and is none of the control API's", resp.Status), "")
+		return nil, true, answered, c.fail(wedge.Internal, fmt.Errorf("the answer was %s, and is none of the control API's", resp.Status), "")
 	}
-	return nil, &wedge.Error{Kind: wedge.KindNamed(f.Kind), Err: errors.New(f.Error), Hint: f.Hint}
+	return nil, true, answered, &wedge.Error{Kind: wedge.KindNamed(f.Kind), Err: errors.New(f.Error), Hint: f.Hint}
 }
 
 const maxAnswer = 64 << 20 // bytes
@@ -99,7 +139,7 @@ const uploads = 4
 // Upload sends those chunks that the server does not have, and returns how many that were, and their bytes as sent.
 func (c *Client) Upload(ctx context.Context, a *control.Artifact, chunks *control.Chunks) (n int, size int64, err error) {
 	m := Missing{a.Digests()}
-	if err := c.post(ctx, "/v1/chunks/missing", "", m, &m); err != nil {
+	if err := c.post(ctx, "/v1/chunks/missing", repeatable(), m, &m); err != nil {
 		return 0, 0, err
 	}
 	var w sync.WaitGroup
@@ -153,9 +193,19 @@ func (c *Client) Services(ctx context.Context) (list []control.Service, err erro
 	return list, c.do(ctx, http.MethodGet, "/v1/services", "", nil, &list)
 }
 
+// RemoveService has all PoPs stop a service, and forgets its versions. One that is live, or on its way, is removed only by force.
+func (c *Client) RemoveService(ctx context.Context, name, key string, force bool) error {
+	return c.do(ctx, http.MethodDelete, service(name, fmt.Sprintf("?force=%t", force)), key, nil, nil)
+}
+
 // Versions returns a service's versions.
 func (c *Client) Versions(ctx context.Context, name string) (list []control.Version, err error) {
 	return list, c.do(ctx, http.MethodGet, service(name, "/versions"), "", nil, &list)
+}
+
+// RemoveVersion has a version forgotten at once.
+func (c *Client) RemoveVersion(ctx context.Context, name, key string, version int) error {
+	return c.do(ctx, http.MethodDelete, service(name, fmt.Sprintf("/versions/%d", version)), key, nil, nil)
 }
 
 // Releases returns a service's releases.
@@ -190,7 +240,7 @@ func (c *Client) NewToken(ctx context.Context, want NewToken) (s Secret, err err
 
 // Revoke ends a token.
 func (c *Client) Revoke(ctx context.Context, name string) error {
-	return c.do(ctx, http.MethodDelete, "/v1/tokens/"+url.PathEscape(name), "", nil, nil)
+	return c.do(ctx, http.MethodDelete, "/v1/tokens/"+url.PathEscape(name), repeatable(), nil, nil)
 }
 
 // AddPoP lets a PoP join, once, with the secret that is returned, and carry these jurisdictions.
@@ -200,12 +250,12 @@ func (c *Client) AddPoP(ctx context.Context, name string, jurisdictions ...strin
 
 // RemovePoP makes a PoP a member no more.
 func (c *Client) RemovePoP(ctx context.Context, name string) error {
-	return c.do(ctx, http.MethodDelete, "/v1/pops/"+url.PathEscape(name), "", nil, nil)
+	return c.do(ctx, http.MethodDelete, "/v1/pops/"+url.PathEscape(name), repeatable(), nil, nil)
 }
 
 // Join makes a PoP a member.
 func (c *Client) Join(ctx context.Context, want Join) (j Joined, err error) {
-	return j, c.post(ctx, "/v1/join", "", want, &j)
+	return j, c.post(ctx, "/v1/join", repeatable(), want, &j)
 }
 
 // Collected returns what clients of a service have reported under a name. query is as in the API.

@@ -67,6 +67,8 @@ const (
 	EventExpel   = "expel"   // it is no member any more
 	EventTenant  = "tenant"  // there is a tenant
 	EventQuota   = "quota"   // what it may use is another
+	EventRemove  = "remove"  // there is a service no more
+	EventForget  = "forget"  // a version is forgotten, whichever there are besides
 )
 
 // Version is one version of a service, as the catalog knows it.
@@ -82,7 +84,7 @@ type Version struct {
 
 	packed []int64 // sizes of its chunks, compressed; none: nobody knows
 
-	Forgotten bool `json:"forgotten,omitempty"` // it cannot be released again; only answers of the API say so
+	Forgotten bool `json:"forgotten,omitempty"` // it cannot be released again: by order, or, as only answers of the API say, since there are newer ones
 }
 
 // Release is the decision that a version should be live, and what has become of it.
@@ -119,15 +121,20 @@ type Service struct {
 	Live     int        `json:"live"`   // the version that all run, but for PoPs that a rollout has reached; 0: none
 	Versions []*Version `json:"-"`
 	Releases []*Release `json:"-"`
+
+	Earlier int `json:"-"` // versions of services of this name that were removed: the first of this one has the next number
 }
 
 // Version returns the one with that number, or nil.
 func (s *Service) Version(n int) *Version {
-	if n < 1 || n > len(s.Versions) {
-		return nil
+	if i := n - s.Earlier - 1; i >= 0 && i < len(s.Versions) {
+		return s.Versions[i]
 	}
-	return s.Versions[n-1]
+	return nil
 }
+
+// newest returns the number of the newest version.
+func (s *Service) newest() int { return s.Earlier + len(s.Versions) }
 
 // KeptVersions is how many of a service's newest versions are kept. Older ones are forgotten: nobody keeps what they are made of, and they
 // cannot be released again.
@@ -136,10 +143,10 @@ const KeptVersions = 10
 // Keeps reports whether a version is kept: it is new enough, or may run, or is the one to go back to. A version that is not will not be again.
 func (s *Service) Keeps(n int) bool {
 	v := s.Version(n)
-	if v == nil {
+	if v == nil || v.Forgotten {
 		return false
 	}
-	if n > len(s.Versions)-KeptVersions || n == s.Live {
+	if n > s.newest()-KeptVersions || n == s.Live {
 		return true
 	}
 	if len(s.Releases) == 0 {
@@ -194,11 +201,11 @@ func (s *Service) At(pop string) (v, candidate *Version, r *Release) {
 	return v, nil, nil
 }
 
-// Before returns the versions that all ran, the latest first, each once and without the one that is given.
+// Before returns the versions that all ran, the latest first, each once, without the one that is given and those forgotten by order.
 func (s *Service) Before(version int) (list []*Version) {
 	seen := map[int]bool{version: true}
 	add := func(n int) {
-		if v := s.Version(n); v != nil && !seen[n] {
+		if v := s.Version(n); v != nil && !v.Forgotten && !seen[n] {
 			seen[n] = true
 			list = append(list, v)
 		}
@@ -236,6 +243,8 @@ type Member struct {
 type State struct {
 	Seq      uint64 // of the last entry
 	Services map[string]*Service
+	Removed  map[string]Removed // services that were removed, by name, and not made anew
+	Gone     int                // versions that went by order, and not because there are newer ones
 	Tenants  map[string]*Tenant
 	Tokens   map[string]*Token  // by name
 	Members  map[string]*Member // PoPs, by name
@@ -248,7 +257,7 @@ type State struct {
 
 // NewState returns the state before all events.
 func NewState() *State {
-	return &State{Services: map[string]*Service{}, Tenants: map[string]*Tenant{DefaultTenant: {Name: DefaultTenant}}, Tokens: map[string]*Token{}, Members: map[string]*Member{}, Out: map[string]bool{}, keys: map[string]Event{}}
+	return &State{Services: map[string]*Service{}, Removed: map[string]Removed{}, Tenants: map[string]*Tenant{DefaultTenant: {Name: DefaultTenant}}, Tokens: map[string]*Token{}, Members: map[string]*Member{}, Out: map[string]bool{}, keys: map[string]Event{}}
 }
 
 // What is remembered besides services.
@@ -302,6 +311,11 @@ func (s *State) apply(e Event) error {
 	}
 	r := svc.Rolling()
 	switch e.Kind {
+	case EventRemove:
+		s.applyRemoval(svc, e)
+		return nil
+	case EventForget:
+		return s.applyForget(svc, e.Version)
 	case EventRelease, EventSwitch:
 		if r != nil && e.Kind == EventRelease || svc.Version(e.Version) == nil {
 			return errOutOfOrder
@@ -355,12 +369,12 @@ func (s *State) apply(e Event) error {
 }
 
 // Format is what this Wedge understands of the catalog.
-const Format = 2
+const Format = 3
 
 // needsTenants is the Format that knows whose services and tokens are. Who did not would let a tenant's token do everything.
 const needsTenants = 2
 
-var kinds = []string{EventVersion, EventRelease, EventStage, EventHold, EventPromote, EventDone, EventAbort, EventSwitch, EventToken, EventRevoke, EventPoP, EventJoin, EventExpel, EventTenant, EventQuota}
+var kinds = []string{EventVersion, EventRelease, EventStage, EventHold, EventPromote, EventDone, EventAbort, EventSwitch, EventToken, EventRevoke, EventPoP, EventJoin, EventExpel, EventTenant, EventQuota, EventRemove, EventForget}
 
 // understood finds out whether this Wedge knows what an event means.
 func (e *Event) understood() error {
@@ -397,17 +411,21 @@ func (s *State) applyMember(e Event) error {
 func (s *State) applyVersion(svc *Service, e Event) error {
 	tenant := cmp.Or(e.Tenant, DefaultTenant)
 	if svc == nil {
-		svc = &Service{Name: e.Service, Tenant: tenant}
+		was := s.Removed[e.Service]
+		svc = &Service{Name: e.Service, Tenant: cmp.Or(was.Tenant, tenant), Earlier: was.Versions}
 	}
-	if s.Tenants[svc.Tenant] == nil || e.Tenant != "" && svc.Tenant != tenant {
+	t := s.Tenants[svc.Tenant]
+	if t == nil || e.Tenant != "" && svc.Tenant != tenant {
 		return errOutOfOrder
 	}
-	if e.Version != len(svc.Versions)+1 || e.Artifact == nil || e.Artifact.Check() != nil {
+	if e.Version != svc.newest()+1 || e.Artifact == nil || e.Artifact.Check() != nil {
 		return errOutOfOrder
 	}
 	svc.Versions = append(svc.Versions, &Version{Number: e.Version, Digest: e.Artifact.Digest(), Bytes: e.Artifact.Size(),
 		Comment: e.Comment, By: e.By, At: e.At, Artifact: e.Artifact, Hosts: e.Hosts, packed: e.Packed})
 	s.Services[e.Service] = svc
+	delete(s.Removed, e.Service)
+	t.made(e.At)
 	return nil
 }
 
@@ -438,13 +456,14 @@ func (s *State) NewVersion(d Draft) (Event, error) {
 	if err := d.Artifact.Check(); err != nil {
 		return Event{}, err
 	}
-	svc, n, tenant := s.Services[d.Service], 1, cmp.Or(d.Tenant, DefaultTenant)
-	if svc != nil {
-		if d.Tenant != "" && d.Tenant != svc.Tenant {
-			return Event{}, &wedge.Error{Op: "make version", What: d.Service, Kind: wedge.Exist, Err: errors.New("the name is taken"), Hint: "Choose another: names of services are the whole fleet's."}
-		}
-		n, tenant = len(svc.Versions)+1, svc.Tenant
-		if newest := svc.Version(n - 1); newest != nil && newest.Digest == d.Artifact.Digest() {
+	owner := s.owner(d.Service)
+	n, tenant := s.Removed[d.Service].Versions+1, cmp.Or(d.Tenant, owner, DefaultTenant)
+	if owner != "" && tenant != owner {
+		return Event{}, &wedge.Error{Op: "make version", What: d.Service, Kind: wedge.Exist, Err: errors.New("the name is taken"), Hint: "Choose another: names of services are the whole fleet's."}
+	}
+	if svc := s.Services[d.Service]; svc != nil {
+		n = svc.newest() + 1
+		if newest := svc.Version(n - 1); newest != nil && !newest.Forgotten && newest.Digest == d.Artifact.Digest() {
 			return Event{Kind: EventVersion, Service: d.Service, Version: newest.Number}, ErrSame
 		}
 	}
@@ -467,8 +486,11 @@ func (s *State) find(op, service string, version int) (*Service, error) {
 		return nil, &wedge.Error{Op: op, What: service, Kind: wedge.NotExist, Err: fmt.Errorf("it has no version %d", version), Hint: "See them with: wedge versions " + service}
 	}
 	if version != 0 && !svc.Keeps(version) {
-		return nil, &wedge.Error{Op: op, What: service, Kind: wedge.NotExist, Err: fmt.Errorf("version %d was forgotten", version),
-			Hint: fmt.Sprintf("The newest %d versions are kept, and those that run. Deploy it anew from its source.", KeptVersions)}
+		hint := fmt.Sprintf("The newest %d versions are kept, and those that run. Deploy it anew from its source.", KeptVersions)
+		if svc.Version(version).Forgotten {
+			hint = "Somebody has removed it; who did is told by: wedge audit"
+		}
+		return nil, &wedge.Error{Op: op, What: service, Kind: wedge.NotExist, Err: fmt.Errorf("version %d was forgotten", version), Hint: hint}
 	}
 	return svc, nil
 }
@@ -476,6 +498,9 @@ func (s *State) find(op, service string, version int) (*Service, error) {
 // NewRelease decides that a version is to be live, by a rollout.
 func (s *State) NewRelease(service string, version int, plan Plan) (Event, error) {
 	svc, err := s.find("release", service, version)
+	if err == nil && version == 0 {
+		err = &wedge.Error{Op: "release", What: service, Kind: wedge.Invalid, Err: errors.New("it says no version"), Hint: "See them with: wedge versions " + service}
+	}
 	if err != nil {
 		return Event{}, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/wedge-cloud/wedge"
@@ -19,6 +20,8 @@ type Tenant struct {
 	Quota Quota     `json:"quota"`
 	By    string    `json:"by,omitempty"`
 	At    time.Time `json:"at,omitzero"`
+
+	versions []time.Time // when versions were made within the last hour, whether or not their service is still there
 }
 
 // Quota is what a tenant may use. 0 is no bound.
@@ -86,12 +89,9 @@ func (s *State) Tenant(name string) (*Tenant, error) {
 	return nil, &wedge.Error{Op: "find tenant", What: fmt.Sprintf("%.70s", name), Kind: wedge.NotExist, Err: errors.New("there is no such tenant"), Hint: "See them with: wedge tenants"}
 }
 
-// TenantOf returns whose a service is.
+// TenantOf returns whose a service is, or was: a PoP may run one that was removed for a moment.
 func (s *State) TenantOf(service string) string {
-	if svc := s.Services[service]; svc != nil {
-		return svc.Tenant
-	}
-	return DefaultTenant
+	return cmp.Or(s.owner(service), DefaultTenant)
 }
 
 func (s *State) applyTenant(e Event) error {
@@ -111,10 +111,7 @@ func (s *State) applyTenant(e Event) error {
 
 // Of returns whose an event is; "": the operators'.
 func (s *State) Of(e *Event) string {
-	if svc := s.Services[e.Service]; svc != nil {
-		return svc.Tenant
-	}
-	return e.Tenant
+	return cmp.Or(s.owner(e.Service), e.Tenant)
 }
 
 // owned returns a tenant's services.
@@ -138,7 +135,7 @@ type Use struct {
 // Used returns what a tenant has. It looks at all that its versions are made of.
 func (s *State) Used(tenant string, now time.Time) (u Use) {
 	owned := s.owned(tenant)
-	u.Services, u.Versions, u.Bytes = int64(len(owned)), lately(owned, now), sum(chunksOf(owned))
+	u.Services, u.Versions, u.Bytes = int64(len(owned)), s.Tenants[tenant].lately(now), sum(chunksOf(owned))
 	u.Tokens = s.tokensOf(tenant)
 	return u
 }
@@ -152,10 +149,15 @@ func (s *State) tokensOf(tenant string) (n int64) {
 	return n
 }
 
+// made notes that a version was made.
+func (t *Tenant) made(at time.Time) {
+	t.versions = append(slices.DeleteFunc(t.versions, func(v time.Time) bool { return at.Sub(v).Abs() >= time.Hour }), at)
+}
+
 // lately counts versions made within an hour. By a clock that was set back meanwhile it may count too few, and never those of another day.
-func lately(services []*Service, now time.Time) (n int64) {
-	for _, svc := range services {
-		for i := len(svc.Versions) - 1; i >= 0 && now.Sub(svc.Versions[i].At).Abs() < time.Hour; i-- {
+func (t *Tenant) lately(now time.Time) (n int64) {
+	for _, at := range t.versions {
+		if now.Sub(at).Abs() < time.Hour {
 			n++
 		}
 	}
@@ -168,7 +170,7 @@ func (s *State) ChunksOf(tenant string) map[Digest]int64 { return chunksOf(s.own
 func chunksOf(services []*Service) map[Digest]int64 {
 	all := map[Digest]int64{}
 	for _, svc := range services {
-		for _, v := range svc.Versions[max(0, svc.oldest()-1):] {
+		for _, v := range svc.Versions[max(0, svc.oldest()-svc.Earlier-1):] {
 			if !svc.Keeps(v.Number) {
 				continue
 			}
@@ -191,7 +193,7 @@ func sum(chunks map[Digest]int64) (n int64) {
 
 // oldest returns the number of the oldest version that may be kept.
 func (s *Service) oldest() int {
-	n := len(s.Versions) - KeptVersions + 1
+	n := s.newest() - KeptVersions + 1
 	if s.Live > 0 {
 		n = min(n, s.Live)
 	}
@@ -228,7 +230,7 @@ func (s *State) allows(tenant string, d *Draft) error {
 	if svc == nil && t.Quota.Services > 0 && int64(len(owned)) >= t.Quota.Services {
 		return t.exhausted("make version", d.Service, "services", t.Quota.Services, "")
 	}
-	if t.Quota.Versions > 0 && lately(owned, d.At) >= t.Quota.Versions {
+	if t.Quota.Versions > 0 && t.lately(d.At) >= t.Quota.Versions {
 		return t.exhausted("make version", d.Service, "versions", t.Quota.Versions, "Wait, ")
 	}
 	if t.Quota.Bytes == 0 {
@@ -239,7 +241,7 @@ func (s *State) allows(tenant string, d *Draft) error {
 		after = *svc
 		owned = slices.DeleteFunc(owned, func(o *Service) bool { return o == svc })
 	}
-	after.Versions = append(slices.Clone(after.Versions), &Version{Number: len(after.Versions) + 1, Artifact: d.Artifact, packed: d.Packed})
+	after.Versions = append(slices.Clone(after.Versions), &Version{Number: after.newest() + 1, Artifact: d.Artifact, packed: d.Packed})
 	if n := sum(chunksOf(append(owned, &after))); n > t.Quota.Bytes {
 		return t.exhausted("make version", fmt.Sprintf("%s, with which %d bytes would be kept", d.Service, n), "bytes", t.Quota.Bytes, "Leave files out, ")
 	}
@@ -249,8 +251,11 @@ func (s *State) allows(tenant string, d *Draft) error {
 // exhausted says that there is no more of what a quota bounds. first is what else can be done.
 func (t *Tenant) exhausted(op, what, quota string, bound int64, first string) error {
 	unit := quota
+	if bound == 1 {
+		unit = strings.TrimSuffix(quota, "s")
+	}
 	if quota == "versions" {
-		unit = "versions an hour"
+		unit += " an hour"
 	}
 	hint := first + "or have an operator raise it: wedge tenants --" + quota + " N set " + t.Name
 	if first == "" {

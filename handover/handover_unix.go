@@ -82,6 +82,7 @@ func (p *Process) spawn() (*peer, error) {
 func (p *Process) inherit() error {
 	text, ok := os.LookupEnv(variable)
 	if !ok {
+		p.activate()
 		return nil
 	}
 	os.Unsetenv(variable) // it is not for the commands that build guests

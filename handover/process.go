@@ -22,6 +22,8 @@ type Process struct {
 	mu      sync.Mutex
 	sockets map[socket][]*os.File // those to be handed on, in the order in which they were asked for
 	closed  bool
+
+	activated []net.Listener // that systemd has bound, and nobody has asked for
 }
 
 // New returns this process, with what its predecessor has left it. say tells the operator.
@@ -135,7 +137,7 @@ func (t *Term) abandon() {
 	}
 }
 
-// Listen binds an address, or returns the socket that is bound to it already. A nil Term just binds.
+// Listen binds an address, or returns the socket that is bound to it already, by a predecessor or by systemd. A nil Term just binds.
 func (t *Term) Listen(name, addr string) (net.Listener, error) {
 	if t == nil {
 		return net.Listen("tcp", addr)
@@ -155,7 +157,10 @@ func (p *Process) listen(key socket, n int) (net.Listener, error) {
 	if n < len(p.sockets[key]) {
 		return net.FileListener(p.sockets[key][n])
 	}
-	l, err := net.Listen("tcp", key.Addr)
+	l, err := p.bound(key.Addr), error(nil)
+	if l == nil {
+		l, err = net.Listen("tcp", key.Addr)
+	}
 	if err != nil || p.closed {
 		return l, err
 	}
@@ -178,6 +183,7 @@ func (p *Process) drop(given map[socket]int) {
 		}
 		p.sockets[key] = files[:min(given[key], len(files))]
 	}
+	p.surplus()
 }
 
 // close closes what would be handed on.
@@ -189,6 +195,7 @@ func (p *Process) close() {
 			f.Close()
 		}
 	}
+	p.surplus()
 	p.sockets, p.closed = nil, true
 }
 

@@ -25,7 +25,11 @@ func (a *allowance) enter() error {
 		return nil
 	}
 	a.leave()
-	return &wedge.Error{Op: "run guest", Kind: wedge.Unavailable, Err: fmt.Errorf("the quota of tenant %s is %d runs at once", a.tenant, bound),
+	unit := "runs"
+	if bound == 1 {
+		unit = "run"
+	}
+	return &wedge.Error{Op: "run guest", Kind: wedge.Unavailable, Err: fmt.Errorf("the quota of tenant %s is %d %s at once", a.tenant, bound, unit),
 		Hint: "Let clients try again, or have an operator raise it: wedge tenants --runs N set " + a.tenant}
 }
 

@@ -9,6 +9,8 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -38,7 +40,7 @@ type applier struct {
 	unconfirmed *unconfirmed
 	dir         string // of the artifacts' files
 	allowances  allowances
-	swept       int // how many versions there were when what is needed no more was removed last
+	swept       made // when what is needed no more was removed last
 
 	applying sync.Mutex // for one at a time: each swaps a table that it has made of the one before
 
@@ -198,29 +200,40 @@ func (a *applier) run(ctx context.Context) error {
 	}
 }
 
-// sweep removes what versions were made of that are kept no more, once there are some more versions than there were.
+// made is how many versions there are, how many went by order, and how many run here that are not kept, until what is to be run can.
+type made struct{ versions, gone, unkept int }
+
+// sweep removes what versions were made of that are kept no more, once there are some more versions than there were, or some went.
 func (a *applier) sweep() {
 	a.applying.Lock()
 	defer a.applying.Unlock()
-	made, needed, dirs := 0, map[control.Digest]bool(nil), map[string]bool{}
+	var now made
+	needed, dirs := map[control.Digest]bool(nil), map[string]bool{}
 	a.catalog.See(func(s *control.State) {
-		for _, svc := range s.Services {
-			made += len(svc.Versions)
+		runs := a.runs(s)
+		now.gone = s.Gone
+		for _, v := range runs {
+			if v.Forgotten {
+				now.unkept++
+			}
 		}
-		if made == a.swept {
+		for _, svc := range s.Services {
+			now.versions += len(svc.Versions)
+		}
+		if now == a.swept {
 			return
 		}
 		kept := s.Kept()
-		if len(kept) == made {
+		if len(kept) == now.versions && now.gone == 0 {
 			return // nothing was forgotten
 		}
-		kept = append(kept, a.runs(s)...) // what is to be run may not have come yet
+		kept = append(kept, runs...) // what is to be run may not have come yet
 		needed = control.Needed(kept)
 		for _, v := range kept {
 			dirs[string(v.Digest)] = true
 		}
 	})
-	if a.swept = made; needed == nil {
+	if a.swept = now; needed == nil {
 		return
 	}
 	freed, err := a.chunks.Sweep(needed)
@@ -275,6 +288,7 @@ func (a *applier) apply(ctx context.Context) (changed <-chan struct{}) {
 	defer a.applying.Unlock()
 	type pair struct{ live, beside *control.Version }
 	all, versions := map[string]planned{}, map[string]pair{}
+	a.stopRemoved(ctx)
 	changed = a.catalog.See(func(s *control.State) {
 		a.allowances.set(s.Tenants)
 		for name, svc := range s.Services {
@@ -290,7 +304,8 @@ func (a *applier) apply(ctx context.Context) (changed <-chan struct{}) {
 		}
 	}
 	a.mu.Unlock()
-	for name, w := range all {
+	for _, name := range stopsFirst(all) {
+		w := all[name]
 		a.mu.Lock()
 		have, failed := a.running[name], a.failed[name]
 		a.mu.Unlock()
@@ -333,6 +348,50 @@ func (a *applier) again() {
 	for name, failed := range a.failed {
 		failed.again = time.Time{}
 		a.failed[name] = failed
+	}
+}
+
+// stopsFirst returns the services' names, first of those that are to be run no more: others may be waiting for their hosts.
+func stopsFirst(all map[string]planned) []string {
+	return slices.SortedFunc(maps.Keys(all), func(x, y string) int {
+		switch none := (planned{}); {
+		case (all[x] == none) == (all[y] == none):
+			return strings.Compare(x, y)
+		case all[x] == none:
+			return -1
+		}
+		return 1
+	})
+}
+
+// stopRemoved stops services that were removed, before anything else is looked at: that there is one of the same name again must not keep the
+// removed one running until that can be fetched.
+func (a *applier) stopRemoved(ctx context.Context) {
+	var gone []string
+	a.catalog.See(func(s *control.State) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		removed := func(name string, versions ...int) bool {
+			svc := s.Services[name]
+			return svc == nil || slices.ContainsFunc(versions, func(n int) bool { return n > 0 && n <= svc.Earlier })
+		}
+		for name, have := range a.running {
+			if removed(name, have.live, have.beside) {
+				gone = append(gone, name)
+			}
+		}
+		maps.DeleteFunc(a.failed, func(name string, f failure) bool { return removed(name, f.of.live, f.of.beside) })
+		maps.DeleteFunc(a.figures, func(name string, _ map[int]*rollout.Figures) bool { return removed(name) })
+	})
+	for _, name := range gone {
+		if err := a.run1(ctx, name, planned{}, nil, nil); err != nil {
+			a.n.console.failure(name+" was removed, and is not stopped", err) // it is tried again
+			continue
+		}
+		a.mu.Lock()
+		delete(a.running, name)
+		a.mu.Unlock()
+		a.n.console.say(name + ": it was removed, and is stopped")
 	}
 }
 
@@ -393,7 +452,9 @@ func (a *applier) run1(ctx context.Context, name string, w planned, live, beside
 	if splits == nil {
 		splits = map[string]split{}
 	}
-	splits[name] = w.split
+	if splits[name] = w.split; w == (planned{}) {
+		delete(splits, name)
+	}
 	var made []*deployment
 	discard := func() {
 		for _, d := range made {
@@ -467,7 +528,12 @@ func (a *applier) make(ctx context.Context, name string, v *control.Version, liv
 	if err != nil {
 		return nil, err
 	}
-	a.catalog.See(func(s *control.State) { d.allowance = a.allowances.forTenant(s.Tenants[s.TenantOf(name)]) })
+	a.catalog.See(func(s *control.State) {
+		d.allowance = a.allowances.forTenant(s.Tenants[s.TenantOf(name)])
+		if svc := s.Services[name]; svc != nil {
+			d.earlier = svc.Earlier
+		}
+	})
 	return d, nil
 }
 
@@ -596,16 +662,20 @@ func (a *applier) say(names ...string) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		for _, name := range names {
+			svc := s.Services[name]
+			if svc == nil {
+				continue // it was removed meanwhile
+			}
 			r := rollout.Report{PoP: a.pop, Service: name, Figures: map[int]rollout.Figures{}}
 			have := a.running[name]
 			r.Version, r.Beside, r.Share = have.live, have.beside, have.split.share
-			w, _, _ := wantedAt(s.Services[name], a.pop)
+			w, _, _ := wantedAt(svc, a.pop)
 			if r.Wanted = w.live; w.beside != 0 {
 				r.Wanted = w.beside
 			}
 			if f := a.failed[name]; f.err != nil && f.of == w {
 				r.Failed = f.err.Error()
-				if rel := s.Services[name].Rolling(); rel != nil {
+				if rel := svc.Rolling(); rel != nil {
 					r.Release = rel.ID
 				}
 			}

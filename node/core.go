@@ -93,16 +93,21 @@ type depot struct {
 
 	mu     sync.Mutex
 	wanted map[control.Digest]time.Time // chunks that somebody put, or asked for, of late
+	going  map[control.Digest]bool      // chunks that are being dropped
 }
 
-func (d *depot) want(c control.Digest) {
+// want notes that somebody needs a chunk, and reports whether it is going.
+func (d *depot) want(c control.Digest) (going bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.wanted[c] = time.Now()
+	return d.going[c]
 }
 
 func (d *depot) Has(ctx context.Context, c control.Digest) (bool, error) {
-	d.want(c)
+	if d.want(c) {
+		return false, nil
+	}
 	return d.link.Has(ctx, chunkShelf, string(c))
 }
 
@@ -144,6 +149,67 @@ func (d *depot) sweep(ctx context.Context, needed map[control.Digest]bool, idle 
 		dropped++
 	}
 	return dropped, nil
+}
+
+// forget drops chunks that nobody needs at once. While it does they are said not to be there: who makes a version of some of them after unneeded
+// has looked finds them missing, and uploads them again.
+func (d *depot) forget(ctx context.Context, unneeded func() []control.Digest) (dropped int, err error) {
+	d.mu.Lock()
+	for _, c := range unneeded() {
+		d.going[c] = true
+	}
+	going := maps.Clone(d.going)
+	d.mu.Unlock()
+	defer func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		clear(d.going)
+	}()
+	if len(going) == 0 {
+		return 0, nil
+	}
+	var there []control.Digest
+	if err := d.link.Keys(ctx, chunkShelf, func(key string) {
+		if going[control.Digest(key)] {
+			there = append(there, control.Digest(key))
+		}
+	}); err != nil {
+		return 0, err
+	}
+	for _, c := range there {
+		if err := d.link.Drop(ctx, chunkShelf, string(c)); err != nil {
+			return dropped, err
+		}
+		dropped++
+	}
+	return dropped, nil
+}
+
+// dropForgotten drops at once what versions were made of that are forgotten by order, until ctx ends.
+func (c *Core) dropForgotten(ctx context.Context, d *depot) {
+	for done := 0; ctx.Err() == nil; {
+		gone := 0
+		changed := c.control.See(func(s *control.State) { gone = s.Gone })
+		if gone != done {
+			n, err := d.forget(ctx, func() (list []control.Digest) {
+				c.control.See(func(s *control.State) { list = s.Unneeded() })
+				return list
+			})
+			if n > 0 {
+				c.cfg.Log.Info("dropped what forgotten versions were made of", "chunks", n)
+			}
+			if err != nil {
+				c.cfg.Log.Warn("what forgotten versions were made of is not all dropped", "err", err)
+				sleep(ctx, partPause)
+				continue
+			}
+			done = gone
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+	}
 }
 
 // sweepAge is how long a chunk stays that nobody needs: longer than any upload takes.
@@ -331,6 +397,9 @@ func (c *Core) take(e wedge.Entry) error {
 	c.control.See(func(s *control.State) {
 		after = slices.Clone(s.Expelled)
 		c.pops.members(s)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		maps.DeleteFunc(c.reports, func(service string, _ map[string]rollout.Report) bool { return s.Services[service] == nil })
 	})
 	switch {
 	case len(after) == before:
@@ -348,7 +417,7 @@ func (c *Core) open(ctx, background context.Context) error {
 	if err := c.keep(ctx, logsFor(c.cfg.Jurisdictions)); err != nil {
 		return err
 	}
-	chunks := &depot{link: c.link, wanted: map[control.Digest]time.Time{}}
+	chunks := &depot{link: c.link, wanted: map[control.Digest]time.Time{}, going: map[control.Digest]bool{}}
 	c.control = control.New(catalog{c.link}, chunks)
 	c.control.Said = c.cfg.Log
 	c.api = api.NewServer(c.control, c.pops.here)
@@ -389,6 +458,7 @@ func (c *Core) open(ctx, background context.Context) error {
 	}
 	c.work.Go(func() { c.roll(background) })
 	c.work.Go(func() { c.sweepChunks(background, chunks) })
+	c.work.Go(func() { c.dropForgotten(background, chunks) })
 	return c.aggregate(background)
 }
 
@@ -524,12 +594,10 @@ func (c *Core) runs(subject string, data []byte) {
 	if json.Unmarshal(data, &list) != nil {
 		return
 	}
+	list = c.deployed(subject, list)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, r := range list {
-		if subject != "runs."+r.PoP {
-			continue // nobody speaks for another
-		}
 		if c.reports[r.Service] == nil {
 			c.reports[r.Service] = map[string]rollout.Report{}
 		}
@@ -537,6 +605,29 @@ func (c *Core) runs(subject string, data []byte) {
 		c.reports[r.Service][r.PoP] = r
 	}
 }
+
+// deployed returns the reports that a PoP gives for itself, of services that there are. A PoP that runs one that was removed some time ago has not
+// heard of that yet, or its Wedge is older than removals.
+func (c *Core) deployed(subject string, list []rollout.Report) []rollout.Report {
+	strays := map[string]string{}
+	c.control.See(func(s *control.State) {
+		list = slices.DeleteFunc(list, func(r rollout.Report) bool {
+			if was, removed := s.Removed[r.Service]; removed && r.Version > 0 && r.Version <= was.Versions && time.Since(was.At) > strayAfter {
+				strays[r.Service] = r.PoP
+			}
+			return subject != "runs."+r.PoP || s.Services[r.Service] == nil
+		})
+	})
+	for service, pop := range strays {
+		if subject == "runs."+pop {
+			c.cfg.Log.Warn("a PoP still runs a service that was removed", "pop", pop, "service", service, "hint", "If this is said again, upgrade Wedge there: it may be older than the core's.")
+		}
+	}
+	return list
+}
+
+// strayAfter is how long after a removal a PoP that can speak with the core should have heard of it. What runs is said every 30 s.
+const strayAfter = 20 * time.Second
 
 // stage is where a rollout stands, and since when this core knows. How long a stage is watched is measured by each core for
 // itself, not read off the time that the catalog has: that another may have written, or this one before its clock was set. A core that
@@ -598,7 +689,11 @@ func (c *Core) step(ctx context.Context, service string, r control.Release) erro
 		return nil
 	}
 	_, err := c.control.Decide(ctx, "rollout", "", func(s *control.State) (control.Event, error) {
-		if now := s.Services[service].Rolling(); now == nil || now.ID != r.ID || now.Stages != r.Stages || now.State != r.State {
+		svc := s.Services[service]
+		if svc == nil {
+			return ev, errDecided // it was removed
+		}
+		if now := svc.Rolling(); now == nil || now.ID != r.ID || now.Version != r.Version || now.Stages != r.Stages || now.State != r.State {
 			return ev, errDecided
 		}
 		return ev, nil

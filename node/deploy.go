@@ -39,6 +39,7 @@ type deployment struct {
 	calls   sync.WaitGroup // of other services, by name
 
 	allowance *allowance // of its tenant; nil: nothing is bounded
+	earlier   int        // see control.Service
 }
 
 // deploy loads the apps, makes them ready and swaps them in together. The versions that served until now
@@ -90,7 +91,7 @@ func (n *Node) swap(fresh map[string]*deployment, splits map[string]split) error
 			backends = append(backends, d.version.Backends...)
 			continue
 		}
-		changed, err := n.forgetOrigins(d.version)
+		changed, err := n.forgetOrigins(d)
 		if err != nil {
 			return err
 		}

@@ -14,12 +14,16 @@ import (
 
 // What is stored came from somewhere. When a version of a service has other backends than the one
 // before it, in this process or an earlier one, what the old ones answered must not answer for the
-// new ones: all of the service is purged.
+// new ones: all of the service is purged. So it is when the service before was another of the same name, which was removed.
 
-// forgetOrigins purges what came from other backends than v has, and reports whether there may be any. While the version
+// forgetOrigins purges what came from other backends than a version has, and reports whether there may be any. While the version
 // before serves it may store more of it: so it is to be done again once that does not any longer.
-func (n *Node) forgetOrigins(v *wedge.Version) (changed bool, err error) {
-	now := origins(v)
+func (n *Node) forgetOrigins(d *deployment) (changed bool, err error) {
+	v, now := d.version, origins(d.version)
+	if d.earlier > 0 {
+		sum := sha256.Sum256(fmt.Append(nil, now, " ", d.earlier))
+		now = hex.EncodeToString(sum[:])
+	}
 	before, known := n.origins[v.Service]
 	file := ""
 	if dir, _ := n.cfg.caching(); dir != "" {

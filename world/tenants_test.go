@@ -68,7 +68,7 @@ func TestTenants(t *testing.T) {
 		"GET /v1/services/NAME": "", "GET /v1/services/NAME/versions": "", "GET /v1/services/NAME/releases": "", "POST /v1/services/NAME/releases": `{"version":1}`,
 		"POST /v1/services/NAME/promote": "null", "POST /v1/services/NAME/rollback": `{"version":1}`, "POST /v1/services/NAME/events": `{}`,
 		"POST /v1/services/NAME/state": `{"method":"GET","path":"/-/apologies"}`, "GET /v1/collect/NAME/vitals": "", "GET /v1/collect/NAME/vitals/live": "",
-		"GET /v1/tenants/NAME": "", "GET /v1/tenants/NAME/report": "", "DELETE /v1/tokens/NAME": "",
+		"GET /v1/tenants/NAME": "", "GET /v1/tenants/NAME/report": "", "DELETE /v1/tokens/NAME": "", "DELETE /v1/services/NAME": "", "DELETE /v1/services/NAME/versions/1": "", "DELETE /v1/services/NAME?force=true": "",
 	} {
 		method, path, _ := strings.Cut(route, " ")
 		ask := func(name string) string {
@@ -216,7 +216,7 @@ func TestTenantQuotas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	refused("a second service", errOf(acme.client.NewVersion(ctx, "other", "", api.NewVersion{Artifact: b})), "1 services")
+	refused("a second service", errOf(acme.client.NewVersion(ctx, "other", "", api.NewVersion{Artifact: b})), "1 service")
 	if err := errOf(acme.client.NewVersion(ctx, "third", "", api.NewVersion{Artifact: b})); wedge.KindOf(err) != wedge.Invalid || !strings.Contains(err.Error(), `made for "other"`) {
 		t.Error("made for another:", err)
 	}

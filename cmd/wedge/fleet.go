@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -24,8 +25,8 @@ import (
 
 const (
 	deployUsage   = "[FLAGS] [DIR]"
-	servicesUsage = "[--json]"
-	versionsUsage = "[--json] SERVICE"
+	servicesUsage = "[--json] | [--force] remove NAME"
+	versionsUsage = "[--json] SERVICE | remove SERVICE N"
 	releasesUsage = "[--json] [watch | promote] SERVICE"
 	rollbackUsage = "[--json] SERVICE [VERSION]"
 	popsUsage     = "[--json] | [--jurisdictions LIST] add NAME | remove NAME"
@@ -34,7 +35,10 @@ const (
 	loginUsage    = "[--api URL]"
 )
 
-const defaultAPI = "http://127.0.0.1:7670"
+const (
+	defaultAPI  = "http://127.0.0.1:7670"
+	dialTimeout = 5 * time.Second // after which another of the core's servers is tried
+)
 
 // remote is what every command that speaks with a fleet's core takes.
 type remote struct {
@@ -58,10 +62,13 @@ func (r *remote) flags(fs *flag.FlagSet) {
 	if r.print = os.Getenv("WEDGE_CORE_PRINT"); r.print == "" {
 		r.print = login.Print
 	}
+	t := http.DefaultTransport.(*http.Transport).Clone()
 	if r.print != "" {
-		r.HTTP = &http.Client{Transport: &http.Transport{TLSClientConfig: node.Pinned(r.print)}}
+		t = &http.Transport{TLSClientConfig: node.Pinned(r.print)}
 	}
-	fs.StringVar(&r.URL, "api", url, "`URL` of the control API; by default $WEDGE_API, or where wedge login was")
+	t.DialContext, t.TLSHandshakeTimeout = (&net.Dialer{Timeout: dialTimeout}).DialContext, dialTimeout
+	r.HTTP = &http.Client{Transport: t}
+	fs.StringVar(&r.URL, "api", url, "`URL` of the control API, or those of several of the core's servers with commas between; by default $WEDGE_API, or where wedge login was")
 	fs.BoolVar(&r.asJSON, "json", false, "answer in JSON")
 }
 
@@ -299,8 +306,16 @@ func runServices(ctx context.Context, std stdio, args []string) error {
 	var r remote
 	fs := newFlags("services")
 	r.flags(fs)
-	if _, err := parse(fs, args, 0); err != nil {
+	force := fs.Bool("force", false, "remove one that is live, or on its way, too: it is taken off all PoPs")
+	rest, err := parse(fs, args, 2)
+	if err != nil {
 		return err
+	}
+	if first(rest, "") == "remove" && len(rest) == 2 {
+		return r.RemoveService(ctx, rest[1], newKey(), *force)
+	}
+	if len(rest) > 0 || *force {
+		return usage(fs, errors.New("write remove NAME"))
 	}
 	all, err := r.Services(ctx)
 	if err != nil {
@@ -318,10 +333,21 @@ func runVersions(ctx context.Context, std stdio, args []string) error {
 	var r remote
 	fs := newFlags("versions")
 	r.flags(fs)
-	name, err := oneName(fs, args)
+	rest, err := parse(fs, args, 3)
 	if err != nil {
 		return err
 	}
+	if len(rest) == 3 && rest[0] == "remove" {
+		n, err := strconv.Atoi(rest[2])
+		if err != nil || n < 1 {
+			return usage(fs, fmt.Errorf("%q is not a version", rest[2]))
+		}
+		return r.RemoveVersion(ctx, rest[1], newKey(), n)
+	}
+	if len(rest) != 1 {
+		return usage(fs, errors.New("name a service, or write remove SERVICE N"))
+	}
+	name := rest[0]
 	all, err := r.Versions(ctx, name)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
@@ -19,6 +20,8 @@ import (
 )
 
 func main() {
+	// What has no logger of its own, such as a core, says what matters here. It would go by the standard logger.
+	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	// net/http tells the standard logger about every odd byte a client or an origin sends:
 	// a way for them to flood it. What matters reaches the caller as an error.
 	log.SetOutput(io.Discard)
@@ -53,8 +56,8 @@ func commands() []command {
 		{"world", worldUsage, "run many PoPs in one process, and cut and heal them", runWorld},
 		{"node", nodeUsage, "run a node of a fleet: a core, a PoP, or both", runNode},
 		{"deploy", deployUsage, "make a version of an app, and release it to a fleet", runDeploy},
-		{"services", servicesUsage, "list a fleet's services", runServices},
-		{"versions", versionsUsage, "list a service's versions", runVersions},
+		{"services", servicesUsage, "list a fleet's services, and remove one", runServices},
+		{"versions", versionsUsage, "list a service's versions, and have one forgotten", runVersions},
 		{"releases", releasesUsage, "list a service's releases, watch one, or promote one", runReleases},
 		{"rollback", rollbackUsage, "make all PoPs run another version at once", runRollback},
 		{"pops", popsUsage, "list the PoPs that are there", runPops},

@@ -193,7 +193,8 @@ const maxBehind = 200
 // plan says where a home should be.
 func (h *homes) plan(share *state.Share, home *state.Home) api.Home {
 	n := h.node
-	p := api.Home{Service: home.Service, Store: home.Store, Keys: home.Part, Split: home.Split, PoP: home.PoP, Epoch: home.Epoch, Since: home.Since, Moving: home.Moving, Writes: home.Writes, Waits: map[string]float64{}}
+	p := placed(home)
+	p.Writes, p.Waits = home.Writes, map[string]float64{}
 	own := n.fleet.cfg.PoP
 	pops := map[string]wedge.PoP{own.Name: own}
 	candidates := []wedge.PoP{own}
@@ -222,17 +223,17 @@ func (h *homes) plan(share *state.Share, home *state.Home) api.Home {
 	rest := time.Until(home.Since.Add(homeRest * h.pace))
 	switch {
 	case home.Moving:
-		p.Why = "the core has not said whether it has moved"
+		p.Why = "the core has not said whether it has moved; until then nothing is written"
 	case best == own.Name:
-		p.Why = "no PoP is nearer to its writers"
+		p.Why = "it stays: no PoP is nearer to its writers"
 	case all < homeLeast:
-		p.Why = "too little is written to it"
+		p.Why = fmt.Sprintf("it stays: %s is nearer to its writers, but they write too little", best)
 	case p.Waits[best]*homeGain > p.Waits[own.Name]:
-		p.Why = fmt.Sprintf("%s is nearer to its writers, but by less than half", best)
+		p.Why = fmt.Sprintf("it stays: %s is nearer to its writers, but they would wait more than half as long", best)
 	case home.Epoch > 1 && rest > 0:
-		p.Why = fmt.Sprintf("%s is nearer to its writers, but it stays for %v more", best, rest.Round(time.Second))
+		p.Why = fmt.Sprintf("it stays for %v more, for it has moved a moment ago; then it may move to %s", span(rest), best)
 	default:
-		p.Better, p.Why = best, fmt.Sprintf("it moves to %s if that is still the nearest to its writers after %v", best, h.pace)
+		p.Better, p.Why = best, fmt.Sprintf("it moves to %s if that is still the better home in %v", best, span(h.dwell(home.Unit, best)))
 	}
 	if all > 0 {
 		for pop := range p.Waits {
@@ -240,6 +241,24 @@ func (h *homes) plan(share *state.Share, home *state.Home) api.Home {
 		}
 	}
 	return p
+}
+
+// dwell returns for how long a PoP has to be the better home yet.
+func (h *homes) dwell(u state.Unit, pop string) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if f := h.favours[u]; f.pop == pop {
+		return max(h.pace-time.Since(f.since), 0)
+	}
+	return h.pace
+}
+
+// span is a time as a person reads it.
+func span(d time.Duration) time.Duration {
+	if d > 10*time.Second {
+		return d.Round(time.Second)
+	}
+	return d.Round(10 * time.Millisecond)
 }
 
 // homesOf returns the other PoPs that can be asked and run a service.
@@ -257,24 +276,6 @@ func (f *fleet) homesOf(service string) (list []wedge.PoP) {
 
 // milliseconds estimates how long a round trip takes over that many kilometres: light in glass goes about 200 in one, and paths are not straight.
 func milliseconds(km float64) float64 { return km / 100 * 1.3 }
-
-// list answers where the homes of a service are that are here.
-func (h *homes) list(service string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		list := []api.Home{}
-		for _, share := range h.node.fleet.shares {
-			for _, home := range share.Homes(homeRest * h.pace) {
-				if home.Service == service && len(list) < maxHomes {
-					list = append(list, h.plan(share, &home))
-				}
-			}
-		}
-		_ = answerJSON(w, http.StatusOK, list)
-	})
-}
-
-// maxHomes is of how many units one answer tells.
-const maxHomes = 200
 
 func (h *homes) metrics() []metric {
 	s := &h.stats

@@ -98,45 +98,6 @@ func (c *counting) fade(now time.Time, halfLife time.Duration) {
 	}
 }
 
-// Home says where a unit's home is, and who writes to it.
-type Home struct {
-	Unit
-	PoP    string
-	Epoch  uint64
-	Since  time.Time
-	Moving bool               // the core has not said yet whether it has moved
-	Writes map[string]float64 // by the PoP that they came from; after a half-life one counts half
-}
-
-// Homes returns the units at home here that were written to of late, with what was written from where, fading with that half-life.
-func (s *Share) Homes(halfLife time.Duration) (list []Home) {
-	h, now := &s.kv.homes, s.kv.opts.Now()
-	h.mu.Lock()
-	all := map[Unit]map[string]float64{}
-	for u := range h.moving {
-		all[u] = nil
-	}
-	for u, c := range h.counts {
-		c.fade(now, halfLife)
-		if len(c.from) == 0 {
-			delete(h.counts, u)
-			continue
-		}
-		writes := map[string]float64{}
-		for pop, n := range c.from {
-			writes[pop] = n
-		}
-		all[u] = writes
-	}
-	h.mu.Unlock()
-	for u, writes := range all {
-		if r, _, err := s.home(u); err == nil && r != nil && r.Home == s.Writer() {
-			list = append(list, Home{Unit: u, PoP: r.pop(), Epoch: r.Epoch, Since: time.UnixMilli(r.Since), Moving: h.moves(u), Writes: writes})
-		}
-	}
-	return list
-}
-
 // Heard returns the number of the last item that was taken of a writer; of this PoP, of the last it wrote.
 func (s *Share) Heard(writer string) uint64 {
 	if writer == s.Writer() {

@@ -60,6 +60,7 @@ func commands() []command {
 		{"pops", popsUsage, "list the PoPs that are there", runPops},
 		{"state", stateUsage, "look at and change what a service keeps at PoPs", runState},
 		{"where", whereUsage, "show where the copies of a key lie", runWhere},
+		{"explain", explainUsage, "show which PoP is the home of keys, and why", runExplain},
 		{"apologies", apologiesUsage, "list what a service has promised and cannot keep", runApologies},
 		{"collect", collectUsage, "show what clients have reported", runCollect},
 		{"tokens", tokensUsage, "list, make and revoke tokens of the control API", runTokens},

@@ -36,7 +36,7 @@ type StateAnswer struct {
 // Paths of the state API that only operators reach.
 const (
 	ApologiesPath = "/-/apologies" // not answered yet
-	HomesPath     = "/-/homes"     // that are at the PoP, each as a [Home]; with ?store=&key=, what it knows of those of a store, or of a key's
+	HomesPath     = "/-/homes"     // that are at the PoP, each as a [Home]; with ?store=&key=, what it knows of those of a store, or of a key's; a POST with &to= has that one move to a PoP
 )
 
 // Home is where writes to keys of a store of scope home are ordered, and why there.
@@ -48,6 +48,7 @@ type Home struct {
 	PoP     string             `json:"pop"`
 	Epoch   uint64             `json:"epoch"` // 1 for the first home
 	Since   time.Time          `json:"since"`
+	Asked   bool               `json:"asked,omitempty"` // an operator had it move there
 	Moving  bool               `json:"moving,omitempty"`
 	Writes  map[string]float64 `json:"writes"`           // by the PoP that they came to; older ones count less. Only the home knows this and what follows
 	Waits   map[string]float64 `json:"waits"`            // ms, about, that a write would wait on the way if that PoP were the home

@@ -149,23 +149,33 @@ func (h *homes) tend(ctx context.Context, share *state.Share, home *state.Home) 
 	if plan.Better == "" || time.Since(f.since) < h.pace {
 		return
 	}
-	if err := h.move(ctx, share, home.Unit, plan.Better); err != nil {
-		h.stats.failed.Add(1)
+	if err := h.move(ctx, share, home.Unit, plan.Better, false); err != nil {
 		h.node.cfg.Log.Warn("a home does not move", "service", home.Service, "keys", home.Unit.String(), "to", plan.Better, "err", err)
 		h.mu.Lock()
 		h.favours[home.Unit] = favour{plan.Better, time.Now()} // and again after a while
 		h.mu.Unlock()
-		return
+	}
+}
+
+// move gives a home to another PoP, if that is ready; asked: an operator wants it so.
+func (h *homes) move(ctx context.Context, share *state.Share, u state.Unit, pop string, asked bool) error {
+	if err := h.give(ctx, share, u, pop, asked); err != nil {
+		h.stats.failed.Add(1)
+		return err
 	}
 	h.stats.moved.Add(1)
 	h.mu.Lock()
-	delete(h.favours, home.Unit)
+	delete(h.favours, u)
 	h.mu.Unlock()
-	h.node.console.say(fmt.Sprintf("%s: the home of %s has moved to %s", home.Service, home.Unit, plan.Better))
+	why := ""
+	if asked {
+		why = ", as an operator wants it"
+	}
+	h.node.console.say(fmt.Sprintf("%s: the home of %s has moved to %s%s", u.Service, u, pop, why))
+	return nil
 }
 
-// move gives a home to another PoP, if that is ready.
-func (h *homes) move(ctx context.Context, share *state.Share, u state.Unit, pop string) error {
+func (h *homes) give(ctx context.Context, share *state.Share, u state.Unit, pop string, asked bool) error {
 	before := share.Heard(share.Writer())
 	var ready homeReady
 	asking, cancel := context.WithTimeout(ctx, homeAskTimeout)
@@ -184,7 +194,7 @@ func (h *homes) move(ctx context.Context, share *state.Share, u state.Unit, pop 
 	case ready.Heard < before-min(before, maxBehind):
 		return errors.New("it lacks much of what was written here")
 	}
-	return share.MoveHome(ctx, u, to)
+	return share.MoveHome(ctx, u, to, asked)
 }
 
 // maxBehind is how many items a PoP may lack that is to be a home. It gets them while the home moves.
@@ -208,11 +218,10 @@ func (h *homes) plan(share *state.Share, home *state.Home) api.Home {
 	}
 	all := 0.0
 	for _, q := range candidates {
+		p.Waits[q.Name] = 0
 		for from, writes := range home.Writes {
 			if w, known := pops[from]; known && from != q.Name {
 				p.Waits[q.Name] += writes * (milliseconds(w.Distance(&q)) + 1)
-			} else {
-				p.Waits[q.Name] += 0
 			}
 		}
 	}
@@ -224,12 +233,16 @@ func (h *homes) plan(share *state.Share, home *state.Home) api.Home {
 	switch {
 	case home.Moving:
 		p.Why = "the core has not said whether it has moved; until then nothing is written"
-	case best == own.Name:
+	case all == 0:
+		p.Why = "it stays: nothing was written to it of late"
+	case p.Waits[best] == p.Waits[own.Name]:
 		p.Why = "it stays: no PoP is nearer to its writers"
 	case all < homeLeast:
 		p.Why = fmt.Sprintf("it stays: %s is nearer to its writers, but they write too little", best)
 	case p.Waits[best]*homeGain > p.Waits[own.Name]:
 		p.Why = fmt.Sprintf("it stays: %s is nearer to its writers, but they would wait more than half as long", best)
+	case home.Asked && rest > 0:
+		p.Why = fmt.Sprintf("it stays for %v more, for an operator had it move here; then it may move to %s", span(rest), best)
 	case home.Epoch > 1 && rest > 0:
 		p.Why = fmt.Sprintf("it stays for %v more, for it has moved a moment ago; then it may move to %s", span(rest), best)
 	default:

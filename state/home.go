@@ -60,9 +60,10 @@ func (u Unit) key() string { return u.Store + "\x00" + u.Split + "\x00" + u.Part
 
 // homeRecord says which PoP is the home.
 type homeRecord struct {
-	Home   string     `json:"home"`  // as who it writes
-	Epoch  uint64     `json:"epoch"` // one more with each home
-	Since  int64      `json:"since"` // ms since 1970, by the clock of who wrote it
+	Home   string     `json:"home"`            // as who it writes
+	Epoch  uint64     `json:"epoch"`           // one more with each home
+	Since  int64      `json:"since"`           // ms since 1970, by the clock of who wrote it
+	Asked  bool       `json:"asked,omitempty"` // an operator had it written
 	Before []homeTerm `json:"before,omitempty"`
 }
 

@@ -236,7 +236,7 @@ func TestHomeLinearizable(t *testing.T) {
 			u := unitOf("shop", "s", "/", keys[rand.IntN(len(keys))])
 			for _, p := range l.pops {
 				to := l.pops[rand.IntN(len(l.pops))].share.kv.writer
-				if err := p.share.MoveHome(bg, u, to); err == nil {
+				if err := p.share.MoveHome(bg, u, to, false); err == nil {
 					moves++
 					break
 				}

@@ -108,9 +108,9 @@ func (s *Share) Heard(writer string) uint64 {
 	return s.heard[writer]
 }
 
-// MoveHome makes another PoP the home of a unit that is at home here. Writes wait meanwhile, and are then decided there. After an error of kind
+// MoveHome makes another PoP the home of a unit that is at home here; asked: an operator wants it so. Writes wait meanwhile, and are then decided there. After an error of kind
 // Unavailable it is not known which of them is the home: writes fail until [Share.SettleHomes] has found out.
-func (s *Share) MoveHome(ctx context.Context, u Unit, to merge.Writer) error {
+func (s *Share) MoveHome(ctx context.Context, u Unit, to merge.Writer, asked bool) error {
 	if err := s.kv.enter(ctx, "move home", u.String()); err != nil {
 		return err
 	}
@@ -125,7 +125,9 @@ func (s *Share) MoveHome(ctx context.Context, u Unit, to merge.Writer) error {
 	if r == nil || r.Home != s.Writer() || s.kv.homes.moves(u) || to == s.kv.writer {
 		return &wedge.Error{Op: "move home", What: u.String(), Kind: wedge.Conflict, Err: errors.New("its home is not here, or is moving")}
 	}
-	return s.pass(ctx, u, seq, r.next(to.String(), s.box.Last(), s.kv.opts.Now()))
+	next := r.next(to.String(), s.box.Last(), s.kv.opts.Now())
+	next.Asked = asked
+	return s.pass(ctx, u, seq, next)
 }
 
 // pass writes a record that ends this PoP's epoch. Before, the disk has noted that it may: after a crash nothing is decided here

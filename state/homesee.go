@@ -17,6 +17,7 @@ type Home struct {
 	PoP    string
 	Epoch  uint64
 	Since  time.Time
+	Asked  bool               // an operator had it move there
 	Moving bool               // the core has not said yet whether it has moved
 	Writes map[string]float64 // by the PoP that they came from; after a half-life one counts half
 	Here   bool               // this PoP is it, and decides
@@ -59,7 +60,7 @@ func (s *Share) Homes(halfLife time.Duration) (list []Home) {
 
 // seen returns what is known here of a unit of which the directory has that record.
 func (s *Share) seen(u Unit, r *homeRecord, halfLife time.Duration) Home {
-	home := Home{Unit: u, PoP: r.pop(), Epoch: r.Epoch, Since: time.UnixMilli(r.Since), Here: r.Home == s.Writer()}
+	home := Home{Unit: u, PoP: r.pop(), Epoch: r.Epoch, Since: time.UnixMilli(r.Since), Asked: r.Asked, Here: r.Home == s.Writer()}
 	h := &s.kv.homes
 	h.mu.Lock()
 	defer h.mu.Unlock()

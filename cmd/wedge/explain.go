@@ -17,7 +17,10 @@ import (
 	"github.com/wedge-cloud/wedge/api"
 )
 
-const explainUsage = "[--json] SERVICE STORE [KEY]"
+const (
+	explainUsage = "[--json] SERVICE STORE [KEY]"
+	moveUsage    = "[--json] SERVICE STORE [KEY] POP"
+)
 
 func runExplain(ctx context.Context, std stdio, args []string) error {
 	var r remote
@@ -36,10 +39,7 @@ func runExplain(ctx context.Context, std stdio, args []string) error {
 	}
 	var errs []error
 	for i := range homes {
-		if h := &homes[i]; h.Unreached != "" {
-			errs = append(errs, &wedge.Error{Op: "explain", What: "the home of " + h.keys(), Kind: wedge.Unavailable, Err: fmt.Errorf("%s: %s", h.PoP, h.Unreached),
-				Hint: "What is written to it, and whether it moves, only its PoP knows. Nothing can be written until that is back: see wedge pops"})
-		}
+		errs = append(errs, homes[i].fault("ask"))
 	}
 	return errors.Join(r.show(std.out, homes, func(w io.Writer) {
 		for i := range homes {
@@ -57,6 +57,49 @@ type foundHome struct {
 	Unreached string `json:"unreached,omitempty"` // why its PoP does not say more
 }
 
+// runMove has the home that there is give itself to another PoP.
+func runMove(ctx context.Context, std stdio, args []string) error {
+	var r remote
+	fs := newFlags("move")
+	r.flags(fs)
+	rest, err := parse(fs, args, 4)
+	if err == nil && len(rest) < 3 {
+		err = &wedge.Error{Op: "move", Kind: wedge.Invalid, Err: errors.New("the home of what, and to which PoP?"), Hint: "Usage: wedge move " + moveUsage}
+	}
+	if err != nil {
+		return err
+	}
+	service, store, key, to := rest[0], rest[1], rest[2:len(rest)-1], rest[len(rest)-1]
+	homes, err := r.homes(ctx, service, store, key...)
+	if err == nil {
+		err = homes[0].fault("move")
+	}
+	if err != nil {
+		return err
+	}
+	list, err := r.State(ctx, service, api.StateRequest{PoP: homes[0].PoP, Method: http.MethodPost, Path: homesPath(store, key...) + "&to=" + url.QueryEscape(to)})
+	if err == nil {
+		err = list[0].Fault()
+	}
+	if err != nil {
+		return err
+	}
+	var h foundHome
+	if err := json.Unmarshal(list[0].Body, &h.Home); err != nil {
+		return &wedge.Error{Op: "ask", What: "PoP " + list[0].PoP, Kind: wedge.Internal, Err: err}
+	}
+	return r.show(std.out, h, h.print)
+}
+
+// fault is an error if the home's PoP does not answer.
+func (h *foundHome) fault(op string) error {
+	if h.Unreached == "" {
+		return nil
+	}
+	return &wedge.Error{Op: op, What: "the home of " + h.keys(), Kind: wedge.Unavailable, Err: fmt.Errorf("%s: %s", h.PoP, h.Unreached),
+		Hint: "What is written to it, and whether it moves, only its PoP knows. Nothing can be written until that is back: see wedge pops"}
+}
+
 // homesPath returns where PoPs say what they know of the homes of a store, or of a key.
 func homesPath(store string, key ...string) string {
 	q := url.Values{"store": {store}}
@@ -72,15 +115,16 @@ func (r *remote) homes(ctx context.Context, service, store string, key ...string
 	if err != nil {
 		return nil, err
 	}
-	found, faults, answers := map[string]foundHome{}, map[string]error{}, 0
+	found, said, answers := map[string]foundHome{}, map[string]string{}, 0
 	var refused error
 	for _, a := range list {
 		if err := a.Fault(); err != nil {
-			if faults[a.PoP] = err; refused == nil || wedge.KindOf(refused) == wedge.Unavailable {
+			if said[a.PoP] = err.Error(); refused == nil || wedge.KindOf(refused) == wedge.Unavailable {
 				refused = err
 			}
 			continue
 		}
+		said[a.PoP] = "it has not heard of that yet"
 		var some []api.Home
 		if err := json.Unmarshal(a.Body, &some); err != nil {
 			return nil, &wedge.Error{Op: "ask", What: "PoP " + a.PoP, Kind: wedge.Internal, Err: err}
@@ -102,10 +146,7 @@ func (r *remote) homes(ctx context.Context, service, store string, key ...string
 	homes := slices.SortedFunc(maps.Values(found), func(a, b foundHome) int { return cmp.Compare(a.Keys, b.Keys) })
 	for i := range homes {
 		if h := &homes[i]; h.Why == "" {
-			h.Unreached = "it cannot be reached"
-			if err := faults[h.PoP]; err != nil {
-				h.Unreached = err.Error()
-			}
+			h.Unreached = cmp.Or(said[h.PoP], "it is not there")
 		}
 	}
 	return homes, nil
@@ -124,7 +165,11 @@ func (h *foundHome) keys() string {
 
 // print shows where a home is, what it would be like elsewhere, and why it is not there.
 func (h *foundHome) print(w io.Writer) {
-	fmt.Fprintf(w, "%s: at home at %s since %s, epoch %d\n", h.keys(), h.PoP, h.Since.Local().Format(time.DateTime), h.Epoch)
+	asked := ""
+	if h.Asked {
+		asked = ", as an operator wanted it"
+	}
+	fmt.Fprintf(w, "%s: at home at %s since %s, epoch %d%s\n", h.keys(), h.PoP, h.Since.Local().Format(time.DateTime), h.Epoch, asked)
 	if h.Why == "" {
 		return
 	}

@@ -310,6 +310,9 @@ func (s *Stores) answerHome(ctx context.Context, from *wedge.PoP, question []byt
 		if r, _, err := st.share.home(u); err == nil && r != nil {
 			known = r.Epoch
 		}
+		if err := st.share.Recover(ctx, u); err != nil && wedge.KindOf(err) != wedge.Conflict { // nobody may write at this PoP itself
+			return a, nil, err
+		}
 		_ = st.share.wait(ctx, u, known)
 		if a, item, err = st.share.decideHere(ctx, u, &w, from.Name); errors.Is(err, errElsewhere) {
 			if r, _, err := st.share.home(u); err == nil && r != nil {

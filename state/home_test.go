@@ -399,18 +399,23 @@ func TestHomeRecovers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	l.agree([]string{"k"})
-	l.close(lhr)
-	if _, err := nyc.s.Put(bg, "s", wedge.KVPut{Key: "k", Value: []byte("x")}); wedge.KindOf(err) != wedge.Unavailable {
-		t.Errorf("a write whose home is away: %v", err)
+	lose := func() {
+		if err := nyc.share.Await(bg, lhr.share.Token(wedge.ScopeHome)); err != nil { // what is only there is lost
+			t.Fatal(err)
+		}
+		l.close(lhr)
+		if _, err := nyc.s.Put(bg, "s", wedge.KVPut{Key: "k", Value: []byte("x")}); wedge.KindOf(err) != wedge.Unavailable {
+			t.Errorf("a write whose home is away: %v", err)
+		}
+		lhr.dir, lhr.sent, lhr.next, lhr.keysAt = t.TempDir(), 0, 0, 0
+		lhr.mu.Lock()
+		l.open(lhr)
+		lhr.share.Fresh(wedge.ScopeMerge, time.Now())
+		lhr.mu.Unlock()
+		l.agree([]string{"k"})
 	}
-	lhr.dir, lhr.sent, lhr.next, lhr.keysAt = t.TempDir(), 0, 0, 0
-	lhr.mu.Lock()
-	l.open(lhr)
-	lhr.share.Fresh(wedge.ScopeMerge, time.Now())
-	lhr.mu.Unlock()
-	l.agree([]string{"k"})
-	if _, err := lhr.s.Put(bg, "s", wedge.KVPut{Key: "k", Value: []byte("c"), Mode: wedge.KVAppend}); err != nil {
+	lose()
+	if _, err := nyc.s.Put(bg, "s", wedge.KVPut{Key: "k", Value: []byte("c"), Mode: wedge.KVAppend}); err != nil { // nobody writes at lhr itself
 		t.Fatal(err)
 	}
 	l.agree([]string{"k"})
@@ -419,6 +424,10 @@ func TestHomeRecovers(t *testing.T) {
 	}
 	if _, err := merge.ParseWriter(lhr.share.Writer()); err != nil {
 		t.Error(err)
+	}
+	lose()
+	if elsewhere, err := lhr.s.AtHome(bg, "s", "k"); elsewhere != "" || err != nil {
+		t.Errorf("who wants the newest there: %q, %v", elsewhere, err)
 	}
 }
 

@@ -277,6 +277,11 @@ func (s *Stores) AtHome(ctx context.Context, name, key string) (elsewhere string
 			r, _, err = st.share.home(u)
 		}
 	}
+	if err == nil && r.pop() == s.kv.writer.PoP && r.Home != st.share.Writer() {
+		if err = st.share.Recover(ctx, u); err == nil {
+			r, _, err = st.share.home(u)
+		}
+	}
 	if err == nil && r.Home != st.share.Writer() {
 		return r.pop(), nil
 	}

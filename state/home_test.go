@@ -358,7 +358,12 @@ func TestHomeRefuses(t *testing.T) {
 	if err != nil || r.pop() != "lhr" || r.Epoch != 1 {
 		t.Fatalf("%+v, %v", r, err)
 	}
-	if pop := nyc.s.HomeOf("s", "b/k"); pop != "" {
+	for _, p := range l.pops {
+		if pop, newest := p.s.HomeOf("s", "a/k"); pop != "lhr" || newest != (p == lhr) {
+			t.Errorf("at %s the home is %s, and it has the newest: %v", p.name, pop, newest)
+		}
+	}
+	if pop, _ := nyc.s.HomeOf("s", "b/k"); pop != "" {
 		t.Errorf("another range has a home, too: %s", pop)
 	}
 	if err := nyc.share.setHome(bg, u, seq, r.next(nyc.share.Writer(), 0, time.Now())); wedge.KindOf(err) != wedge.Denied {

@@ -291,16 +291,31 @@ func (s *Stores) AtHome(ctx context.Context, name, key string) (elsewhere string
 	return "", err
 }
 
-// HomeOf returns the PoP where writes to a key of a store of scope home are ordered; "": none yet, or it is no such store.
-func (s *Stores) HomeOf(name, key string) (pop string) {
+// HomeOf returns the PoP where writes to a key of a store of scope home are ordered, "" if there is none yet, it is no such store, or the key is "" and
+// the store is split; newest: it is this PoP, and nothing was ever written that it lacks.
+func (s *Stores) HomeOf(name, key string) (pop string, newest bool) {
 	st := s.named[name]
-	if st == nil || st.scope != wedge.ScopeHome || st.share == nil || s.kv.enter(context.Background(), "read home", "") != nil {
-		return ""
+	if st == nil || st.scope != wedge.ScopeHome || st.share == nil || key == "" && st.split != "" || s.kv.enter(context.Background(), "read home", "") != nil {
+		return "", false
 	}
 	defer s.kv.leave()
-	r, _, err := st.share.home(unitOf(st.service, st.name, st.split, key))
+	u := unitOf(st.service, st.name, st.split, key)
+	r, _, err := st.share.home(u)
 	if err != nil || r == nil {
-		return ""
+		return "", false
 	}
-	return r.pop()
+	return r.pop(), r.Home == st.share.Writer() && st.share.hasAll(u, r)
+}
+
+// hasAll reports whether this PoP, the home by that record, can decide at once.
+func (s *Share) hasAll(u Unit, r *homeRecord) bool {
+	select {
+	case <-s.known:
+	default:
+		return false
+	}
+	if s.kv.homes.moves(u) || s.kv.Forked() {
+		return false
+	}
+	return len(r.Before) == 0 || r.Before[0].Home == s.Writer() || s.Heard(r.Before[0].Home) >= r.Before[0].Last
 }

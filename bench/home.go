@@ -115,6 +115,9 @@ func (l *oneKey) Append(_ context.Context, _ string, last uint64, item []byte) (
 	return l.e.Seq, nil
 }
 
+// End implements state.KeyLog.
+func (l *oneKey) End(context.Context, string) (uint64, bool, error) { return 0, false, nil }
+
 // homeMeter writes at the PoPs of a world, whose first is the home to begin with.
 type homeMeter struct {
 	world *world.World

@@ -63,7 +63,11 @@ func (a *homesAPI) explain(home *state.Home, share *state.Share) api.Home {
 	if home.Here {
 		return a.homes.plan(share, home)
 	}
-	return placed(home)
+	p := placed(home)
+	if a.homes.node.fleet.pops.expelled(home.PoP) {
+		p.Why = home.PoP + " is a member no more: the next PoP through which something is written becomes the home"
+	}
+	return p
 }
 
 // placed is where a home is.

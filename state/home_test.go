@@ -39,6 +39,7 @@ type homePoP struct {
 	stop   context.CancelFunc
 	done   sync.WaitGroup
 	keysAt int
+	mute   atomic.Bool // what it writes is not carried to the log
 }
 
 var errLost = errors.New("lost on the way")
@@ -141,7 +142,7 @@ func (l *homesLab) carry(ctx context.Context, p *homePoP) {
 			return // it is closed
 		}
 		l.mu.Lock()
-		if len(items) > 0 {
+		if len(items) > 0 && !p.mute.Load() {
 			l.log = append(l.log, wedge.Entry{Seq: uint64(len(l.log) + 1), Writer: p.share.Writer(), First: p.sent + 1, Items: items, At: time.Now()})
 			p.sent += uint64(len(items))
 		}

@@ -282,6 +282,11 @@ func (s *Stores) AtHome(ctx context.Context, name, key string) (elsewhere string
 			r, _, err = st.share.home(u)
 		}
 	}
+	if err == nil && st.share.gone(r) {
+		if err = st.share.takeOver(ctx, u); err == nil {
+			r, _, err = st.share.home(u)
+		}
+	}
 	if err == nil && r.Home != st.share.Writer() {
 		return r.pop(), nil
 	}

@@ -170,7 +170,10 @@ func (h *foundHome) print(w io.Writer) {
 		asked = ", as an operator wanted it"
 	}
 	fmt.Fprintf(w, "%s: at home at %s since %s, epoch %d%s\n", h.keys(), h.PoP, h.Since.Local().Format(time.DateTime), h.Epoch, asked)
-	if h.Why == "" {
+	if len(h.Waits) == 0 {
+		if h.Why != "" {
+			fmt.Fprintln(w, h.Why)
+		}
 		return
 	}
 	all := 0.0

@@ -30,12 +30,13 @@ type StateAnswer struct {
 	Header map[string]string `json:"header,omitempty"`
 	Body   []byte            `json:"body,omitempty"` // in base64
 	Error  string            `json:"error,omitempty"`
+	Kind   string            `json:"kind,omitempty"` // of the error; "": unavailable
 }
 
 // Paths of the state API that only operators reach.
 const (
 	ApologiesPath = "/-/apologies" // not answered yet
-	HomesPath     = "/-/homes"     // that are at the PoP, each as a [Home]
+	HomesPath     = "/-/homes"     // that are at the PoP, each as a [Home]; with ?store=&key=, what it knows of those of a store, or of a key's; a POST with &to= has that one move to a PoP
 )
 
 // Home is where writes to keys of a store of scope home are ordered, and why there.
@@ -47,8 +48,9 @@ type Home struct {
 	PoP     string             `json:"pop"`
 	Epoch   uint64             `json:"epoch"` // 1 for the first home
 	Since   time.Time          `json:"since"`
+	Asked   bool               `json:"asked,omitempty"` // an operator had it move there
 	Moving  bool               `json:"moving,omitempty"`
-	Writes  map[string]float64 `json:"writes"`           // by the PoP that they came to; older ones count less
+	Writes  map[string]float64 `json:"writes"`           // by the PoP that they came to; older ones count less. Only the home knows this and what follows
 	Waits   map[string]float64 `json:"waits"`            // ms, about, that a write would wait on the way if that PoP were the home
 	Better  string             `json:"better,omitempty"` // it moves there if that stays so
 	Why     string             `json:"why"`
@@ -85,7 +87,11 @@ func (a *StateAnswer) Fault() error {
 		return nil
 	}
 	if a.Status == 0 {
-		return &wedge.Error{Op: "ask", What: "PoP " + a.PoP, Kind: wedge.Unavailable, Err: errors.New(a.Error)}
+		kind := wedge.Unavailable
+		if a.Kind != "" {
+			kind = wedge.KindNamed(a.Kind)
+		}
+		return &wedge.Error{Op: "ask", What: "PoP " + a.PoP, Kind: kind, Err: errors.New(a.Error)}
 	}
 	var f fault
 	if json.Unmarshal(a.Body, &f) != nil || f.Error == "" {

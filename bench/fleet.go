@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -18,7 +17,6 @@ import (
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/api"
 	"github.com/wedge-cloud/wedge/control"
-	"github.com/wedge-cloud/wedge/manifest"
 	"github.com/wedge-cloud/wedge/node"
 	"github.com/wedge-cloud/wedge/world"
 )
@@ -34,33 +32,7 @@ func fleetWorld(ctx context.Context) (w *world.World, done func(), err error) {
 }
 
 func fleetWorldOf(ctx context.Context, pops []wedge.PoP) (w *world.World, done func(), err error) {
-	dir, err := os.MkdirTemp("", "wedge-bench-")
-	if err != nil {
-		return nil, nil, err
-	}
-	site, err := url.Parse("http://127.0.0.1:1")
-	if err != nil {
-		return nil, nil, err
-	}
-	quiet := slog.New(slog.DiscardHandler)
-	w, err = world.Open(ctx, world.Config{PoPs: pops, Dir: dir, Log: quiet, Node: func(wedge.PoP) node.Config {
-		app := &manifest.App{Version: wedge.Version{Service: "site", Backends: []wedge.Backend{{Name: "site", URL: site, AllowPrivateAddr: true}}}}
-		return node.Config{Load: node.One(func(context.Context) (*manifest.App, error) { return app, nil }), HTTP: []string{"127.0.0.1:0"},
-			Quiet: true, Log: quiet, CacheDisk: -1, DrainTimeout: time.Second}
-	}})
-	if err != nil {
-		os.RemoveAll(dir)
-		return nil, nil, err
-	}
-	if err := w.Start(ctx); err != nil {
-		w.Close()
-		os.RemoveAll(dir)
-		return nil, nil, err
-	}
-	return w, func() {
-		w.Close()
-		os.RemoveAll(dir)
-	}, nil
+	return startWorld(ctx, pops, wedge.Version{Backends: []wedge.Backend{{Name: "site", URL: at("http://127.0.0.1:1"), AllowPrivateAddr: true}}}, nil)
 }
 
 // purgeMeter compares when purges are applied with when they were accepted.

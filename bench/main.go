@@ -40,6 +40,7 @@ var groups = []group{
 	{"purge", true, purges},
 	{"deploy", true, deploys},
 	{"state", true, states},
+	{"home", true, homes},
 	{"rates", true, rates},
 	{scaleRows, false, scale},
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -16,7 +15,6 @@ import (
 	"time"
 
 	"github.com/wedge-cloud/wedge"
-	"github.com/wedge-cloud/wedge/manifest"
 	"github.com/wedge-cloud/wedge/node"
 	"github.com/wedge-cloud/wedge/world"
 )
@@ -44,11 +42,7 @@ func rates(ctx context.Context, _ *lab) ([]Row, error) {
 	}
 	defer done()
 	time.Sleep(4 * time.Second) // until all are sure of each other
-	at := map[string]string{}
-	for _, s := range w.Status() {
-		at[s.PoP.Name] = s.URL
-	}
-	m := &rateMeter{world: w, at: at}
+	m := &rateMeter{world: w, at: addresses(w)}
 	cost, err := m.cost(ctx)
 	if err != nil {
 		return nil, err
@@ -67,29 +61,22 @@ func ratedWorld(ctx context.Context) (w *world.World, done func(), err error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	clean := func() { os.RemoveAll(dir) }
 	for _, name := range []string{"limit", "plenty", "none"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(name), 0o600); err != nil {
+			clean()
 			return nil, nil, err
 		}
 	}
-	quiet := slog.New(slog.DiscardHandler)
-	w, err = world.Open(ctx, world.Config{PoPs: world.Fifty[:ratePoPs], Dir: filepath.Join(dir, "world"), Log: quiet, Node: func(wedge.PoP) node.Config {
-		app := &manifest.App{Version: wedge.Version{Service: "site", Backends: []wedge.Backend{{Name: "site", Dir: dir}}, Rates: rated}}
-		return node.Config{Load: node.One(func(context.Context) (*manifest.App, error) { return app, nil }), HTTP: []string{"127.0.0.1:0"}, Ops: "127.0.0.1:0",
-			NoHits: true, Quiet: true, Log: quiet, CacheDisk: -1, DrainTimeout: time.Second}
-	}})
-	if err == nil {
-		if err = w.Start(ctx); err != nil {
-			w.Close()
-		}
-	}
+	v := wedge.Version{Backends: []wedge.Backend{{Name: "site", Dir: dir}}, Rates: rated}
+	w, ended, err := startWorld(ctx, world.Fifty[:ratePoPs], v, func(c *node.Config) { c.Ops, c.NoHits = "127.0.0.1:0", true })
 	if err != nil {
-		os.RemoveAll(dir)
+		clean()
 		return nil, nil, err
 	}
 	return w, func() {
-		w.Close()
-		os.RemoveAll(dir)
+		ended()
+		clean()
 	}, nil
 }
 

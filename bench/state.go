@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -19,8 +18,6 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/wedge-cloud/wedge"
-	"github.com/wedge-cloud/wedge/manifest"
-	"github.com/wedge-cloud/wedge/node"
 	"github.com/wedge-cloud/wedge/state"
 	"github.com/wedge-cloud/wedge/world"
 )
@@ -172,45 +169,26 @@ func (quietLog) Fatalf(f string, _ ...any) { panic(f) }
 // stateSeen measures in a world of so many PoPs how long after its acknowledgement a write is seen at another PoP, beyond the network's own way.
 func stateSeen(ctx context.Context, n int) (Row, error) {
 	name := fmt.Sprintf("state-seen-%d", n)
-	dir, err := os.MkdirTemp("", "wedge-bench-")
+	v := wedge.Version{Backends: []wedge.Backend{{Name: "state", URL: at("http://state.wedge.internal")}}, KVStores: map[string][]wedge.KVSeed{"s": nil}}
+	w, done, err := startWorld(ctx, world.Fifty[:n], v, nil)
 	if err != nil {
 		return Row{}, err
 	}
-	defer os.RemoveAll(dir)
-	own, err := url.Parse("http://state.wedge.internal")
-	if err != nil {
-		return Row{}, err
-	}
-	quiet := slog.New(slog.DiscardHandler)
-	w, err := world.Open(ctx, world.Config{PoPs: world.Fifty[:n], Dir: dir, Log: quiet, Node: func(wedge.PoP) node.Config {
-		app := &manifest.App{Version: wedge.Version{Service: "site", Backends: []wedge.Backend{{Name: "state", URL: own}}, KVStores: map[string][]wedge.KVSeed{"s": nil}}}
-		return node.Config{Load: node.One(func(context.Context) (*manifest.App, error) { return app, nil }), HTTP: []string{"127.0.0.1:0"},
-			Quiet: true, Log: quiet, CacheDisk: -1, DrainTimeout: time.Second}
-	}})
-	if err != nil {
-		return Row{}, err
-	}
-	defer w.Close()
-	if err := w.Start(ctx); err != nil {
-		return Row{}, err
-	}
+	defer done()
 	time.Sleep(3 * time.Second) // until all links are up
-	at := map[string]string{}
-	for _, s := range w.Status() {
-		at[s.PoP.Name] = s.URL
-	}
+	urls := addresses(w)
 	var total, network, beyond samples
 	for i := range 300 {
 		from, to := world.Fifty[rand.IntN(n)].Name, world.Fifty[rand.IntN(n)].Name
 		if from == to {
 			continue
 		}
-		token, err := stateAsk(ctx, http.MethodPut, at[from]+fmt.Sprint("/s/key-", i), "")
+		token, err := stateAsk(ctx, http.MethodPut, urls[from]+fmt.Sprint("/s/key-", i), "")
 		if err != nil {
 			return Row{}, err
 		}
 		began := time.Now()
-		if _, err := stateAsk(ctx, http.MethodGet, at[to]+fmt.Sprint("/s/key-", i), token); err != nil {
+		if _, err := stateAsk(ctx, http.MethodGet, urls[to]+fmt.Sprint("/s/key-", i), token); err != nil {
 			return Row{}, err
 		}
 		took, path := time.Since(began), w.OneWay(from)+w.OneWay(to)

@@ -128,6 +128,11 @@ func (l *Link) Append(ctx context.Context, g *Log, writer string, last uint64, i
 	return l.append(ctx, g, last, g.message(writer, 0, [][]byte{item}))
 }
 
+// AppendItem is Append for a log whose writers number their items: the entry's has that number.
+func (l *Link) AppendItem(ctx context.Context, g *Log, writer string, last, number uint64, item []byte) (uint64, error) {
+	return l.append(ctx, g, last, g.message(writer, number, [][]byte{item}))
+}
+
 func (l *Link) append(ctx context.Context, g *Log, last uint64, m *nats.Msg) (uint64, error) {
 	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(last, 10))
 	m.Header.Set(jetstream.ExpectedStreamHeader, g.Name)

@@ -89,6 +89,9 @@ func (n *Node) answerState(_ string, question []byte) []byte {
 	}
 	if err != nil {
 		a = api.StateAnswer{PoP: a.PoP, Error: err.Error()}
+		if kind := wedge.KindOf(err); kind == wedge.NotExist {
+			a.Kind = kind.String()
+		}
 	}
 	b, _ := json.Marshal(a) // texts and a number
 	return b
@@ -109,13 +112,13 @@ func (n *Node) stateFor(q *stateQuestion) (*http.Response, error) {
 	}
 	d, done := n.taken(q.Service)
 	if d == nil {
-		return nil, errors.New("no such service is deployed here")
+		return nil, &wedge.Error{Op: "find service", What: q.Service, Kind: wedge.NotExist, Err: errors.New("it does not run there")}
 	}
 	handler := http.Handler(d.state)
 	if path, _, _ := strings.Cut(q.Path, "?"); path == api.ApologiesPath {
 		handler = n.listApologies(q.Service)
 	} else if path == api.HomesPath {
-		handler = n.fleet.homes.list(q.Service)
+		handler = &homesAPI{n.fleet.homes, q.Service, d.state.stores}
 	}
 	resp, err := inProcess(req, handler, done, 0, n.cfg.Now)
 	if err != nil {

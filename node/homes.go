@@ -149,23 +149,33 @@ func (h *homes) tend(ctx context.Context, share *state.Share, home *state.Home) 
 	if plan.Better == "" || time.Since(f.since) < h.pace {
 		return
 	}
-	if err := h.move(ctx, share, home.Unit, plan.Better); err != nil {
-		h.stats.failed.Add(1)
+	if err := h.move(ctx, share, home.Unit, plan.Better, false); err != nil {
 		h.node.cfg.Log.Warn("a home does not move", "service", home.Service, "keys", home.Unit.String(), "to", plan.Better, "err", err)
 		h.mu.Lock()
 		h.favours[home.Unit] = favour{plan.Better, time.Now()} // and again after a while
 		h.mu.Unlock()
-		return
+	}
+}
+
+// move gives a home to another PoP, if that is ready; asked: an operator wants it so.
+func (h *homes) move(ctx context.Context, share *state.Share, u state.Unit, pop string, asked bool) error {
+	if err := h.give(ctx, share, u, pop, asked); err != nil {
+		h.stats.failed.Add(1)
+		return err
 	}
 	h.stats.moved.Add(1)
 	h.mu.Lock()
-	delete(h.favours, home.Unit)
+	delete(h.favours, u)
 	h.mu.Unlock()
-	h.node.console.say(fmt.Sprintf("%s: the home of %s has moved to %s", home.Service, home.Unit, plan.Better))
+	why := ""
+	if asked {
+		why = ", as an operator wants it"
+	}
+	h.node.console.say(fmt.Sprintf("%s: the home of %s has moved to %s%s", u.Service, u, pop, why))
+	return nil
 }
 
-// move gives a home to another PoP, if that is ready.
-func (h *homes) move(ctx context.Context, share *state.Share, u state.Unit, pop string) error {
+func (h *homes) give(ctx context.Context, share *state.Share, u state.Unit, pop string, asked bool) error {
 	before := share.Heard(share.Writer())
 	var ready homeReady
 	asking, cancel := context.WithTimeout(ctx, homeAskTimeout)
@@ -184,7 +194,7 @@ func (h *homes) move(ctx context.Context, share *state.Share, u state.Unit, pop 
 	case ready.Heard < before-min(before, maxBehind):
 		return errors.New("it lacks much of what was written here")
 	}
-	return share.MoveHome(ctx, u, to)
+	return share.MoveHome(ctx, u, to, asked)
 }
 
 // maxBehind is how many items a PoP may lack that is to be a home. It gets them while the home moves.
@@ -193,7 +203,8 @@ const maxBehind = 200
 // plan says where a home should be.
 func (h *homes) plan(share *state.Share, home *state.Home) api.Home {
 	n := h.node
-	p := api.Home{Service: home.Service, Store: home.Store, Keys: home.Part, Split: home.Split, PoP: home.PoP, Epoch: home.Epoch, Since: home.Since, Moving: home.Moving, Writes: home.Writes, Waits: map[string]float64{}}
+	p := placed(home)
+	p.Writes, p.Waits = home.Writes, map[string]float64{}
 	own := n.fleet.cfg.PoP
 	pops := map[string]wedge.PoP{own.Name: own}
 	candidates := []wedge.PoP{own}
@@ -207,11 +218,10 @@ func (h *homes) plan(share *state.Share, home *state.Home) api.Home {
 	}
 	all := 0.0
 	for _, q := range candidates {
+		p.Waits[q.Name] = 0
 		for from, writes := range home.Writes {
 			if w, known := pops[from]; known && from != q.Name {
 				p.Waits[q.Name] += writes * (milliseconds(w.Distance(&q)) + 1)
-			} else {
-				p.Waits[q.Name] += 0
 			}
 		}
 	}
@@ -222,17 +232,21 @@ func (h *homes) plan(share *state.Share, home *state.Home) api.Home {
 	rest := time.Until(home.Since.Add(homeRest * h.pace))
 	switch {
 	case home.Moving:
-		p.Why = "the core has not said whether it has moved"
-	case best == own.Name:
-		p.Why = "no PoP is nearer to its writers"
+		p.Why = "the core has not said whether it has moved; until then nothing is written"
+	case all == 0:
+		p.Why = "it stays: nothing was written to it of late"
+	case p.Waits[best] == p.Waits[own.Name]:
+		p.Why = "it stays: no PoP is nearer to its writers"
 	case all < homeLeast:
-		p.Why = "too little is written to it"
+		p.Why = fmt.Sprintf("it stays: %s is nearer to its writers, but they write too little", best)
 	case p.Waits[best]*homeGain > p.Waits[own.Name]:
-		p.Why = fmt.Sprintf("%s is nearer to its writers, but by less than half", best)
+		p.Why = fmt.Sprintf("it stays: %s is nearer to its writers, but they would wait more than half as long", best)
+	case home.Asked && rest > 0:
+		p.Why = fmt.Sprintf("it stays for %v more, for an operator had it move here; then it may move to %s", span(rest), best)
 	case home.Epoch > 1 && rest > 0:
-		p.Why = fmt.Sprintf("%s is nearer to its writers, but it stays for %v more", best, rest.Round(time.Second))
+		p.Why = fmt.Sprintf("it stays for %v more, for it has moved a moment ago; then it may move to %s", span(rest), best)
 	default:
-		p.Better, p.Why = best, fmt.Sprintf("it moves to %s if that is still the nearest to its writers after %v", best, h.pace)
+		p.Better, p.Why = best, fmt.Sprintf("it moves to %s if that is still the better home in %v", best, span(h.dwell(home.Unit, best)))
 	}
 	if all > 0 {
 		for pop := range p.Waits {
@@ -240,6 +254,24 @@ func (h *homes) plan(share *state.Share, home *state.Home) api.Home {
 		}
 	}
 	return p
+}
+
+// dwell returns for how long a PoP has to be the better home yet.
+func (h *homes) dwell(u state.Unit, pop string) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if f := h.favours[u]; f.pop == pop {
+		return max(h.pace-time.Since(f.since), 0)
+	}
+	return h.pace
+}
+
+// span is a time as a person reads it.
+func span(d time.Duration) time.Duration {
+	if d > 10*time.Second {
+		return d.Round(time.Second)
+	}
+	return d.Round(10 * time.Millisecond)
 }
 
 // homesOf returns the other PoPs that can be asked and run a service.
@@ -257,24 +289,6 @@ func (f *fleet) homesOf(service string) (list []wedge.PoP) {
 
 // milliseconds estimates how long a round trip takes over that many kilometres: light in glass goes about 200 in one, and paths are not straight.
 func milliseconds(km float64) float64 { return km / 100 * 1.3 }
-
-// list answers where the homes of a service are that are here.
-func (h *homes) list(service string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		list := []api.Home{}
-		for _, share := range h.node.fleet.shares {
-			for _, home := range share.Homes(homeRest * h.pace) {
-				if home.Service == service && len(list) < maxHomes {
-					list = append(list, h.plan(share, &home))
-				}
-			}
-		}
-		_ = answerJSON(w, http.StatusOK, list)
-	})
-}
-
-// maxHomes is of how many units one answer tells.
-const maxHomes = 200
 
 func (h *homes) metrics() []metric {
 	s := &h.stats

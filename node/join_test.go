@@ -13,6 +13,7 @@ import (
 
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/api"
+	"github.com/wedge-cloud/wedge/manifest"
 )
 
 // startCore starts a core that PoPs reach over TCP and TLS.
@@ -34,13 +35,17 @@ func startCore(t *testing.T, dir string) (*Core, *api.Client) {
 }
 
 // startPoP runs a PoP until it serves, or returns why it does not.
-func startPoP(t *testing.T, dir, name, invitation string) (n *Node, stop func(), err error) {
+func startPoP(t *testing.T, dir, name, invitation string, apps ...*manifest.App) (n *Node, stop func(), err error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	started, ended := make(chan *Node, 1), make(chan error, 1)
 	go func() {
-		ended <- Run(ctx, Config{HTTP: []string{"127.0.0.1:0"}, DataDir: dir, Quiet: true, CacheDisk: -1, DrainTimeout: time.Second, Log: slog.New(slog.DiscardHandler),
-			Fleet: &FleetConfig{PoP: wedge.PoP{Name: name}, Invitation: invitation}, Started: func(n *Node) { started <- n }})
+		c := Config{HTTP: []string{"127.0.0.1:0"}, DataDir: dir, Quiet: true, CacheDisk: -1, DrainTimeout: time.Second, Log: slog.New(slog.DiscardHandler),
+			Fleet: &FleetConfig{PoP: wedge.PoP{Name: name}, Invitation: invitation}, Started: func(n *Node) { started <- n }}
+		if len(apps) > 0 {
+			c.Load = func(context.Context) ([]*manifest.App, error) { return apps, nil }
+		}
+		ended <- Run(ctx, c)
 	}()
 	select {
 	case n := <-started:

@@ -16,6 +16,7 @@ import (
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/bus"
 	"github.com/wedge-cloud/wedge/state"
+	"github.com/wedge-cloud/wedge/state/merge"
 )
 
 // Stores that PoPs share. What is written at a PoP lies in its outbox with the write itself, a pump carries it to the log of state, and
@@ -54,7 +55,7 @@ func (f *fleet) openShares(kv *state.KV) error {
 		share.AskCore = func(ctx context.Context, question []byte) ([]byte, error) {
 			return f.link.Ask(ctx, subjectOf(keysSubject, j, f.cfg.PoP.Name), question)
 		}
-		share.AskHome = f.askHome
+		share.AskHome, share.Gone = f.askHome, f.pops.expelled
 		f.shares = append(f.shares, share)
 	}
 	return nil
@@ -132,8 +133,11 @@ func (f *fleet) freshState(ctx context.Context, share *state.Share, scope wedge.
 
 // coreKeys is a log of keys at the core.
 type coreKeys struct {
-	link *bus.Link
-	log  *bus.Log
+	link    *bus.Link
+	log     *bus.Log
+	state   *bus.Log // of what the PoPs write that may write to this one
+	archive *archive // of that
+	gone    func(pop string) bool
 }
 
 // Last implements state.KeyLog.
@@ -144,6 +148,35 @@ func (k coreKeys) Last(ctx context.Context, key string) (wedge.Entry, error) {
 // Append implements state.KeyLog.
 func (k coreKeys) Append(ctx context.Context, key string, last uint64, item []byte) (uint64, error) {
 	return k.link.Append(ctx, k.log, key, last, item)
+}
+
+// End implements state.KeyLog.
+func (k coreKeys) End(ctx context.Context, writer string) (last uint64, gone bool, err error) {
+	w, err := merge.ParseWriter(writer)
+	if err != nil || !k.gone(w.PoP) {
+		return 0, false, err
+	}
+	if !k.archive.caught.Load() {
+		return 0, false, &wedge.Error{Op: "end writer", What: writer, Kind: wedge.Unavailable, Err: errors.New("the core is still reading the log"), Hint: "Try again."}
+	}
+	for {
+		e, err := k.link.Last(ctx, k.state, writer)
+		if err != nil {
+			return 0, false, err
+		}
+		heard := k.archive.share.Heard(writer) // the log may have forgotten its entries
+		if n := len(e.Items); n > 0 {
+			heard = max(heard, e.First+uint64(n)-1)
+		}
+		end, last := state.EndOf(heard)
+		if heard == end {
+			return last, true, nil
+		}
+		_, err = k.link.AppendItem(ctx, k.state, writer, e.Seq, end, state.EndItem())
+		if err == nil || wedge.KindOf(err) != wedge.Conflict {
+			return last, err == nil, err
+		}
+	}
 }
 
 // decideTimeout is shorter than a PoP waits.
@@ -237,7 +270,7 @@ func (c *Core) openArchives(ctx context.Context) (err error) {
 			subjectOf(keysSubject, j, "*"): func(subject string, question []byte) []byte {
 				ctx, cancel := context.WithTimeout(ctx, decideTimeout)
 				defer cancel()
-				return state.Decide(ctx, coreKeys{c.link, logs[wedge.ScopeCore]}, subject[strings.LastIndexByte(subject, '.')+1:], question, time.Now())
+				return state.Decide(ctx, coreKeys{c.link, logs[wedge.ScopeCore], logs[wedge.ScopeMerge], a, c.pops.expelled}, subject[strings.LastIndexByte(subject, '.')+1:], question, time.Now())
 			},
 			subjectOf(snapshotSubject, j, "*"): a.give,
 		} {

@@ -250,8 +250,8 @@ func (a *stateAPI) wait(r *http.Request, store string) error {
 	return share.AwaitFresh(ctx, scope, since)
 }
 
-// from says where a read comes from and how old it may be.
-func (a *stateAPI) from(w http.ResponseWriter, store string, kind merge.Kind, writer string) {
+// from says where a read comes from and how old it may be. At its home nothing is newer.
+func (a *stateAPI) from(w http.ResponseWriter, store string, kind merge.Kind, writer string, newest bool) {
 	text := string(a.stores.Scope(store)) + `; pop="` + a.pop + `"`
 	if kind != 0 {
 		text += "; kind=" + kind.String()
@@ -259,7 +259,9 @@ func (a *stateAPI) from(w http.ResponseWriter, store string, kind merge.Kind, wr
 	if writer != "" {
 		text += `; from="` + writer + `"`
 	}
-	if share := a.stores.Share(store); share != nil {
+	if newest {
+		text += "; age=0"
+	} else if share := a.stores.Share(store); share != nil {
 		if asOf := share.AsOf(a.stores.Scope(store)); !asOf.IsZero() {
 			text += fmt.Sprintf("; age=%.3f", time.Since(asOf).Seconds())
 		}
@@ -276,6 +278,7 @@ func (a *stateAPI) list(w http.ResponseWriter, r *http.Request, store string) er
 			return badState(fmt.Errorf("limit %.20q", text), fmt.Sprintf("Use a number from 1 to %d.", state.MaxList))
 		}
 	}
+	_, newest := a.stores.HomeOf(store, "")
 	keys, more, err := a.stores.List(r.Context(), store, wedge.KVList{Prefix: q.Get("prefix"), After: q.Get("after"), Limit: limit})
 	if err != nil {
 		return err
@@ -283,7 +286,7 @@ func (a *stateAPI) list(w http.ResponseWriter, r *http.Request, store string) er
 	if keys == nil {
 		keys = []string{}
 	}
-	a.from(w, store, 0, "")
+	a.from(w, store, 0, "", newest)
 	return answerJSON(w, http.StatusOK, map[string]any{"keys": keys, "more": more})
 }
 
@@ -300,10 +303,10 @@ func answerJSON(w http.ResponseWriter, status int, v any) error {
 }
 
 func (a *stateAPI) get(w http.ResponseWriter, r *http.Request, store, key string) error {
+	home, newest := a.stores.HomeOf(store, key)
 	v, err := a.stores.Get(r.Context(), store, key)
-	home := a.stores.HomeOf(store, key)
 	if err != nil {
-		a.from(w, store, 0, home) // how old it may be that nothing is there
+		a.from(w, store, 0, home, newest) // how old it may be that nothing is there
 		return err
 	}
 	h, kind, writer := w.Header(), merge.Kind(0), home
@@ -323,7 +326,7 @@ func (a *stateAPI) get(w http.ResponseWriter, r *http.Request, store, key string
 			writer, _, _ = strings.Cut(m.Writes()[0].ID, ".")
 		}
 	}
-	a.from(w, store, kind, writer)
+	a.from(w, store, kind, writer, newest)
 	if kind == 0 {
 		h.Set("Content-Type", "application/octet-stream")
 	}
@@ -411,7 +414,7 @@ func (a *stateAPI) change(w http.ResponseWriter, r *http.Request, store, key str
 	if err != nil {
 		return err
 	}
-	a.from(w, store, kind, "")
+	a.from(w, store, kind, "", false)
 	if asked {
 		w.Header()[fieldState][0] += "; asked"
 	}

@@ -25,7 +25,13 @@ type KeyLog interface {
 	Last(ctx context.Context, key string) (wedge.Entry, error)
 	// Append replaces the entry of a key if its number is that, and returns the new one's. The error is of kind Conflict if it is not.
 	Append(ctx context.Context, key string, last uint64, item []byte) (uint64, error)
+	// End has the log of state take nothing more of a writer whose PoP is a member no more, and returns the number of its last item there. gone is
+	// false, and nothing is done, if the PoP is a member.
+	End(ctx context.Context, writer string) (last uint64, gone bool, err error)
 }
+
+// EndItem is what a core that ends a writer puts behind its items in the log of state.
+func EndItem() []byte { return []byte{itemEnd} }
 
 // MaxCoreValue is how large value and metadata of a key of scope core may be together, in bytes.
 const MaxCoreValue = 400 << 10
@@ -49,6 +55,8 @@ type coreWrite struct {
 	Seed     *coreWriteSeed `json:"seed,omitempty"` // what the PoP's version shows of a key that was never written
 
 	value, seed []byte
+	taken       bool      // the home that there was is gone: the core has found so
+	at          time.Time // when it is decided
 }
 
 type coreWriteSeed struct {
@@ -173,6 +181,11 @@ func decide(ctx context.Context, log KeyLog, pop string, question []byte, now ti
 		e, err := log.Last(ctx, name)
 		if err != nil {
 			return 0, nil, err
+		}
+		if w.at = now; w.Store == homesStore {
+			if err = w.take(ctx, log, e, pop); err != nil {
+				return 0, nil, err
+			}
 		}
 		if item, err = w.decide(e, pop, now); err != nil {
 			return 0, nil, err
@@ -327,11 +340,20 @@ func (s *Share) takeKey(seq uint64, item []byte) error {
 	if err != nil {
 		return err
 	}
-	return s.keepKey(append(storePrefix(coreService(within(s.jurisdiction, k.Service)), k.Store), k.Key...), &k, seq)
+	err = s.keepKey(append(storePrefix(coreService(within(s.jurisdiction, k.Service)), k.Store), k.Key...), &k, seq)
+	if err == nil && k.Store == homesStore {
+		err = s.ended(&k)
+	}
+	return err
 }
 
 // keepKey keeps what a key holds in that generation, unless a later one is here.
 func (s *Share) keepKey(id []byte, k *coreKey, seq uint64) error {
+	return s.keepKeyWith(id, k, seq, func(*pebble.Batch, []byte, *head) error { return nil })
+}
+
+// keepKeyWith writes along what belongs to it; along is given what the key holds.
+func (s *Share) keepKeyWith(id []byte, k *coreKey, seq uint64, along func(b *pebble.Batch, id []byte, old *head) error) error {
 	defer s.kv.lock(id)()
 	old, err := readHead(s.kv.db, id)
 	if err != nil && wedge.KindOf(err) != wedge.Internal {
@@ -342,6 +364,9 @@ func (s *Share) keepKey(id []byte, k *coreKey, seq uint64) error {
 	}
 	b := s.kv.db.NewBatch()
 	defer b.Close()
+	if err := along(b, id, old); err != nil {
+		return err
+	}
 	if err := s.kv.fill(b, id, old, k.head(seq)); err != nil {
 		return diskError("take", err)
 	}

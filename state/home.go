@@ -60,9 +60,10 @@ func (u Unit) key() string { return u.Store + "\x00" + u.Split + "\x00" + u.Part
 
 // homeRecord says which PoP is the home.
 type homeRecord struct {
-	Home   string     `json:"home"`  // as who it writes
-	Epoch  uint64     `json:"epoch"` // one more with each home
-	Since  int64      `json:"since"` // ms since 1970, by the clock of who wrote it
+	Home   string     `json:"home"`            // as who it writes
+	Epoch  uint64     `json:"epoch"`           // one more with each home
+	Since  int64      `json:"since"`           // ms since 1970, by the clock of who wrote it
+	Asked  bool       `json:"asked,omitempty"` // an operator had it written
 	Before []homeTerm `json:"before,omitempty"`
 }
 
@@ -98,7 +99,7 @@ func (r *homeRecord) pop() string {
 	return w.PoP
 }
 
-// checkHome finds out whether a PoP may write a record: nobody takes a home, its PoP gives it away; "" is the core itself.
+// checkHome finds out whether a PoP may write a record: nobody takes a home, its PoP gives it away, unless that is gone; "" is the core itself.
 func (w *coreWrite) checkHome(pop string, old *head) error {
 	denied := &wedge.Error{Op: "move home", Kind: wedge.Denied, Err: errors.New("only a home gives itself away")}
 	next, err := readRecord(w.value)
@@ -111,7 +112,7 @@ func (w *coreWrite) checkHome(pop string, old *head) error {
 			return denied
 		}
 	}
-	if next.Epoch != had.Epoch+1 || pop != "" && had.pop() != pop {
+	if next.Epoch != had.Epoch+1 || pop != "" && had.pop() != pop && !w.taken {
 		return denied
 	}
 	return nil
@@ -197,6 +198,12 @@ func (s *Stores) askHome(ctx context.Context, st *store, w *coreWrite) (uint64, 
 			}
 			continue
 		}
+		if share.gone(r) {
+			if err := share.takeOver(ctx, u); err != nil {
+				return 0, unavailable(err)
+			}
+			continue
+		}
 		var a coreAnswer
 		var item []byte
 		if r.Home == share.Writer() {
@@ -220,7 +227,7 @@ func (s *Stores) askHome(ctx context.Context, st *store, w *coreWrite) (uint64, 
 			return 0, unavailable(err)
 		}
 		if r.Home != share.Writer() {
-			if err := share.takeHomed(a.Seq, st.split, item); err != nil {
+			if err := share.takeAnswered(&a, st.split, item); err != nil {
 				return 0, err
 			}
 		}
@@ -309,6 +316,9 @@ func (s *Stores) answerHome(ctx context.Context, from *wedge.PoP, question []byt
 		if r, _, err := st.share.home(u); err == nil && r != nil {
 			known = r.Epoch
 		}
+		if err := st.share.Recover(ctx, u); err != nil && wedge.KindOf(err) != wedge.Conflict { // nobody may write at this PoP itself
+			return a, nil, err
+		}
 		_ = st.share.wait(ctx, u, known)
 		if a, item, err = st.share.decideHere(ctx, u, &w, from.Name); errors.Is(err, errElsewhere) {
 			if r, _, err := st.share.home(u); err == nil && r != nil {
@@ -385,26 +395,47 @@ func (s *Share) decides(ctx context.Context, u Unit, r *homeRecord) error {
 }
 
 // takeHome takes what a home decided.
-func (s *Share) takeHome(from merge.Writer, number uint64, b []byte) error {
-	n, size := binary.Uvarint(b)
-	if size <= 0 || n > uint64(len(b)-size) || n > wedge.MaxSplit {
-		return errItem
+func (s *Share) takeHome(from merge.Writer, number uint64, item []byte) error {
+	split, gen, b, err := readHomeItem(item)
+	if err != nil {
+		return err
 	}
-	split, b := string(b[size:size+int(n)]), b[size+int(n):]
-	gen, size := binary.Uvarint(b)
-	if size <= 0 || gen >= seedBit || gen>>homeBits == 0 {
-		return errItem
+	k, err := readCoreKey(b)
+	if err != nil {
+		return err
 	}
 	if from != snapshotWriter {
-		k, err := readCoreKey(b[size:])
-		if err != nil {
-			return err
-		}
 		if err := s.lawful(unitOf(k.Service, k.Store, split, string(k.Key)), from, gen>>homeBits, number); err != nil {
 			return err
 		}
 	}
-	return s.takeHomed(gen, split, b[size:])
+	if err := s.takeHomed(gen, split, b); err != nil {
+		return err
+	}
+	return s.brought(s.homeID(split, &k), gen, b)
+}
+
+// readHomeItem reads an item of a home; what the key holds follows.
+func readHomeItem(b []byte) (split string, gen uint64, item []byte, err error) {
+	if len(b) == 0 || b[0] != itemHome {
+		return "", 0, nil, errItem
+	}
+	b = b[1:]
+	n, size := binary.Uvarint(b)
+	if size <= 0 || n > uint64(len(b)-size) || n > wedge.MaxSplit {
+		return "", 0, nil, errItem
+	}
+	split, b = string(b[size:size+int(n)]), b[size+int(n):]
+	gen, size = binary.Uvarint(b)
+	if size <= 0 || gen >= seedBit || gen>>homeBits == 0 {
+		return "", 0, nil, errItem
+	}
+	return split, gen, b[size:], nil
+}
+
+// homeID is where the database has a key of scope home.
+func (s *Share) homeID(split string, k *coreKey) []byte {
+	return append(storePrefix(homeService(split, within(s.jurisdiction, k.Service)), k.Store), k.Key...)
 }
 
 // takeHomed keeps what a key holds, unless something later is here.
@@ -413,7 +444,7 @@ func (s *Share) takeHomed(gen uint64, split string, item []byte) error {
 	if err != nil {
 		return err
 	}
-	return s.keepKey(append(storePrefix(homeService(split, within(s.jurisdiction, k.Service)), k.Store), k.Key...), &k, gen)
+	return s.keepKey(s.homeID(split, &k), &k, gen)
 }
 
 // lawful finds out whether a PoP's item was its own to write: whether it was the home in that epoch. A home's record is in the directory before its first item

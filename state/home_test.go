@@ -39,6 +39,7 @@ type homePoP struct {
 	stop   context.CancelFunc
 	done   sync.WaitGroup
 	keysAt int
+	mute   atomic.Bool // what it writes is not carried to the log
 }
 
 var errLost = errors.New("lost on the way")
@@ -141,7 +142,7 @@ func (l *homesLab) carry(ctx context.Context, p *homePoP) {
 			return // it is closed
 		}
 		l.mu.Lock()
-		if len(items) > 0 {
+		if len(items) > 0 && !p.mute.Load() {
 			l.log = append(l.log, wedge.Entry{Seq: uint64(len(l.log) + 1), Writer: p.share.Writer(), First: p.sent + 1, Items: items, At: time.Now()})
 			p.sent += uint64(len(items))
 		}
@@ -236,7 +237,7 @@ func TestHomeLinearizable(t *testing.T) {
 			u := unitOf("shop", "s", "/", keys[rand.IntN(len(keys))])
 			for _, p := range l.pops {
 				to := l.pops[rand.IntN(len(l.pops))].share.kv.writer
-				if err := p.share.MoveHome(bg, u, to); err == nil {
+				if err := p.share.MoveHome(bg, u, to, false); err == nil {
 					moves++
 					break
 				}
@@ -358,7 +359,12 @@ func TestHomeRefuses(t *testing.T) {
 	if err != nil || r.pop() != "lhr" || r.Epoch != 1 {
 		t.Fatalf("%+v, %v", r, err)
 	}
-	if pop := nyc.s.HomeOf("s", "b/k"); pop != "" {
+	for _, p := range l.pops {
+		if pop, newest := p.s.HomeOf("s", "a/k"); pop != "lhr" || newest != (p == lhr) {
+			t.Errorf("at %s the home is %s, and it has the newest: %v", p.name, pop, newest)
+		}
+	}
+	if pop, _ := nyc.s.HomeOf("s", "b/k"); pop != "" {
 		t.Errorf("another range has a home, too: %s", pop)
 	}
 	if err := nyc.share.setHome(bg, u, seq, r.next(nyc.share.Writer(), 0, time.Now())); wedge.KindOf(err) != wedge.Denied {
@@ -399,18 +405,23 @@ func TestHomeRecovers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	l.agree([]string{"k"})
-	l.close(lhr)
-	if _, err := nyc.s.Put(bg, "s", wedge.KVPut{Key: "k", Value: []byte("x")}); wedge.KindOf(err) != wedge.Unavailable {
-		t.Errorf("a write whose home is away: %v", err)
+	lose := func() {
+		if err := nyc.share.Await(bg, lhr.share.Token(wedge.ScopeHome)); err != nil { // what is only there is lost
+			t.Fatal(err)
+		}
+		l.close(lhr)
+		if _, err := nyc.s.Put(bg, "s", wedge.KVPut{Key: "k", Value: []byte("x")}); wedge.KindOf(err) != wedge.Unavailable {
+			t.Errorf("a write whose home is away: %v", err)
+		}
+		lhr.dir, lhr.sent, lhr.next, lhr.keysAt = t.TempDir(), 0, 0, 0
+		lhr.mu.Lock()
+		l.open(lhr)
+		lhr.share.Fresh(wedge.ScopeMerge, time.Now())
+		lhr.mu.Unlock()
+		l.agree([]string{"k"})
 	}
-	lhr.dir, lhr.sent, lhr.next, lhr.keysAt = t.TempDir(), 0, 0, 0
-	lhr.mu.Lock()
-	l.open(lhr)
-	lhr.share.Fresh(wedge.ScopeMerge, time.Now())
-	lhr.mu.Unlock()
-	l.agree([]string{"k"})
-	if _, err := lhr.s.Put(bg, "s", wedge.KVPut{Key: "k", Value: []byte("c"), Mode: wedge.KVAppend}); err != nil {
+	lose()
+	if _, err := nyc.s.Put(bg, "s", wedge.KVPut{Key: "k", Value: []byte("c"), Mode: wedge.KVAppend}); err != nil { // nobody writes at lhr itself
 		t.Fatal(err)
 	}
 	l.agree([]string{"k"})
@@ -419,6 +430,10 @@ func TestHomeRecovers(t *testing.T) {
 	}
 	if _, err := merge.ParseWriter(lhr.share.Writer()); err != nil {
 		t.Error(err)
+	}
+	lose()
+	if elsewhere, err := lhr.s.AtHome(bg, "s", "k"); elsewhere != "" || err != nil {
+		t.Errorf("who wants the newest there: %q, %v", elsewhere, err)
 	}
 }
 

@@ -98,45 +98,6 @@ func (c *counting) fade(now time.Time, halfLife time.Duration) {
 	}
 }
 
-// Home says where a unit's home is, and who writes to it.
-type Home struct {
-	Unit
-	PoP    string
-	Epoch  uint64
-	Since  time.Time
-	Moving bool               // the core has not said yet whether it has moved
-	Writes map[string]float64 // by the PoP that they came from; after a half-life one counts half
-}
-
-// Homes returns the units at home here that were written to of late, with what was written from where, fading with that half-life.
-func (s *Share) Homes(halfLife time.Duration) (list []Home) {
-	h, now := &s.kv.homes, s.kv.opts.Now()
-	h.mu.Lock()
-	all := map[Unit]map[string]float64{}
-	for u := range h.moving {
-		all[u] = nil
-	}
-	for u, c := range h.counts {
-		c.fade(now, halfLife)
-		if len(c.from) == 0 {
-			delete(h.counts, u)
-			continue
-		}
-		writes := map[string]float64{}
-		for pop, n := range c.from {
-			writes[pop] = n
-		}
-		all[u] = writes
-	}
-	h.mu.Unlock()
-	for u, writes := range all {
-		if r, _, err := s.home(u); err == nil && r != nil && r.Home == s.Writer() {
-			list = append(list, Home{Unit: u, PoP: r.pop(), Epoch: r.Epoch, Since: time.UnixMilli(r.Since), Moving: h.moves(u), Writes: writes})
-		}
-	}
-	return list
-}
-
 // Heard returns the number of the last item that was taken of a writer; of this PoP, of the last it wrote.
 func (s *Share) Heard(writer string) uint64 {
 	if writer == s.Writer() {
@@ -147,9 +108,9 @@ func (s *Share) Heard(writer string) uint64 {
 	return s.heard[writer]
 }
 
-// MoveHome makes another PoP the home of a unit that is at home here. Writes wait meanwhile, and are then decided there. After an error of kind
+// MoveHome makes another PoP the home of a unit that is at home here; asked: an operator wants it so. Writes wait meanwhile, and are then decided there. After an error of kind
 // Unavailable it is not known which of them is the home: writes fail until [Share.SettleHomes] has found out.
-func (s *Share) MoveHome(ctx context.Context, u Unit, to merge.Writer) error {
+func (s *Share) MoveHome(ctx context.Context, u Unit, to merge.Writer, asked bool) error {
 	if err := s.kv.enter(ctx, "move home", u.String()); err != nil {
 		return err
 	}
@@ -164,7 +125,9 @@ func (s *Share) MoveHome(ctx context.Context, u Unit, to merge.Writer) error {
 	if r == nil || r.Home != s.Writer() || s.kv.homes.moves(u) || to == s.kv.writer {
 		return &wedge.Error{Op: "move home", What: u.String(), Kind: wedge.Conflict, Err: errors.New("its home is not here, or is moving")}
 	}
-	return s.pass(ctx, u, seq, r.next(to.String(), s.box.Last(), s.kv.opts.Now()))
+	next := r.next(to.String(), s.box.Last(), s.kv.opts.Now())
+	next.Asked = asked
+	return s.pass(ctx, u, seq, next)
 }
 
 // pass writes a record that ends this PoP's epoch. Before, the disk has noted that it may: after a crash nothing is decided here
@@ -314,6 +277,16 @@ func (s *Stores) AtHome(ctx context.Context, name, key string) (elsewhere string
 			r, _, err = st.share.home(u)
 		}
 	}
+	if err == nil && r.pop() == s.kv.writer.PoP && r.Home != st.share.Writer() {
+		if err = st.share.Recover(ctx, u); err == nil {
+			r, _, err = st.share.home(u)
+		}
+	}
+	if err == nil && st.share.gone(r) {
+		if err = st.share.takeOver(ctx, u); err == nil {
+			r, _, err = st.share.home(u)
+		}
+	}
 	if err == nil && r.Home != st.share.Writer() {
 		return r.pop(), nil
 	}
@@ -323,16 +296,31 @@ func (s *Stores) AtHome(ctx context.Context, name, key string) (elsewhere string
 	return "", err
 }
 
-// HomeOf returns the PoP where writes to a key of a store of scope home are ordered; "": none yet, or it is no such store.
-func (s *Stores) HomeOf(name, key string) (pop string) {
+// HomeOf returns the PoP where writes to a key of a store of scope home are ordered, "" if there is none yet, it is no such store, or the key is "" and
+// the store is split; newest: it is this PoP, and nothing was ever written that it lacks.
+func (s *Stores) HomeOf(name, key string) (pop string, newest bool) {
 	st := s.named[name]
-	if st == nil || st.scope != wedge.ScopeHome || st.share == nil || s.kv.enter(context.Background(), "read home", "") != nil {
-		return ""
+	if st == nil || st.scope != wedge.ScopeHome || st.share == nil || key == "" && st.split != "" || s.kv.enter(context.Background(), "read home", "") != nil {
+		return "", false
 	}
 	defer s.kv.leave()
-	r, _, err := st.share.home(unitOf(st.service, st.name, st.split, key))
+	u := unitOf(st.service, st.name, st.split, key)
+	r, _, err := st.share.home(u)
 	if err != nil || r == nil {
-		return ""
+		return "", false
 	}
-	return r.pop()
+	return r.pop(), r.Home == st.share.Writer() && st.share.hasAll(u, r)
+}
+
+// hasAll reports whether this PoP, the home by that record, can decide at once.
+func (s *Share) hasAll(u Unit, r *homeRecord) bool {
+	select {
+	case <-s.known:
+	default:
+		return false
+	}
+	if s.kv.homes.moves(u) || s.kv.Forked() {
+		return false
+	}
+	return len(r.Before) == 0 || r.Before[0].Home == s.Writer() || s.Heard(r.Before[0].Home) >= r.Before[0].Last
 }

@@ -37,6 +37,9 @@ type Share struct {
 	// AskHome has a PoP decide a write to a store of scope home: what it is asked there [Stores.AnswerHome] answers.
 	AskHome func(ctx context.Context, pop, service string, question []byte) ([]byte, error)
 
+	// Gone reports whether a PoP is a member no more, if not nil: then others may be the home of what it was.
+	Gone func(pop string) bool
+
 	known chan struct{} // closed when it is known whether the core has what this PoP wrote, or need not be waited for any more
 	knows sync.Once
 
@@ -59,11 +62,11 @@ const shareLane = "state"
 // Share has the stores of a jurisdiction shared with other PoPs; "": those of none. Once it was called, stores of jurisdictions for which
 // it was not called are not held here. It must be called before stores are bound, and once for each.
 func (kv *KV) Share(jurisdiction string) (*Share, error) {
-	box, err := kv.Outbox(fmt.Sprintf("%s%s.%016x", shareLane, jurisdiction, kv.writer.Incarnation)) // what another incarnation wrote is not this one's to say
-	if err != nil {
+	s := &Share{kv: kv, jurisdiction: jurisdiction, log: kv.opts.Log, heard: map[string]uint64{}, asOf: map[wedge.Scope]time.Time{}, took: make(chan struct{}), liars: map[merge.Writer]time.Time{}, known: make(chan struct{})}
+	var err error
+	if s.box, err = kv.Outbox(s.lane(kv.writer.Incarnation)); err != nil { // what another incarnation wrote is not this one's to say
 		return nil, err
 	}
-	s := &Share{kv: kv, jurisdiction: jurisdiction, box: box, log: kv.opts.Log, heard: map[string]uint64{}, asOf: map[wedge.Scope]time.Time{}, took: make(chan struct{}), liars: map[merge.Writer]time.Time{}, known: make(chan struct{})}
 	it, err := kv.db.NewIter(&pebble.IterOptions{LowerBound: s.heardKey(""), UpperBound: successor(s.heardKey(""))})
 	if err != nil {
 		return nil, diskError("open state", err)
@@ -85,6 +88,11 @@ func (kv *KV) Share(jurisdiction string) (*Share, error) {
 	}
 	time.AfterFunc(knowPatience, s.Known)
 	return s, nil
+}
+
+// lane names the outbox of what an incarnation writes.
+func (s *Share) lane(incarnation uint64) string {
+	return fmt.Sprintf("%s%s.%016x", shareLane, s.jurisdiction, incarnation)
 }
 
 // knowPatience is how long after its start a PoP takes no writes to shared stores unless the core has said that this is the database it knows. A PoP that
@@ -113,11 +121,13 @@ func (s *Share) Writer() string { return s.kv.writer.String() }
 //	2 digest number bytes                 a piece of content, which comes before the change
 //	3 service store key digest            a whole value, encoded, whose bytes came in pieces: only in snapshots
 //	4 split generation key                what a key of a store of scope home holds
+//	5                                     the core's: the writer's PoP is a member no more, and nothing follows
 const (
 	itemChange = 1
 	itemPiece  = 2
 	itemWhole  = 3
 	itemHome   = 4
+	itemEnd    = 5
 )
 
 // pieceSize is how much content one item has.
@@ -293,7 +303,7 @@ func (s *Share) Await(ctx context.Context, token string) error {
 	case s.Writer():
 		return nil // it was written here before the token was made
 	}
-	return s.until(ctx, "what another PoP wrote has not come here", func() bool { return s.heard[writer] >= n })
+	return s.until(ctx, "what another PoP wrote has not come here", func() bool { _, last := EndOf(s.heard[writer]); return last >= n })
 }
 
 // AwaitFresh returns once nothing is missing here that the core had at that time.
@@ -355,7 +365,9 @@ func (s *Share) takeItem(from merge.Writer, item []byte, number uint64, at time.
 		}
 		return s.takeChange(from, &c, at)
 	case itemHome:
-		return s.takeHome(from, number, item[1:])
+		return s.takeHome(from, number, item)
+	case itemEnd:
+		return nil
 	}
 	if item[0] == itemWhole && from == snapshotWriter {
 		c, err := s.readWhole(item[1:])

@@ -58,6 +58,7 @@ type keyLog struct {
 	mu  sync.Mutex
 	seq uint64
 	all map[string]wedge.Entry
+	end func(writer string) (uint64, bool, error) // nil: no PoP is gone
 }
 
 func (l *keyLog) Last(_ context.Context, key string) (wedge.Entry, error) {
@@ -78,6 +79,13 @@ func (l *keyLog) Append(_ context.Context, key string, last uint64, item []byte)
 	l.seq++
 	l.all[key] = wedge.Entry{Seq: l.seq, Writer: key, Items: [][]byte{item}}
 	return l.seq, nil
+}
+
+func (l *keyLog) End(_ context.Context, writer string) (uint64, bool, error) {
+	if l.end == nil {
+		return 0, false, nil
+	}
+	return l.end(writer)
 }
 
 // decides has the database ask a core with that log.

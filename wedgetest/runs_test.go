@@ -3,17 +3,12 @@ package wedgetest
 import (
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"testing"
-	"time"
 
-	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/api"
 	"github.com/wedge-cloud/wedge/control"
-	"github.com/wedge-cloud/wedge/node"
-	fleet "github.com/wedge-cloud/wedge/world"
 )
 
 // TestRunsOfTenants: a tenant's guests run as many at once as its quota says, whichever of its services they are of; others' are not bounded by
@@ -30,20 +25,8 @@ func TestRunsOfTenants(t *testing.T) {
 		}
 	}))
 	defer origin.Close()
-	guest, quiet, ctx := GoGuest(t, Guest("go")), slog.New(slog.DiscardHandler), t.Context()
-	w, err := fleet.Open(ctx, fleet.Config{PoPs: fleet.Cities[:1], Dir: t.TempDir(), Flat: true, Log: quiet, Node: func(wedge.PoP) node.Config {
-		return node.Config{HTTP: []string{"127.0.0.1:0"}, Quiet: true, Log: quiet, CacheDisk: -1, DrainTimeout: 5 * time.Second}
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
-	if err := w.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(w.Core())
-	defer server.Close()
-	operator := api.Client{URL: server.URL, Token: w.Core().AdminToken()}
+	guest, ctx := GoGuest(t, Guest("go")), t.Context()
+	w, operator := onePoP(t)
 	release := func(client api.Client, service string) {
 		t.Helper()
 		app, err := App{Guest: guest, Manifest: fmt.Sprintf("[backends.origin]\nurl = %q\n[kv.visits]\n", origin.URL)}.Load(t.TempDir())
@@ -74,7 +57,7 @@ func TestRunsOfTenants(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	acme := api.Client{URL: server.URL, Token: s.Secret}
+	acme := api.Client{URL: operator.URL, Token: s.Secret}
 	release(acme, "one")
 	release(acme, "two")
 	release(operator, "other")

@@ -3,19 +3,14 @@ package wedgetest
 import (
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
-	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/api"
 	"github.com/wedge-cloud/wedge/control"
-	"github.com/wedge-cloud/wedge/node"
-	fleet "github.com/wedge-cloud/wedge/world"
 )
 
 // TestShadow: a candidate that does what the live version does goes on after its shadow stage; one that answers otherwise is stopped, and says why. Clients
@@ -29,21 +24,8 @@ func TestShadow(t *testing.T) {
 		io.WriteString(w, "from the origin\n")
 	}))
 	defer origin.Close()
-	guest, quiet := GoGuest(t, Guest("go")), slog.New(slog.DiscardHandler)
-	ctx := t.Context()
-	w, err := fleet.Open(ctx, fleet.Config{PoPs: fleet.Cities[:1], Dir: t.TempDir(), Flat: true, Log: quiet, Node: func(wedge.PoP) node.Config {
-		return node.Config{HTTP: []string{"127.0.0.1:0"}, Quiet: true, Log: quiet, CacheDisk: -1, DrainTimeout: 5 * time.Second}
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
-	if err := w.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(w.Core())
-	defer server.Close()
-	client := api.Client{URL: server.URL, Token: w.Core().AdminToken()}
+	guest, ctx := GoGuest(t, Guest("go")), t.Context()
+	w, client := onePoP(t)
 	made := 10
 	version := func(own string) int {
 		t.Helper()

@@ -48,8 +48,13 @@ func TestHome(t *testing.T) {
 	if status, got, h := l.ask("GET", "nyc", "/log/all", "", "Wedge-At-Least: "+token); got != "first,second," || !strings.HasPrefix(h.Get("Wedge-State"), `home; pop="nyc"; from="lhr"`) {
 		t.Errorf("%d %s, %s", status, got, h.Get("Wedge-State"))
 	}
-	if status, got, h := l.ask("GET", "nrt", "/log/all", "", "Wedge-Max-Staleness: 0"); got != "first,second," || !strings.Contains(h.Get("Wedge-State"), `pop="lhr"`) || !strings.Contains(h.Get("Wedge-State"), "; remote") {
+	if status, got, h := l.ask("GET", "nrt", "/log/all", "", "Wedge-Max-Staleness: 0"); got != "first,second," || !strings.Contains(h.Get("Wedge-State"), `pop="lhr"`) || !strings.Contains(h.Get("Wedge-State"), "; age=0; remote") {
 		t.Errorf("%d %s, %s", status, got, h.Get("Wedge-State"))
+	}
+	for pop, home := range map[string]bool{"lhr": true, "nyc": false} {
+		if _, _, h := l.ask("GET", pop, "/log/all", ""); strings.HasSuffix(h.Get("Wedge-State"), "; age=0") != home {
+			t.Errorf("at %s: %s", pop, h.Get("Wedge-State"))
+		}
 	}
 	acked, slowest := []string{"first", "second"}, time.Duration(0)
 	home := func() (h api.Home) {

@@ -331,6 +331,14 @@ func (w *World) Core() *node.Core { return w.core }
 // OneWay returns how long the network takes from a PoP to the core.
 func (w *World) OneWay(name string) time.Duration { p := w.pops[name].path; return p.time(p.delay) }
 
+// Between returns how long the network takes from one PoP to another, as far as nothing else was said of their paths.
+func (w *World) Between(a, b string) time.Duration {
+	if w.cfg.Flat {
+		return 0
+	}
+	return oneWay(&w.pops[a].pop, &w.pops[b].pop)
+}
+
 // Status says how a PoP is.
 type Status struct {
 	PoP   wedge.PoP `json:"pop"`

@@ -64,6 +64,8 @@ func commands() []command {
 		{"state", stateUsage, "look at and change what a service keeps at PoPs", runState},
 		{"secrets", secretsUsage, "write secrets to stores of a service that runs", runSecrets},
 		{"where", whereUsage, "show where the copies of a key lie", runWhere},
+		{"explain", explainUsage, "show which PoP is the home of keys, and why", runExplain},
+		{"move", moveUsage, "have another PoP be the home of keys", runMove},
 		{"apologies", apologiesUsage, "list what a service has promised and cannot keep", runApologies},
 		{"collect", collectUsage, "show what clients have reported", runCollect},
 		{"tokens", tokensUsage, "list, make and revoke tokens of the control API", runTokens},

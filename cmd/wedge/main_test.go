@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -12,11 +14,15 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/api"
+	"github.com/wedge-cloud/wedge/manifest"
 	"github.com/wedge-cloud/wedge/node"
+	"github.com/wedge-cloud/wedge/world"
 )
 
 func TestMain(m *testing.M) {
@@ -29,11 +35,12 @@ func TestMain(m *testing.M) {
 //
 //	exits CODE wedge ARGS...   which wants just that exit code
 //	core                       which starts a core that wedge then speaks with, as its operator
+//	world DIR...               which starts a world with these apps, without round-trip times, to which $CONTROL leads
 //	token                      which has wedge use the token that was printed last
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata",
-		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "core": startCore, "token": useToken},
+		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "core": startCore, "world": startWorld, "token": useToken},
 		Setup: goEnv,
 		Condition: func(cond string) (bool, error) {
 			return wasiLibc(), nil // the only condition of ours: [wasi-libc]
@@ -67,6 +74,43 @@ func startCore(ts *testscript.TestScript, _ bool, _ []string) {
 	ts.Setenv("WEDGE_API", server.URL)
 	ts.Setenv("WEDGE_TOKEN", c.AdminToken())
 	ts.Setenv("OPERATOR", c.AdminToken())
+}
+
+func startWorld(ts *testscript.TestScript, _ bool, dirs []string) {
+	for i := range dirs {
+		dirs[i] = ts.MkAbs(dirs[i])
+	}
+	apps, err := loadApps(context.Background(), io.Discard, dirs)
+	ts.Check(err)
+	w, err := world.Open(context.Background(), world.Config{Dir: ts.MkAbs("world"), Flat: true, Log: slog.New(slog.DiscardHandler), Node: func(wedge.PoP) node.Config {
+		return node.Config{Load: func(context.Context) ([]*manifest.App, error) { return copies(apps), nil }, HTTP: []string{"127.0.0.1:0"}, Quiet: true, Log: slog.New(slog.DiscardHandler)}
+	}})
+	ts.Check(err)
+	ts.Defer(w.Close)
+	ts.Check(w.Start(context.Background()))
+	mux := http.NewServeMux()
+	mux.Handle("/world", w)
+	mux.Handle("/v1/", w.Core())
+	server := httptest.NewServer(mux)
+	ts.Defer(server.Close)
+	ts.Setenv("WEDGE_API", server.URL)
+	ts.Setenv("WEDGE_TOKEN", w.Core().AdminToken())
+	ts.Setenv("CONTROL", strings.TrimPrefix(server.URL, "http://"))
+	all := len(w.Status())
+	met := func() bool {
+		pops, err := (&api.Client{URL: server.URL, Token: w.Core().AdminToken()}).PoPs(context.Background())
+		for _, s := range w.Status() {
+			if err != nil || len(pops) < all || len(w.Node(s.PoP.Name).PoPs()) < all {
+				return false
+			}
+		}
+		return true
+	}
+	for patience := time.Now().Add(10 * time.Second); !met(); time.Sleep(10 * time.Millisecond) { // they say that they are there once a second
+		if time.Now().After(patience) {
+			ts.Fatalf("the PoPs do not hear of each other")
+		}
+	}
 }
 
 func useToken(ts *testscript.TestScript, _ bool, _ []string) {

@@ -190,7 +190,7 @@ func (o *worldOptions) run(ctx context.Context, std stdio, dirs []string) error 
 	lines := &lineMerger{w: std.err}
 	began := time.Now()
 	w, err := world.Open(ctx, world.Config{PoPs: pops, Dir: o.dir, Flat: o.flat, Ordered: func(do world.Order) {
-		lines.say(fmt.Sprintf("world| %s %s\n", do.Do, strings.Join(do.PoPs, " ")))
+		lines.say("world| " + strings.Join(append([]string{do.Do}, do.PoPs...), " ") + "\n")
 	}, Node: func(p wedge.PoP) node.Config {
 		i := slices.IndexFunc(pops, func(q wedge.PoP) bool { return q.Name == p.Name })
 		port := 0

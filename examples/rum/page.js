@@ -99,7 +99,8 @@ function charts(rows, here) {
     const name = document.createElement("b"), visits = document.createElement("small");
     name.textContent = pop;
     name.className = pop === here ? "here" : "";
-    visits.textContent = `${ms(pops[pop].reduce((sum, row) => sum + row.count, 0))} visits`;
+    const count = ms(pops[pop].reduce((sum, row) => sum + row.count, 0));
+    visits.textContent = count === "1" ? "1 visit" : `${count} visits`;
     caption.append(name, visits);
     figure.append(caption, chart(pops[pop], now, most));
     return figure;

@@ -12,7 +12,7 @@ type Reason string
 const (
 	Overwritten Reason = "overwritten" // a write to a register, by a later one that knew nothing of it
 	Overspent   Reason = "overspent"   // a share was reclaimed by force, and had been spent
-	Rewound     Reason = "rewound"     // writes to a session whose home was lost; it went on from a copy without them
+	Rewound     Reason = "rewound"     // writes to a session, or to a key of scope home, whose home was lost; it went on without them
 )
 
 // Apology is what was promised and cannot be kept. Whoever joins what it follows from gets it, which may be several PoPs, or

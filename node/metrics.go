@@ -37,14 +37,16 @@ type reading struct {
 
 	sessions *sessions
 	rating   *rating
+	shadows  *shadowStats
+	rings    *rings // nil: the node is alone
 
 	cacheBytes, cacheObjects, diskBytes, diskObjects int64
 }
 
 func (n *Node) read() *reading {
-	r := &reading{front: n.front.Stats(), backend: n.fetch.Stats(), compute: n.engine.Stats(), cache: n.cache.Stats(), dns: n.dns, sessions: n.sessions, rating: n.rating}
+	r := &reading{front: n.front.Stats(), backend: n.fetch.Stats(), compute: n.engine.Stats(), cache: n.cache.Stats(), dns: n.dns, sessions: n.sessions, rating: n.rating, shadows: &n.shadowStats}
 	if n.fleet != nil {
-		r.peers, r.claims, r.homes, r.collect = n.fleet.peers, n.fleet.claims, n.fleet.homes, n.fleet.collect
+		r.peers, r.claims, r.homes, r.collect, r.rings = n.fleet.peers, n.fleet.claims, n.fleet.homes, n.fleet.collect, n.fleet.rings
 	}
 	bytes, objects := n.cache.Used()
 	r.cacheBytes, r.cacheObjects = bytes, int64(objects)
@@ -140,6 +142,12 @@ func (r *reading) metrics() []metric {
 		all = append(all, r.collect.metrics()...)
 		all = append(all, r.collect.sinks.metrics()...)
 	}
+	if r.rings != nil {
+		all = append(all, g("secrets_epoch", "Epoch of the newest key for secrets; -1: this PoP has none, and runs nothing that has secrets.", int64(r.rings.now.Load().Epoch())))
+	}
+	all = append(all,
+		c("shadow_requests_total", "Requests that were put to a candidate, too.", r.shadows.taken.Load()),
+		c("shadow_left_out_total", "Requests that were to be, and were left out: too many at once, a long body, or what they did cannot be repeated.", r.shadows.dropped.Load()))
 	return append(append(all, r.rating.metrics()...), r.sessions.metrics()...)
 }
 

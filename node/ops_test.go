@@ -57,7 +57,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	defer n.close()
 	var lines []string
 	all := n.read()
-	all.peers, all.claims, all.homes = &peers{}, &claims{}, &homes{}
+	all.peers, all.claims, all.homes, all.rings = &peers{}, &claims{}, &homes{}, &rings{}
 	for _, m := range all.metrics() {
 		kind, name := "counter", m.name
 		if m.gauge {

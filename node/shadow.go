@@ -65,6 +65,7 @@ func (s *shadower) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.Handler.ServeHTTP(w, r)
 		return
 	}
+	s.node.shadowStats.taken.Add(1)
 	s.live.calls.Add(1)
 	s.beside.calls.Add(1)
 	rec := &record{}
@@ -724,4 +725,4 @@ func (r playedRand) Read(b []byte) (int, error) {
 }
 
 // shadowStats counts on a node.
-type shadowStats struct{ dropped atomic.Int64 }
+type shadowStats struct{ taken, dropped atomic.Int64 }

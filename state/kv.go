@@ -29,6 +29,8 @@ type Options struct {
 	Now        func() time.Time // nil: time.Now
 	Full       func() bool      // has the disk be full, whatever it says itself; for tests
 	Log        *slog.Logger     // nil: slog.Default
+
+	fs vfs.FS // for tests; nil: the machine's, or one in memory
 }
 
 func (o Options) withDefaults() Options {
@@ -85,6 +87,9 @@ func Open(dir string, opts Options) (*KV, error) {
 	kv := &KV{dir: dir, opts: opts.withDefaults(), fs: vfs.Default, seed: maphash.MakeSeed(), homes: newHomes(), idle: make(chan struct{}, 1)}
 	if opts.Memory {
 		kv.fs = vfs.NewMem()
+	}
+	if opts.fs != nil {
+		kv.fs = opts.fs
 	}
 	cache := pebble.NewCache(kv.opts.CacheBytes)
 	defer cache.Unref() // the database holds its own reference

@@ -438,9 +438,19 @@ func (s *Share) takeChange(from merge.Writer, c *sharedChange, at time.Time) err
 	if err := c.delta.Check(from, limit, nil); err != nil && !c.whole {
 		return err
 	}
+	displaced := (*merge.Value)(nil)
+	if kind := c.delta.Kind(); v.Kind() != kind {
+		if v.Kind().Outranks(kind) {
+			return nil // its PoP hears of this value, too
+		}
+		displaced, v = v, merge.New(kind)
+	}
 	next, sorry, err := merge.Join(v, c.delta)
 	if err != nil {
 		return err
+	}
+	if displaced != nil && displaced.Has(s.kv.writer) {
+		sorry = append(sorry, s.displacedBy(displaced, next))
 	}
 	parts, err := s.contentOf(from, c)
 	if err != nil {
@@ -480,6 +490,14 @@ func (s *Share) takeChange(from merge.Writer, c *sharedChange, at time.Time) err
 		s.Sorry(c.service)
 	}
 	return nil
+}
+
+// displacedBy is the apology for what this PoP has written to a value that gives way to one of another kind.
+func (s *Share) displacedBy(old, next *merge.Value) merge.Apology {
+	a := merge.Apology{ID: s.Writer() + ":" + old.Kind().String(), Reason: merge.Displaced, Writer: s.kv.writer, At: s.kv.opts.Now().UTC().Truncate(time.Millisecond)}
+	a.Value, _ = old.MarshalJSON() // what was read from disk can be shown
+	a.Instead, _ = next.MarshalJSON()
+	return a
 }
 
 // contentOf returns what the writes of a delta hold, if that is large. All that comes has to be what the digest says.

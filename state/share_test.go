@@ -3,6 +3,7 @@ package state
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -420,4 +421,71 @@ func FuzzReadChange(f *testing.F) {
 			t.Errorf("%d items from one of %d bytes", len(again), len(b))
 		}
 	})
+}
+
+// TestTwoKinds: a key that was made two kinds of value at two PoPs at the same time becomes one of them at all, in whatever order they hear of it, and who
+// wrote to the other gets an apology.
+func TestTwoKinds(t *testing.T) {
+	add := func(f *pops, p *testPoP) { f.change(p, "k", merge.Counter, merge.Op{Op: "add", By: 3}) }
+	join := func(f *pops, p *testPoP) {
+		f.change(p, "k", merge.AddWins, merge.Op{Op: "add", Value: json.RawMessage(`"x"`)})
+	}
+	put := func(f *pops, p *testPoP) { f.put(p, "k", "text") }
+	for what, c := range map[string]struct {
+		first, second func(*pops, *testPoP) // at lhr and at nyc
+		want          string
+		sorry         int // of which the write is lost
+	}{
+		"a counter and a set":     {add, join, `["x"]`, 0},
+		"a set and a counter":     {join, add, `["x"]`, 1},
+		"a counter and a text":    {add, put, "text", 0},
+		"a text and a set":        {put, join, "text", 1},
+		"two counters, no matter": {add, add, "6", -1},
+	} {
+		for _, lhrFirst := range []bool{true, false} {
+			f := newPoPs(t, "lhr", "nyc", "nrt")
+			lhr, nyc := f.all[0], f.all[1]
+			c.first(f, lhr)
+			c.second(f, nyc)
+			if lhrFirst {
+				f.send(lhr)
+			}
+			f.send(nyc)
+			f.settle()
+			f.same("k", c.want)
+			for i, p := range []*testPoP{lhr, nyc} {
+				list, err := p.kv.Apologies(bg, "shop", 10)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if want := map[bool]int{true: 1}[i == c.sorry]; len(list) != want || want == 1 && (list[0].Reason != merge.Displaced || len(list[0].Value) == 0) {
+					t.Errorf("%s: %s has %d apologies: %+v", what, p.name, len(list), list)
+				}
+			}
+			// It goes on: who lost goes on with what there is.
+			if c.want == `["x"]` {
+				f.change(f.all[c.sorry], "k", merge.AddWins, merge.Op{Op: "add", Value: json.RawMessage(`"y"`)})
+				f.settle()
+				f.same("k", `["x","y"]`)
+			}
+			if _, refused := lhr.share.Counts(); refused > 0 {
+				t.Errorf("%s: %d are refused", what, refused)
+			}
+		}
+	}
+}
+
+// TestClearedBecomesText: a value that was cleared, and put to as a whole then, is a text everywhere.
+func TestClearedBecomesText(t *testing.T) {
+	f := newPoPs(t, "lhr", "nyc", "nrt")
+	lhr, nyc := f.all[0], f.all[1]
+	f.change(lhr, "k", merge.Counter, merge.Op{Op: "add", By: 3})
+	f.settle()
+	if err := lhr.s.Delete(bg, "s", "k"); err != nil {
+		t.Fatal(err)
+	}
+	f.change(nyc, "k", merge.Counter, merge.Op{Op: "add", By: 1}) // meanwhile
+	f.put(lhr, "k", "text")
+	f.settle()
+	f.same("k", "text")
 }

@@ -12,6 +12,7 @@ type Reason string
 const (
 	Overwritten Reason = "overwritten" // a write to a register, by a later one that knew nothing of it
 	Overspent   Reason = "overspent"   // a share was reclaimed by force, and had been spent
+	Displaced   Reason = "displaced"   // a value, by one of another kind that was made of the same key at another PoP
 	Rewound     Reason = "rewound"     // writes to a session, or to a key of scope home, whose home was lost; it went on without them
 )
 

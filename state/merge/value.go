@@ -27,6 +27,12 @@ const (
 	endKinds
 )
 
+// Outranks reports whether a value of kind k stays when the same key was made one of kind o elsewhere. A register stays always: only what was
+// cleared becomes one.
+func (k Kind) Outranks(o Kind) bool {
+	return k == Register || o != Register && k > o
+}
+
 var kindNames = [endKinds]string{"", "grow", "counter", "stock", "register", "multi", "add-wins", "remove-wins", "map", "list"}
 
 // String returns the kind's name.
@@ -253,6 +259,12 @@ func Join(a, b *Value, gone ...Writer) (*Value, []Apology, error) {
 		}
 	}
 	return v, j.out, nil
+}
+
+// Has reports whether something in the value is a writer's.
+func (v *Value) Has(w Writer) (found bool) {
+	v.body.dots(func(d dot) { found = found || d.writer == w })
+	return found
 }
 
 func (v *Value) mentions(w Writer) (found bool) {

@@ -50,6 +50,7 @@ type Host struct {
 	Rand      io.Reader        // secure random bytes
 
 	Hostname, PoP, Region string // for the guest's environment
+	Loops                 bool   // fetches say in CDN-Loop (RFC 8586) which services and PoPs a request has been to
 }
 
 // Geo is what a sandbox needs of a database of addresses.

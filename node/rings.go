@@ -131,7 +131,9 @@ func (r *rings) set(ring *seal.Ring) (err error) {
 	if ring == nil {
 		err = os.Remove(r.file)
 	} else if b, _ := ring.MarshalText(); true { // it cannot fail
-		err = os.WriteFile(r.file, b, 0o600)
+		if err = os.MkdirAll(filepath.Dir(r.file), 0o700); err == nil {
+			err = os.WriteFile(r.file, b, 0o600)
+		}
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return &wedge.Error{Op: "keep keys", What: r.file, Kind: wedge.Unavailable, Err: err}

@@ -85,6 +85,16 @@ func TestSecrets(t *testing.T) {
 	if err := l.Start(t.Context(), "nyc"); err != nil {
 		t.Fatal(err)
 	}
+	l.becomes("nyc has its keys from before", 5*time.Second, func() bool { return l.get("nyc", "/") == "one" })
+	if err := l.Stop("nyc"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(l.cfg.Dir, runtimeDir, "nyc")); err != nil { // the power was off
+		t.Fatal(err)
+	}
+	if err := l.Start(t.Context(), "nyc"); err != nil {
+		t.Fatal(err)
+	}
 	if body := l.get("nyc", "/"); body == "one" {
 		t.Error("a PoP runs what it has no keys for")
 	}

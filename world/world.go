@@ -198,7 +198,7 @@ func (w *World) start(ctx context.Context, p *place) error {
 	if p.peer != "" {
 		peers.Listen = p.peer
 	}
-	cfg.Fleet = &node.FleetConfig{PoP: p.pop, Peers: peers, Dial: p.path.dialed(w.core.Dial), Pass: func(public string) (string, error) { return w.core.Pass(p.pop.Name, public, p.pop.Jurisdictions) }}
+	cfg.Fleet = &node.FleetConfig{PoP: p.pop, Peers: peers, RuntimeDir: filepath.Join(w.cfg.Dir, runtimeDir, p.pop.Name), Dial: p.path.dialed(w.core.Dial), Pass: func(public string) (string, error) { return w.core.Pass(p.pop.Name, public, p.pop.Jurisdictions) }}
 	if w.cfg.Twist != nil {
 		cfg.Fleet.Twist = func(subject string, pass func()) { w.cfg.Twist(p.pop.Name, subject, pass) }
 	}
@@ -220,6 +220,9 @@ func (w *World) start(ctx context.Context, p *place) error {
 		return fmt.Errorf("start %s: %w", p.pop.Name, p.err)
 	}
 }
+
+// runtimeDir has what outlasts a PoP's process, and would not outlast its machine's power.
+const runtimeDir = ".runtime"
 
 // now is the PoP's clock. It has no monotonic reading: what compares two of its times sees it jump.
 func (p *place) now() time.Time { return time.Now().Round(0).Add(time.Duration(p.skew.Load())) }

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -84,7 +85,7 @@ func serveNode(ctx context.Context, std stdio, n *manifest.NodeFile, cfg node.Co
 	cfg.HTTP, cfg.HTTPS, cfg.Ops, cfg.DataDir = n.HTTP.Listen, n.HTTPS.Listen, n.Ops.Listen, filepath.Join(n.Data, "pop")
 	cfg.CacheMemory, cfg.CacheDisk, cfg.Stdout, cfg.Stderr = n.CacheMemory, n.CacheDisk, std.out, std.err
 	cfg.Fleet = &node.FleetConfig{PoP: n.Place, Invitation: n.Join.Invitation, Peers: node.PeerConfig{Listen: n.Peers.Listen, Public: n.Peers.Public}}
-	cfg.Fleet.RuntimeDir = os.Getenv("RUNTIME_DIRECTORY") // systemd's, see deploy/wedge.service
+	cfg.Fleet.RuntimeDir = runtimeDir(n.Place.Name)
 	cfg.Sinks = map[string]node.SinkConfig{}
 	for name, s := range n.Sinks {
 		cfg.Sinks[name] = node.SinkConfig{File: s.File, MaxSize: s.MaxBytes, NATS: s.NATS, Subject: s.Subject, Credentials: s.Credentials, Services: s.Services}
@@ -103,6 +104,18 @@ func serveNode(ctx context.Context, std stdio, n *manifest.NodeFile, cfg node.Co
 		cfg.DNS = &d
 	}
 	return node.Run(ctx, cfg)
+}
+
+// runtimeDir returns where a PoP keeps what outlasts its process and not the machine's power: systemd's directory for the unit (see deploy/wedge.service), or one
+// in the user's; "" if there is neither.
+func runtimeDir(pop string) string {
+	if dir, _, _ := strings.Cut(os.Getenv("RUNTIME_DIRECTORY"), ":"); dir != "" {
+		return filepath.Join(dir, pop)
+	}
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		return filepath.Join(dir, "wedge", pop)
+	}
+	return ""
 }
 
 // coreConfig is what the node file says of the core.

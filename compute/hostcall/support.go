@@ -43,7 +43,7 @@ var lacks = []struct {
 		"resvpnproxy_is_hosting_provider", "resvpnproxy_is_proxy_over_vpn", "resvpnproxy_is_public_proxy", "resvpnproxy_is_relay_proxy",
 		"resvpnproxy_is_residential_proxy", "resvpnproxy_is_smart_dns_proxy", "resvpnproxy_is_tor_exit_node", "resvpnproxy_is_vpn_datacenter",
 		"resvpnproxy_vpn_service_name")},
-	{"counts visits to guests; a CDN service does not say in CDN-Loop at which PoP it is", metadata("visits_this_pop")},
+	{"counts visits to guests in a fleet; a CDN service does not say in CDN-Loop at which PoP it is", metadata("visits_this_pop")},
 
 	{"clients that speak HTTP/2 get 501", []string{"fastly_http_req.upgrade_websocket", "fastly_http_req.redirect_to_websocket_proxy", "fastly_http_req.redirect_to_websocket_proxy_v2"}},
 	{"there is no GRIP proxy", []string{"fastly_http_req.redirect_to_grip_proxy", "fastly_http_req.redirect_to_grip_proxy_v2"}},

@@ -60,6 +60,9 @@ func splitLoop(lines []string) (visits []visit, others []string) {
 // passOn returns the CDN-Loop of a fetch for which the guest gave lines: what other CDNs wrote, the visits of the request in hand, whether
 // or not the guest passes them on, and this one.
 func passOn(h *compute.Host, in *incoming, lines []string) []string {
+	if !h.Loops {
+		return lines
+	}
 	_, out := splitLoop(lines)
 	var visits []visit
 	if in != nil {

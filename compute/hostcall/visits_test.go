@@ -17,7 +17,7 @@ import (
 func loopingGuest(t *testing.T, visits uint32, given ...string) (services, pops []uint32, lines [][]string) {
 	v := &wedge.Version{Service: "looping"}
 	host := testHost(v)
-	host.PoP = "lhr"
+	host.PoP, host.Loops = "lhr", true
 	h := New(Config{Host: host, Run: func(_ context.Context, sb *compute.Sandbox) error {
 		g := play(t, sb)
 		g.downstream()
@@ -73,7 +73,7 @@ func TestVisitsAreTheHosts(t *testing.T) {
 func TestVisitsAreBounded(t *testing.T) {
 	in := &incoming{header: http.Header{"Cdn-Loop": {strings.Repeat("wedge-guest; service=s; pop=p,", 1000)}}}
 	host := testHost(&wedge.Version{Service: "last"})
-	host.PoP = "lhr"
+	host.PoP, host.Loops = "lhr", true
 	visits, others := splitLoop(passOn(host, in, nil))
 	if len(visits) != maxVisits || visits[maxVisits-1] != (visit{"last", "lhr"}) || len(others) != 0 {
 		t.Errorf("%d visits, the last %v, others %q", len(visits), visits[len(visits)-1], others)

@@ -31,6 +31,7 @@ type h1Conn struct {
 	in       atomic.Int64 // bytes handed on
 	refused  atomic.Pointer[refusal]
 	unread   atomic.Bool // a body was not read to its end, see spent
+	lingers  atomic.Bool
 	hijacked bool
 }
 
@@ -265,12 +266,14 @@ func (c *h1Conn) Close() error {
 	if c.refused.Load() == nil && !c.unread.Load() || c.opaque {
 		return c.Conn.Close()
 	}
-	go c.linger()
+	if !c.lingers.Swap(true) {
+		c.CloseWrite() // nothing more is said from here on
+		go c.linger()
+	}
 	return nil
 }
 
 func (c *h1Conn) linger() {
-	c.CloseWrite()
 	c.Conn.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
 	io.Copy(io.Discard, io.LimitReader(c.Conn, 256<<10))
 	c.Conn.Close()
@@ -284,8 +287,12 @@ func (c tlsConn) ConnectionState() tls.ConnectionState { return *c.info.tls.Stat
 
 // connState follows the connections of the HTTP/1.1 server.
 func connState(c net.Conn, state http.ConnState) {
-	if state == http.StateHijacked {
-		h1Of(c).hijack()
+	h := h1Of(c)
+	switch {
+	case state == http.StateHijacked:
+		h.hijack()
+	case state == http.StateIdle && h != nil && h.unread.Load():
+		_ = h.Close() // or else net/http would answer what it has of the rest
 	}
 }
 

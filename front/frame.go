@@ -175,7 +175,8 @@ func (f *framer) endLine(line []byte) *refusal {
 			f.restart()
 			return nil
 		}
-		if line[0] == ' ' || line[0] == '\t' || bytes.IndexByte(line, '\r') >= 0 {
+		colon := bytes.IndexByte(line, ':')
+		if colon <= 0 || line[0] == ' ' || line[0] == '\t' || line[colon-1] == ' ' || line[colon-1] == '\t' || bytes.IndexByte(line, '\r') >= 0 {
 			return f.bad("malformed trailer")
 		}
 	}

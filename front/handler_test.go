@@ -183,6 +183,11 @@ func TestUnreadBody(t *testing.T) {
 			_, _ = io.ReadFull(r.Body, make([]byte, 2))
 		case "/fails":
 			panic("oh")
+		case "/all":
+			_, _ = io.Copy(io.Discard, r.Body)
+		case "/closed":
+			_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
+			r.Body.Close()
 		case "/interrupted": // as of a guest that reads when it has answered
 			if err := http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0)); err != nil {
 				t.Error(err)
@@ -206,6 +211,14 @@ func TestUnreadBody(t *testing.T) {
 		{"POST /none HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\nExpect: 100-continue\r\n\r\n", "", "", false},
 		{"POST /interrupted HTTP/1.1\r\nHost: a\r\nContent-Length: 31\r\n\r\n", "", "", false},
 		{"POST /interrupted HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", "3\r\nabc", "", false},
+		{"POST /closed HTTP/1.1\r\nHost: a\r\nContent-Length: 62\r\n\r\n", "", "", false},
+		{"POST /none HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", "0\r\nbad\r\n", "", false},
+		{"POST /all HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", "0\r\nbad\r\n", "", false},
+		{"POST /none HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", "0\r\nb\x01d: x\r\n\r\n", "", false},
+		{"POST /all HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", "0\r\nb\x01d: x\r\n\r\n", "", false},
+		{"POST /all HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", "0\r\nX: " + strings.Repeat("x", 4100) + "\r\n\r\n", "", false},
+		{"POST /none HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", "0\r\nX: " + strings.Repeat("x", 4100) + "\r\n\r\n", "", false},
+		{"POST /all HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", "2\r\nab\r\n0\r\nX: y\r\n\r\n", "", true},
 	} {
 		conn, err := net.Dial("tcp", f.http)
 		if err != nil {

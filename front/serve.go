@@ -31,6 +31,9 @@ type exchange struct {
 // needs to know the connection.
 func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	conn := r.Context().Value(infoKey{}).(*connInfo)
+	if conn.h1 != nil && conn.h1.unread.Load() { // net/http had more of that body already
+		panic(http.ErrAbortHandler)
+	}
 	x := &exchange{front: f, conn: conn, req: r, start: time.Now()}
 	x.out.writer = writer{ResponseWriter: w, front: f, h1: conn.h1 != nil}
 	f.stats.requests.Add(1)
@@ -154,27 +157,39 @@ func (x *exchange) duplex(r *http.Request) *duplexBody {
 // settle takes what a handler left of a body, for the next request comes behind it. To let net/http do so is wrong
 // in full duplex: it begins to read in the background when the body ends, which nobody stops then, and panics at the next request.
 func (x *exchange) settle(body *duplexBody) {
-	if body == nil || body.whole.Load() || x.hijacked() || x.req.Header["Expect"] != nil { // of whom was told to wait net/http closes the connection
+	if body == nil || body.whole.Load() || x.hijacked() || x.req.Header["Expect"] != nil && x.req.ProtoAtLeast(1, 1) { // of whom was told to wait net/http closes the connection
 		return
 	}
 	_ = x.out.FlushError() // some clients send no more before they have the answer
-	if body.ReadCloser.Close() != nil {
+	if body.Close() != nil || body.broken.Load() {
 		x.conn.h1.spent() // what comes next belongs to the body
 	}
 }
 
-// duplexBody knows whether a body was read to its end.
+// duplexBody knows what became of a body. After an error net/http says nothing more of one: to it the body is closed then.
 type duplexBody struct {
 	io.ReadCloser
-	whole atomic.Bool
+	whole, broken atomic.Bool // it was read to its end; it has none that could be found
 }
 
+// Read implements io.Reader.
 func (b *duplexBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err == io.EOF {
 		b.whole.Store(true)
+	} else if err != nil && err != http.ErrBodyReadAfterClose {
+		b.broken.Store(true)
 	}
 	return n, err
+}
+
+// Close implements io.Closer.
+func (b *duplexBody) Close() error {
+	err := b.ReadCloser.Close()
+	if err != nil {
+		b.broken.Store(true)
+	}
+	return err
 }
 
 // countBody counts what is read of an HTTP/2 request's body.

@@ -20,8 +20,9 @@ type Follower struct {
 	Lost func(next uint64) error
 	// CaughtUp is told whenever nothing is missing any more that was there when the link came up.
 	CaughtUp func()
-	// Fresh is told, about once a second while the link is up, that nothing is missing of what the log had so long ago. nil: nobody is told.
-	Fresh func(ago time.Duration)
+	// Fresh is told, about once a second while the link is up, that nothing is missing of what the log had at that time, by both clocks of this machine.
+	// nil: nobody is told.
+	Fresh func(asOf time.Time)
 }
 
 const (
@@ -101,11 +102,12 @@ type tail struct {
 // drift is how much one clock may run faster than another.
 const drift = 1e-3
 
-// age is how long it may be ago that the log was where a head says that it was; not ok: it has to be asked.
-func (t *tail) age(at time.Time, by string) (ago time.Duration, ok bool) {
+// asOf is the earliest time at which the log may have been where a head says that it was; not ok: it has to be asked. It is told from when the last
+// question was asked, not from now: a head may have lain here while the machine slept.
+func (t *tail) asOf(at time.Time, by string) (asOf time.Time, ok bool) {
 	since := at.Sub(t.answer.at)
-	ago = time.Since(t.asked) - since + time.Duration(drift*float64(since))
-	return ago, by == t.answer.by && since >= 0 && ago >= 0 && since < askAgain
+	asOf = t.asked.Add(since - time.Duration(drift*float64(since)))
+	return asOf, by == t.answer.by && since >= 0 && since < askAgain && !asOf.After(time.Now())
 }
 
 // askAgain is after how long it is.
@@ -135,9 +137,9 @@ func (t *tail) hear(m *nats.Msg) (missing bool, err error) {
 			return missing, nil
 		}
 		at, _ := time.Parse(time.RFC3339Nano, m.Header.Get(headAt))
-		ago, ok := t.age(at, m.Header.Get(headBy))
+		asOf, ok := t.asOf(at, m.Header.Get(headBy))
 		if ok {
-			t.f.Fresh(ago)
+			t.f.Fresh(asOf)
 		}
 		return !ok, nil
 	}
@@ -194,7 +196,7 @@ func (t *tail) catchUp(ctx context.Context) error {
 		t.f.CaughtUp()
 	}
 	if t.f.Fresh != nil {
-		t.f.Fresh(time.Since(asked))
+		t.f.Fresh(asked)
 	}
 	return nil
 }

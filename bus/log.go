@@ -206,7 +206,7 @@ func (l *Link) extent(ctx context.Context, g *Log) (e extent, err error) {
 			First uint64 `json:"first_seq"`
 			Last  uint64 `json:"last_seq"`
 		} `json:"state"`
-		Cluster struct {
+		Cluster *struct {
 			Leader string `json:"leader"`
 		} `json:"cluster"`
 		Error *apiError `json:"error"`
@@ -217,7 +217,13 @@ func (l *Link) extent(ctx context.Context, g *Log) (e extent, err error) {
 	if info.Error != nil {
 		return e, info.Error.as("read log", g.Name)
 	}
-	return extent{max(info.State.First, 1), info.State.Last, info.At, info.Cluster.Leader}, nil
+	e = extent{max(info.State.First, 1), info.State.Last, info.At, ""}
+	if info.Cluster != nil {
+		if e.by = info.Cluster.Leader; e.by == "" { // who answers may lack what was acknowledged last
+			return e, unavailable("read log", g.Name, errors.New("none of the core's servers leads it"))
+		}
+	}
+	return e, nil
 }
 
 // Head returns the number of a log's last entry, 0 if there is none.

@@ -57,15 +57,17 @@ func (c *Core) ring() *seal.Ring {
 
 // sealingKey returns the newest public key. Anybody may ask, so it is made once.
 func (c *Core) sealingKey() (seal.Public, error) {
+	ring := c.ring() // before c.mu is locked: who follows the catalog locks it the other way round
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ring := c.ring()
-	if c.public.Key != nil && c.public.Epoch == ring.Epoch() {
+	if c.public.Key != nil && c.public.Epoch >= ring.Epoch() {
 		return c.public, nil
 	}
-	var err error
-	c.public, err = ring.Public()
-	return c.public, err
+	p, err := ring.Public()
+	if err == nil {
+		c.public = p
+	}
+	return p, err
 }
 
 // giveRing answers a PoP that asks for its ring.
@@ -143,6 +145,7 @@ func (r *rings) set(ring *seal.Ring) (err error) {
 
 // keepRing has this PoP hold the ring that it should, until ctx ends.
 func (f *fleet) keepRing(ctx context.Context) error {
+	asked := false // since this start: a ring that was kept may be of another fleet
 	for said := false; ; {
 		epoch, out := 0, false
 		changed := f.applier.catalog.See(func(s *control.State) { epoch, out = len(s.Expelled), s.Out[f.rings.pop] })
@@ -150,8 +153,9 @@ func (f *fleet) keepRing(ctx context.Context) error {
 			return errors.Join(f.rings.set(nil), ctxDone(ctx))
 		}
 		again, came := (<-chan time.Time)(nil), f.link.Came()
-		if f.rings.now.Load().Epoch() < min(epoch, seal.MaxEpochs) {
+		if !asked || f.rings.now.Load().Epoch() < min(epoch, seal.MaxEpochs) {
 			err := f.fetchRing(ctx)
+			asked = asked || err == nil
 			again = time.After(ringPause)
 			if err != nil && f.link.Up() && !said {
 				f.log.Warn("this PoP has no keys for secrets yet, and does not run what has some", "err", err, "hint", "If it joined before the core had such keys, have it join anew.")

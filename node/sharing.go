@@ -110,7 +110,7 @@ func (f *fleet) takeShared(ctx context.Context, share *state.Share, scope wedge.
 			f.log.Warn("this PoP lacks what others wrote before the log of state begins: it gets a snapshot", "pop", f.cfg.PoP.Name)
 			return f.getSnapshot(ctx, share)
 		},
-		Fresh: func(ago time.Duration) { share.Fresh(scope, time.Now().Add(-ago)) },
+		Fresh: func(asOf time.Time) { share.Fresh(scope, asOf) },
 	})
 }
 
@@ -305,9 +305,9 @@ func (c *Core) keepArchive(ctx context.Context, a *archive, log *bus.Log, take f
 						a.caught.Store(true)
 					}
 				},
-				Fresh: func(ago time.Duration) {
+				Fresh: func(asOf time.Time) {
 					if log.Newest {
-						a.share.Fresh(wedge.ScopeCore, time.Now().Add(-ago))
+						a.share.Fresh(wedge.ScopeCore, asOf)
 					}
 				},
 			})

@@ -65,11 +65,14 @@ func runSecrets(ctx context.Context, std stdio, args []string) error {
 
 // sealed reads a secret, without the newline at its end, and closes it for its place.
 func (r *remote) sealed(ctx context.Context, in io.Reader, service, store, name string) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(in, wedge.MaxSecret+2))
+	b, err := io.ReadAll(io.LimitReader(in, wedge.MaxSecret+3))
 	if err != nil {
 		return nil, &wedge.Error{Op: "read secret", Kind: wedge.Unavailable, Err: err}
 	}
-	if b = bytes.TrimSuffix(bytes.TrimSuffix(b, []byte("\n")), []byte("\r")); len(b) == 0 || len(b) > wedge.MaxSecret {
+	if line, ok := bytes.CutSuffix(b, []byte("\n")); ok {
+		b = bytes.TrimSuffix(line, []byte("\r"))
+	}
+	if len(b) == 0 || len(b) > wedge.MaxSecret {
 		return nil, &wedge.Error{Op: "read secret", Kind: wedge.Invalid, Err: fmt.Errorf("it has 0 or more than %d bytes", wedge.MaxSecret), Hint: "Give it on standard input, as in: wedge secrets put SERVICE STORE NAME < FILE"}
 	}
 	key, err := r.SealingKey(ctx)

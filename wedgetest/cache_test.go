@@ -31,6 +31,7 @@ func TestCacheConformance(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute")
 	}
+	t.Parallel()
 	for profile, known := range knownFailures {
 		t.Run(profile, func(t *testing.T) {
 			t.Parallel()

@@ -35,7 +35,7 @@ type kind struct {
 // TestLeak sends all kinds of requests, good and bad, and looks at what the process holds in
 // between: after it has warmed up, the curve must be flat.
 func TestLeak(t *testing.T) {
-	total := 5_000
+	total := 3_000
 	if Soak() {
 		total = 100_000
 	}

@@ -57,6 +57,9 @@ func (c *h1Conn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	if c.unread.Load() {
+		return 0, errSpent
+	}
 	n, err := c.read(p)
 	if n > 0 && !c.opaque && !c.forced {
 		n, err = c.follow(p[:n], err)
@@ -253,12 +256,8 @@ func (c *h1Conn) CloseWrite() error {
 	return nil
 }
 
-// spent is called between two requests when the first was not read to its end: there is no next one.
-func (c *h1Conn) spent() {
-	c.letGo()
-	c.later = errSpent
-	c.unread.Store(true)
-}
+// spent is called when a request was not read to its end: there is no next one. Somebody may be reading still.
+func (c *h1Conn) spent() { c.unread.Store(true) }
 
 // Close closes the connection. One that was refused, or is spent, may still be sending: closed at once,
 // the kernel would answer that with a reset, which can overtake the response.

@@ -725,7 +725,7 @@ func (s *soak) end() {
 	for _, name := range []string{"front_hits", "cache_hits", "cache_stale", "cache_collapsed", "cache_evicted", "cache_disk_hits", "cache_disk_writes", "cache_disk_evicted"} {
 		v := s.totals["wedge_"+name+"_total"]
 		s.t.Logf("%s: %v", name, v)
-		if v == 0 && (name != "cache_disk_evicted" || Soak()) {
+		if v == 0 && (Soak() || !strings.HasSuffix(name, "evicted")) { // in seconds there may not be enough for that
 			s.t.Errorf("too little happened: no %s", name)
 		}
 	}

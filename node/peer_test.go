@@ -166,8 +166,8 @@ func fetchAs(t *testing.T, addr, host, path string, lines ...string) (int, strin
 	return resp.StatusCode, string(b), resp.Header
 }
 
-// release makes a version and begins a rollout that waits at its first stage, which is the PoP returned.
-func (l *peerLab) release(v *wedge.Version) (first string) {
+// version makes a version.
+func (l *peerLab) version(v *wedge.Version) (*control.Artifact, *control.Chunks, error) {
 	l.t.Helper()
 	chunks := control.OpenChunks(l.t.TempDir())
 	a, err := control.Pack(v, nil, chunks.Keep)
@@ -177,6 +177,28 @@ func (l *peerLab) release(v *wedge.Version) (first string) {
 	if err == nil {
 		_, err = l.client.NewVersion(l.t.Context(), v.Service, "", api.NewVersion{Artifact: a})
 	}
+	return a, chunks, err
+}
+
+// unfetchable makes a version whose chunks the core has lost.
+func (l *peerLab) unfetchable(v *wedge.Version) (*control.Artifact, *control.Chunks, error) {
+	l.t.Helper()
+	a, chunks, err := l.version(v)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, d := range a.Digests() {
+		if err := l.core.link.Drop(l.t.Context(), chunkShelf, string(d)); err != nil {
+			return nil, nil, err
+		}
+	}
+	return a, chunks, nil
+}
+
+// release makes a version and begins a rollout that waits at its first stage, which is the PoP returned.
+func (l *peerLab) release(v *wedge.Version) (first string) {
+	l.t.Helper()
+	_, _, err := l.version(v)
 	if err == nil {
 		_, err = l.client.Release(l.t.Context(), v.Service, "", api.Pick{Version: 1, Plan: control.Plan{HoldMS: time.Hour.Milliseconds()}})
 	}

@@ -28,19 +28,7 @@ func TestRemovedMeanwhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	back.Version.Backends[0].Name = "another"
-	chunks := control.OpenChunks(t.TempDir())
-	art, err := control.Pack(&back.Version, nil, chunks.Keep)
-	if err == nil {
-		_, _, err = l.client.Upload(ctx, art, chunks)
-	}
-	if err == nil {
-		_, err = l.client.NewVersion(ctx, "back", "", api.NewVersion{Artifact: art})
-	}
-	for _, d := range art.Digests() {
-		if err == nil {
-			err = l.core.link.Drop(ctx, chunkShelf, string(d))
-		}
-	}
+	_, _, err := l.unfetchable(&back.Version)
 	if err == nil {
 		_, err = l.client.Release(ctx, "back", "", api.Pick{Version: 2, Plan: control.Plan{HoldMS: time.Hour.Milliseconds()}})
 	}
@@ -82,19 +70,7 @@ func TestForgottenRunsOn(t *testing.T) {
 	var first control.Digest
 	l.core.control.See(func(s *control.State) { first = s.Services["back"].Version(1).Artifact.Digests()[0] })
 	back.Version.Backends[0].Name = "another"
-	chunks := control.OpenChunks(t.TempDir())
-	art, err := control.Pack(&back.Version, nil, chunks.Keep)
-	if err == nil {
-		_, _, err = l.client.Upload(ctx, art, chunks)
-	}
-	if err == nil {
-		_, err = l.client.NewVersion(ctx, "back", "", api.NewVersion{Artifact: art})
-	}
-	for _, d := range art.Digests() {
-		if err == nil {
-			err = l.core.link.Drop(ctx, chunkShelf, string(d))
-		}
-	}
+	art, chunks, err := l.unfetchable(&back.Version)
 	if err == nil {
 		_, err = l.client.Rollback(ctx, "back", "", 2)
 	}

@@ -132,10 +132,8 @@ func (r *rings) set(ring *seal.Ring) (err error) {
 	}
 	if ring == nil {
 		err = os.Remove(r.file)
-	} else if b, _ := ring.MarshalText(); true { // it cannot fail
-		if err = os.MkdirAll(filepath.Dir(r.file), 0o700); err == nil {
-			err = os.WriteFile(r.file, b, 0o600)
-		}
+	} else if err = os.MkdirAll(filepath.Dir(r.file), 0o700); err == nil {
+		err = os.WriteFile(r.file, ring.Text(), 0o600)
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return &wedge.Error{Op: "keep keys", What: r.file, Kind: wedge.Unavailable, Err: err}
@@ -150,7 +148,11 @@ func (f *fleet) keepRing(ctx context.Context) error {
 		epoch, out := 0, false
 		changed := f.applier.catalog.See(func(s *control.State) { epoch, out = len(s.Expelled), s.Out[f.rings.pop] })
 		if out {
-			return errors.Join(f.rings.set(nil), ctxDone(ctx))
+			if err := f.rings.set(nil); err != nil {
+				return err
+			}
+			<-ctx.Done()
+			return context.Cause(ctx)
 		}
 		again, came := (<-chan time.Time)(nil), f.link.Came()
 		if !asked || f.rings.now.Load().Epoch() < min(epoch, seal.MaxEpochs) {
@@ -185,12 +187,6 @@ func (f *fleet) fetchRing(ctx context.Context) error {
 		f.applier.again()
 	}
 	return err
-}
-
-// ctxDone waits for ctx to end.
-func ctxDone(ctx context.Context) error {
-	<-ctx.Done()
-	return context.Cause(ctx)
 }
 
 // askRing asks the core for the ring.

@@ -189,12 +189,12 @@ func ringOf(b []byte) (*Ring, error) {
 	return r, nil
 }
 
-// MarshalText writes a ring as text, for a file that does not outlast the machine's power.
-func (r *Ring) MarshalText() ([]byte, error) {
-	return []byte(base64.StdEncoding.EncodeToString(bytes.Join(r.seeds, nil))), nil
+// Text is a ring as text, for a file that does not outlast the machine's power.
+func (r *Ring) Text() []byte {
+	return base64.StdEncoding.AppendEncode(nil, bytes.Join(r.seeds, nil))
 }
 
-// UnmarshalText reads it.
+// UnmarshalText reads what Text returns.
 func (r *Ring) UnmarshalText(text []byte) error {
 	b, err := base64.StdEncoding.DecodeString(string(bytes.TrimSpace(text)))
 	if err != nil {

@@ -96,9 +96,8 @@ func TestAsk(t *testing.T) {
 	if _, err := ring.Answer("fra1", []byte("what?")); wedge.KindOf(err) != wedge.Invalid {
 		t.Errorf("no question: %v", err)
 	}
-	text, err := ring.MarshalText()
 	var back Ring
-	if err != nil || back.UnmarshalText(append(text, '\n')) != nil || back.Epoch() != 3 {
+	if err := back.UnmarshalText(append(ring.Text(), '\n')); err != nil || back.Epoch() != 3 {
 		t.Error(err)
 	}
 	for _, text := range []string{"", "x", "eHh4"} {

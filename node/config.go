@@ -61,7 +61,8 @@ type Config struct {
 	// Term has the sockets that outlive the process, and its successor; nil: there is none.
 	Term *handover.Term
 
-	HomePace time.Duration // see DefaultHomePace
+	HomePace    time.Duration // see DefaultHomePace
+	DeclarePace time.Duration // how often it tells the core how far it has seen what others wrote; 0: 5 s
 
 	Now  func() time.Time // the clock; nil: time.Now. How long something takes is measured by another, that nobody sets
 	Full func() bool      // has DataDir's disk be full, whatever it says itself; for tests

@@ -64,10 +64,13 @@ type Core struct {
 	pops    popMap
 	keys    *bus.Keys
 	cert    tls.Certificate
-	kv      *state.KV // archives of shared stores
-	root    seal.Root // of the keys for secrets
-	stop    context.CancelFunc
-	work    sync.WaitGroup
+	kv      *state.KV // of the archives of shared stores
+
+	archives map[string]*archive // by jurisdiction
+
+	root seal.Root // of the keys for secrets
+	stop context.CancelFunc
+	work sync.WaitGroup
 
 	collected *aggregator
 
@@ -245,7 +248,7 @@ func (c catalog) Append(ctx context.Context, last uint64, item []byte) (uint64, 
 }
 
 const (
-	runsSubject  = "runs.*" // what PoPs run
+	runsSubject  = "runs.*" // what PoPs run, and how far they are in logs of state
 	rolloutPause = 100 * time.Millisecond
 )
 
@@ -254,7 +257,7 @@ func OpenCore(ctx context.Context, cfg CoreConfig) (c *Core, err error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	c = &Core{cfg: cfg, pops: popMap{seen: map[string]wedge.PoP{}}, reports: map[string]map[string]rollout.Report{}}
+	c = &Core{cfg: cfg, pops: popMap{seen: map[string]wedge.PoP{}}, archives: map[string]*archive{}, reports: map[string]map[string]rollout.Report{}}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, &wedge.Error{Op: "open core", What: cfg.Dir, Kind: wedge.Unavailable, Err: err}
 	}
@@ -590,6 +593,9 @@ func (c *Core) Close() {
 
 // runs hears what a PoP runs.
 func (c *Core) runs(subject string, data []byte) {
+	if c.declared(subject, data) {
+		return
+	}
 	var list []rollout.Report
 	if json.Unmarshal(data, &list) != nil {
 		return

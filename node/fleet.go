@@ -56,6 +56,7 @@ type fleet struct {
 	signed func(wedge.PoP) // told the key with which a PoP signs tokens of sessions
 	signs  string          // this one's
 	now    func() time.Time
+	pace   time.Duration // see Config.DeclarePace
 
 	applier *applier
 	rings   *rings // keys for secrets
@@ -89,7 +90,7 @@ func (n *Node) openFleet(ctx context.Context, cfg FleetConfig) (*fleet, error) {
 	if err := cfg.PoP.Check(); err != nil {
 		return nil, err
 	}
-	f := &fleet{unconfirmed: newUnconfirmed(), cfg: cfg, log: n.cfg.Log, kv: n.kv, here: n.cache.Purge, event: n.takeEvent, asked: n.answerState, signed: n.sessions.heard, signs: hex.EncodeToString(n.sessions.signers.keys[cfg.PoP.Name]), shown: n.console.purgedToo, now: n.cfg.Now, unready: n.unready, pops: popMap{seen: map[string]wedge.PoP{}}}
+	f := &fleet{unconfirmed: newUnconfirmed(), cfg: cfg, log: n.cfg.Log, kv: n.kv, here: n.cache.Purge, event: n.takeEvent, asked: n.answerState, signed: n.sessions.heard, signs: hex.EncodeToString(n.sessions.signers.keys[cfg.PoP.Name]), shown: n.console.purgedToo, now: n.cfg.Now, pace: n.cfg.DeclarePace, unready: n.unready, pops: popMap{seen: map[string]wedge.PoP{}}}
 	incarnation, err := n.kv.Incarnation()
 	if err != nil {
 		return nil, err

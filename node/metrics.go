@@ -2,6 +2,7 @@ package node
 
 import (
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -11,6 +12,7 @@ import (
 	"github.com/wedge-cloud/wedge/cache"
 	"github.com/wedge-cloud/wedge/compute"
 	"github.com/wedge-cloud/wedge/front"
+	"github.com/wedge-cloud/wedge/state"
 )
 
 // metric gives a part's counter its name for Prometheus. Labels are from bounded sets only, never a host, a
@@ -34,6 +36,7 @@ type reading struct {
 	claims  *claims     // nil: as well
 	homes   *homes      // nil: as well
 	collect *collecting // nil: the node is alone
+	shares  []*state.Share
 
 	sessions *sessions
 	rating   *rating
@@ -46,7 +49,7 @@ type reading struct {
 func (n *Node) read() *reading {
 	r := &reading{front: n.front.Stats(), backend: n.fetch.Stats(), compute: n.engine.Stats(), cache: n.cache.Stats(), dns: n.dns, sessions: n.sessions, rating: n.rating, shadows: &n.shadowStats}
 	if n.fleet != nil {
-		r.peers, r.claims, r.homes, r.collect, r.rings = n.fleet.peers, n.fleet.claims, n.fleet.homes, n.fleet.collect, n.fleet.rings
+		r.peers, r.claims, r.homes, r.collect, r.rings, r.shares = n.fleet.peers, n.fleet.claims, n.fleet.homes, n.fleet.collect, n.fleet.rings, n.fleet.shares
 	}
 	bytes, objects := n.cache.Used()
 	r.cacheBytes, r.cacheObjects = bytes, int64(objects)
@@ -141,6 +144,9 @@ func (r *reading) metrics() []metric {
 	if r.collect != nil {
 		all = append(all, r.collect.metrics()...)
 		all = append(all, r.collect.sinks.metrics()...)
+	}
+	for _, s := range r.shares {
+		all = append(all, shareMetrics(s, time.Now())...)
 	}
 	if r.rings != nil {
 		all = append(all, g("secrets_epoch", "Epoch of the newest key for secrets; -1: this PoP has none, and runs nothing that has secrets.", int64(r.rings.now.Load().Epoch())))

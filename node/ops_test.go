@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/state"
 )
 
 var update = flag.Bool("update", false, "write docs/metrics.md anew")
@@ -57,7 +58,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	defer n.close()
 	var lines []string
 	all := n.read()
-	all.peers, all.claims, all.homes, all.rings = &peers{}, &claims{}, &homes{}, &rings{}
+	all.peers, all.claims, all.homes, all.rings, all.shares = &peers{}, &claims{}, &homes{}, &rings{}, []*state.Share{{}}
 	for _, m := range all.metrics() {
 		kind, name := "counter", m.name
 		if m.gauge {

@@ -85,6 +85,7 @@ func (f *fleet) shareStores(share *state.Share) []func(context.Context) error {
 		},
 		func(ctx context.Context) error { return f.takeShared(ctx, share, wedge.ScopeMerge, share.Take) },
 		func(ctx context.Context) error { return f.takeShared(ctx, share, wedge.ScopeCore, share.TakeKeys) },
+		f.declare(share),
 	}
 }
 
@@ -186,7 +187,10 @@ const decideTimeout = 1500 * time.Millisecond
 type snapshotPage struct {
 	Next state.Place `json:"next"`
 	Done bool        `json:"done,omitempty"`
-	Not  string      `json:"not,omitempty"` // why there is none
+
+	Horizon merge.Instant `json:"horizon,omitzero"`
+
+	Not string `json:"not,omitempty"` // why there is none
 }
 
 // getSnapshot gets what is in a share's stores from the core.
@@ -198,6 +202,9 @@ func (f *fleet) getSnapshot(ctx context.Context, share *state.Share) error {
 			if err = share.TakeSnapshot(items); err != nil && wedge.KindOf(err) != wedge.Unavailable && at.Item > 0 {
 				at.Item = 0 // it was changed between two pages
 			}
+		}
+		if err == nil {
+			err = share.DropAbsent(items, at, page.Next, page.Done, page.Horizon)
 		}
 		switch {
 		case err != nil && ctx.Err() != nil:
@@ -253,6 +260,9 @@ func (f *fleet) askSnapshot(ctx context.Context, share *state.Share, at state.Pl
 type archive struct {
 	share  *state.Share
 	caught atomic.Bool
+
+	agreement state.Agreement
+	written   atomic.Int64 // when PoPs have last written to the log, in ms since 1970, or a little later
 }
 
 // openArchives has the core answer PoPs about what is in no jurisdiction, and about what is in those that it lies in.
@@ -263,6 +273,8 @@ func (c *Core) openArchives(ctx context.Context) (err error) {
 	c.work.Go(func() { _ = c.kv.Run(ctx) })
 	for _, j := range append([]string{""}, c.cfg.Jurisdictions...) {
 		a, logs := &archive{}, stateLogs(j)
+		a.written.Store(time.Now().UnixMilli())
+		c.archives[j] = a
 		if a.share, err = c.kv.Share(j); err != nil {
 			return err
 		}
@@ -280,6 +292,7 @@ func (c *Core) openArchives(ctx context.Context) (err error) {
 		}
 		c.work.Go(func() { c.keepArchive(ctx, a, logs[wedge.ScopeMerge], a.share.Take) })
 		c.work.Go(func() { c.keepArchive(ctx, a, logs[wedge.ScopeCore], a.share.TakeHomes) })
+		c.work.Go(func() { c.keepHorizon(ctx, a, logs[wedge.ScopeMerge]) })
 	}
 	return nil
 }
@@ -294,9 +307,17 @@ func (c *Core) keepArchive(ctx context.Context, a *archive, log *bus.Log, take f
 					if err := take(e); err != nil {
 						return err
 					}
+					if !log.Newest && e.Writer != state.HorizonWriter {
+						a.written.Store(e.At.Add(merge.MaxAhead).UnixMilli())
+					}
 					return c.kv.SetCursor(log.Name, e.Seq)
 				},
 				Lost: func(uint64) error {
+					if !log.Newest {
+						if err := a.share.Lack(); err != nil {
+							return err
+						}
+					}
 					c.cfg.Log.Error("the core lacks what PoPs wrote before the log of state begins: PoPs that get a snapshot from it lack it, too", "log", log.Name)
 					return nil
 				},
@@ -329,6 +350,7 @@ func (a *archive) give(_ string, question []byte) []byte {
 		err = errors.New("the core is still reading the log")
 	}
 	if err == nil {
+		page.Horizon = a.share.Complete() // before what it is to hold for is read
 		items, page.Next, page.Done, err = a.share.Snapshot(at)
 	}
 	if err != nil {

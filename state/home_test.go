@@ -376,7 +376,7 @@ func TestHomeRefuses(t *testing.T) {
 		}
 	}
 	before := nrt.get("a/k")
-	_, refused := nrt.share.Counts()
+	_, refused, _ := nrt.share.Counts()
 	forged := func(epoch, n uint64, k coreKey) []byte {
 		item, err := headed(k, []byte("forged"))
 		if err != nil {
@@ -391,7 +391,7 @@ func TestHomeRefuses(t *testing.T) {
 			t.Errorf("item %d: %v", i, err)
 		}
 	}
-	if _, now := nrt.share.Counts(); now != refused+7 || nrt.get("a/k") != before {
+	if _, now, _ := nrt.share.Counts(); now != refused+7 || nrt.get("a/k") != before {
 		t.Errorf("%d items refused, and %q is there", now-refused, nrt.get("a/k"))
 	}
 }

@@ -100,7 +100,7 @@ func TestHomeGone(t *testing.T) {
 		}
 	}
 
-	_, refused := nrt.share.Counts()
+	_, refused, _ := nrt.share.Counts()
 	item, err := headed(coreKey{Service: "shop", Store: "s", Key: []byte("k")}, []byte("late"))
 	if err != nil {
 		t.Fatal(err)
@@ -109,7 +109,7 @@ func TestHomeGone(t *testing.T) {
 	if err := nrt.share.Take(wedge.Entry{Seq: 1000, Writer: writer, First: r.Before[0].Last + 1, Items: [][]byte{item}, At: time.Now()}); err != nil {
 		t.Fatal(err)
 	}
-	if _, now := nrt.share.Counts(); now != refused+1 || nrt.get("k") != "abc" {
+	if _, now, _ := nrt.share.Counts(); now != refused+1 || nrt.get("k") != "abc" {
 		t.Errorf("what the lost home says late: %d refused, and %q is there", now-refused, nrt.get("k"))
 	}
 

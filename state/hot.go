@@ -48,6 +48,12 @@ func (kv *KV) lock(id []byte) (unlock func()) {
 	}
 }
 
+// wait returns once nobody has the turn any more who has it now.
+func (s *stripe) wait() {
+	s.writer.Lock()
+	defer s.writer.Unlock()
+}
+
 func costOf(id []byte, v wedge.KVValue) int {
 	return len(id) + len(v.Value) + len(v.Metadata) + hotCost
 }

@@ -72,6 +72,8 @@ type KV struct {
 	seed    maphash.Seed
 	stripes [numStripes]stripe
 
+	past sync.Mutex // see forgets
+
 	forked atomic.Bool // see Fork
 
 	full atomic.Bool // the disk has less than MinFree
@@ -141,6 +143,11 @@ func (kv *KV) start() error {
 	}
 	kv.writer, err = merge.ParseWriter(kv.opts.PoP + "." + incarnation)
 	kv.clock = merge.NewClock(kv.writer)
+	if err != nil {
+		return err
+	}
+	past, err := kv.system(pastKey)
+	kv.clock.Past(past)
 	return err
 }
 

@@ -28,6 +28,7 @@ type content struct {
 	Metadata []byte `json:"m,omitempty"` // any bytes
 	Expires  int64  `json:"x,omitempty"` // ms since 1970; 0: never
 	Gone     bool   `json:"t,omitempty"` // the key was deleted
+	Over     bool   `json:"s,omitempty"` // over a seed: what hides that is never forgotten
 }
 
 // readContent reads what a register's write says; another PoP made it.
@@ -105,7 +106,11 @@ func readMerged(r pebble.Reader, id []byte) (*merge.Value, error) {
 
 // putMerged makes next what the key's register holds.
 func (kv *KV) putMerged(st *store, id []byte, key string, old, next *head) (uint64, error) {
-	c := content{Value: next.value, Metadata: []byte(next.metadata)}
+	v, stored, err := kv.base(st.share, id)
+	if err != nil {
+		return 0, err
+	}
+	c := content{Value: next.value, Metadata: []byte(next.metadata), Over: st.over(key, v)}
 	var apart *large
 	if len(next.value) > inlineMax {
 		apart = &large{sha256.Sum256(next.value), next.value}
@@ -116,10 +121,6 @@ func (kv *KV) putMerged(st *store, id []byte, key string, old, next *head) (uint
 		next.expires = time.UnixMilli(c.Expires) // as at the other PoPs
 	}
 	text, err := json.Marshal(c)
-	if err != nil {
-		return 0, err
-	}
-	v, err := readMerged(kv.db, id)
 	if err != nil {
 		return 0, err
 	}
@@ -134,31 +135,44 @@ func (kv *KV) putMerged(st *store, id []byte, key string, old, next *head) (uint
 	if apart != nil {
 		next.large, next.digest, next.value = true, apart.digest, nil
 	}
-	_, gen, err := kv.change(st, id, key, old, v, merge.Op{Op: "set", Value: text, Kept: true}, next, apart)
+	_, gen, err := kv.change(st, id, key, old, v, stored, merge.Op{Op: "set", Value: text, Kept: true}, next, apart)
 	return gen, err
+}
+
+// over reports whether what is written to a key lies over a seed, of this version or of one that wrote it before.
+func (st *store) over(key string, v *merge.Value) bool {
+	if _, seeded := st.seeds[key]; seeded || v == nil || len(v.Writes()) == 0 {
+		return seeded
+	}
+	c, _, err := readContent(v.Writes()[0].Value)
+	return err == nil && c.Over
 }
 
 // deleteMerged takes away what the key holds. To a register that is a write like others: a seed may lie under it that PoPs have to be
 // told of.
 func (kv *KV) deleteMerged(st *store, id []byte, key string, old *head) error {
-	v, err := readMerged(kv.db, id)
+	v, stored, err := kv.base(st.share, id)
 	if err != nil {
 		return err
 	}
 	op := merge.Op{Op: "clear"}
 	if v == nil || v.Kind() == merge.Register {
-		op = merge.Op{Op: "set", Value: json.RawMessage(`{"t":true}`), Kept: true}
+		text, err := json.Marshal(content{Gone: true, Over: st.over(key, v)})
+		if err != nil {
+			return err
+		}
+		op = merge.Op{Op: "set", Value: text, Kept: true}
 	}
 	if v == nil {
 		v = merge.New(merge.Register)
 	}
-	_, _, err = kv.change(st, id, key, old, v, op, nil, nil)
+	_, _, err = kv.change(st, id, key, old, v, stored, op, nil, nil)
 	return err
 }
 
 // change applies an operation to a key's value, writes what it is then and has the fleet told. The caller holds the key's lock.
-// h is the head that goes with what it is then, if the caller knows that.
-func (kv *KV) change(st *store, id []byte, key string, old *head, v *merge.Value, op merge.Op, h *head, apart *large) (*merge.Value, uint64, error) {
+// stored is what the database has of the value, and h the head that goes with what it is then, if the caller knows that.
+func (kv *KV) change(st *store, id []byte, key string, old *head, v, stored *merge.Value, op merge.Op, h *head, apart *large) (*merge.Value, uint64, error) {
 	if st.share != nil {
 		<-st.share.known
 	}
@@ -185,9 +199,9 @@ func (kv *KV) change(st *store, id []byte, key string, old *head, v *merge.Value
 	}
 	fill := func(b *pebble.Batch) error {
 		if apart == nil {
-			return kv.fillMerged(b, id, old, h, v, next)
+			return kv.fillMerged(b, id, old, h, stored, next)
 		}
-		return kv.fillMerged(b, id, old, h, v, next, *apart)
+		return kv.fillMerged(b, id, old, h, stored, next, *apart)
 	}
 	if st.share == nil {
 		b := kv.db.NewBatch()
@@ -208,7 +222,7 @@ func (kv *KV) change(st *store, id []byte, key string, old *head, v *merge.Value
 
 // headOf returns the head that goes with a value; nil: the key is absent.
 func headOf(v *merge.Value) (*head, error) {
-	if v.Empty() {
+	if v.Bare() {
 		return nil, nil
 	}
 	h := &head{kind: v.Kind()}
@@ -246,7 +260,7 @@ func (kv *KV) fillMerged(b *pebble.Batch, id []byte, old, h *head, before, after
 	if err := b.Set(inSpace(mergedSpace, id), after.Encode(), nil); err != nil {
 		return err
 	}
-	if err := kv.noteStock(b, id, after); err != nil {
+	if err := errors.Join(kv.noteStock(b, id, after), noteRemovals(b, id, old, h, before, after)); err != nil {
 		return err
 	}
 	kept := digests(after)
@@ -271,6 +285,9 @@ func (kv *KV) fillMerged(b *pebble.Batch, id []byte, old, h *head, before, after
 
 // digests returns those of a register's large writes.
 func digests(v *merge.Value) (all map[[sha256.Size]byte]bool) {
+	if v == nil {
+		return nil
+	}
 	for _, w := range v.Writes() {
 		if !bytes.Contains(w.Value, []byte(`"d":`)) { // no other field's text has a quote
 			continue
@@ -294,7 +311,7 @@ func (s *Stores) Value(ctx context.Context, name, key string) (*merge.Value, err
 	}
 	defer s.kv.leave()
 	v, err := readMerged(s.kv.db, st.id(key))
-	if err == nil && (v == nil || v.Empty()) {
+	if err == nil && (v == nil || v.Bare()) {
 		return nil, absent("read value", name, key)
 	}
 	return v, err
@@ -326,12 +343,16 @@ func (s *Stores) changeBy(ctx context.Context, name, key string, kind merge.Kind
 	if err != nil {
 		return nil, err
 	}
-	v, err := readMerged(s.kv.db, id)
+	v, stored, err := s.kv.base(st.share, id)
 	if err != nil {
 		return nil, err
 	}
 	if v == nil {
 		v = merge.New(kind)
+	}
+	if _, seeded := st.seeds[key]; seeded && stored == nil {
+		return nil, &wedge.Error{Op: "change value", What: fmt.Sprintf("%q in store %s", key, name), Kind: wedge.Conflict, Err: errors.New("the version gives the key a value"),
+			Hint: "Use another key. What the version gives a key is a register."}
 	}
 	if v.Kind() != kind || kind == merge.Register {
 		return nil, &wedge.Error{Op: "change value", What: fmt.Sprintf("%q in store %s", key, name), Kind: wedge.Conflict, Err: fmt.Errorf("the key holds a value of kind %v", v.Kind()),
@@ -341,7 +362,7 @@ func (s *Stores) changeBy(ctx context.Context, name, key string, kind merge.Kind
 	if !ok {
 		return v, nil
 	}
-	next, _, err := s.kv.change(st, id, key, old, v, op, nil, nil)
+	next, _, err := s.kv.change(st, id, key, old, v, stored, op, nil, nil)
 	return next, err
 }
 

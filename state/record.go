@@ -23,6 +23,7 @@ import (
 //	p writer 0 digest n  a piece of such content that came from another PoP, until the write comes
 //	a service 0 id       an apology that was not answered yet
 //	t id                 the key holds a stock
+//	g id                 something of the key's value can go when the horizon is beyond an instant
 //	o lane 0 number      an item of an outbox
 //	e service 0 id       a session, or where it is
 //	y time service 0 id  a session expires at that time
@@ -38,6 +39,7 @@ const (
 	pieceSpace   = 'p'
 	apologySpace = 'a'
 	stockSpace   = 't'
+	removedSpace = 'g'
 	outboxSpace  = 'o'
 
 	sessionSpace = 'e'

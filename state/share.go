@@ -43,7 +43,10 @@ type Share struct {
 	known chan struct{} // closed when it is known whether the core has what this PoP wrote, or need not be waited for any more
 	knows sync.Once
 
-	stats struct{ taken, refused, late atomic.Int64 }
+	stats struct{ taken, refused, late, forgotten atomic.Int64 }
+
+	horizon atomic.Pointer[merge.Instant] // nil: none
+	swept   merge.Instant                 // the horizon of the last sweep
 
 	mu    sync.Mutex
 	heard map[string]uint64 // by writer: the number of its last item that was taken
@@ -83,7 +86,7 @@ func (kv *KV) Share(jurisdiction string) (*Share, error) {
 		kv.shares = map[string]*Share{}
 	}
 	kv.shares[jurisdiction] = s
-	if err := s.recallMoves(); err != nil {
+	if err := errors.Join(s.recallMoves(), s.recallHorizon()); err != nil {
 		return nil, err
 	}
 	time.AfterFunc(knowPatience, s.Known)
@@ -122,12 +125,15 @@ func (s *Share) Writer() string { return s.kv.writer.String() }
 //	3 service store key digest            a whole value, encoded, whose bytes came in pieces: only in snapshots
 //	4 split generation key                what a key of a store of scope home holds
 //	5                                     the core's: the writer's PoP is a member no more, and nothing follows
+//	6 instant                             the core's: a horizon
 const (
 	itemChange = 1
 	itemPiece  = 2
 	itemWhole  = 3
 	itemHome   = 4
 	itemEnd    = 5
+
+	itemHorizon = 6
 )
 
 // pieceSize is how much content one item has.
@@ -184,23 +190,34 @@ var errItem = errors.New("the item makes no sense")
 
 // readChange reads an item, which anybody may have made.
 func readChange(b []byte) (c sharedChange, err error) {
-	next := func(most int) (part []byte) {
-		n, size := binary.Uvarint(b)
-		if err != nil || size <= 0 || n > uint64(len(b)-size) || n > uint64(most) {
-			err = errItem
-			return nil
-		}
-		part, b = b[size:size+int(n)], b[size+int(n):]
-		return part
+	if c, b, err = readNames(b); err != nil {
+		return c, err
 	}
-	c.service, c.store, c.key = string(next(maxSharedName)), string(next(maxSharedName)), string(next(wedge.MaxKVKey))
-	d := next(maxDelta)
-	if err != nil || c.service == "" || c.store == "" || c.key == "" || !validService(c.service) || len(b) > pieceSize {
+	n, size := binary.Uvarint(b)
+	if size <= 0 || n > uint64(len(b)-size) || n > maxDelta || len(b)-size-int(n) > pieceSize {
 		return c, errItem
 	}
-	c.content = b
-	c.delta, err = merge.Decode(d)
+	c.content = b[size+int(n):]
+	c.delta, err = merge.Decode(b[size : size+int(n)])
 	return c, err
+}
+
+// readNames reads of which key an item is.
+func readNames(b []byte) (c sharedChange, rest []byte, err error) {
+	for _, part := range []struct {
+		of   *string
+		most uint64
+	}{{&c.service, maxSharedName}, {&c.store, maxSharedName}, {&c.key, wedge.MaxKVKey}} {
+		n, size := binary.Uvarint(b)
+		if size <= 0 || n == 0 || n > uint64(len(b)-size) || n > part.most {
+			return c, nil, errItem
+		}
+		*part.of, b = string(b[size:size+int(n)]), b[size+int(n):]
+	}
+	if !validService(c.service) {
+		return c, nil, errItem
+	}
+	return c, b, nil
 }
 
 // validService reports whether that may be a service's name: one that is in no other's place in the database.
@@ -343,8 +360,22 @@ func (s *Share) until(ctx context.Context, why string, is func() bool) error {
 	}
 }
 
-// Counts returns how many changes of others were taken, and how many refused.
-func (s *Share) Counts() (taken, refused int64) { return s.stats.taken.Load(), s.stats.refused.Load() }
+// Counts returns how many changes of others were taken, how many refused, and how many keys were forgotten.
+func (s *Share) Counts() (taken, refused, forgotten int64) {
+	return s.stats.taken.Load(), s.stats.refused.Load(), s.stats.forgotten.Load()
+}
+
+// Writers returns the PoPs of which something was taken, in no order.
+func (s *Share) Writers() (pops []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for writer := range s.heard {
+		if w, err := merge.ParseWriter(writer); err == nil && writer != HorizonWriter {
+			pops = append(pops, w.PoP)
+		}
+	}
+	return pops
+}
 
 func (s *Share) refuse(e wedge.Entry, i int, err error) {
 	s.stats.refused.Add(1)
@@ -368,6 +399,8 @@ func (s *Share) takeItem(from merge.Writer, item []byte, number uint64, at time.
 		return s.takeHome(from, number, item)
 	case itemEnd:
 		return nil
+	case itemHorizon:
+		return s.takeHorizon(from, item[1:])
 	}
 	if item[0] == itemWhole && from == snapshotWriter {
 		c, err := s.readWhole(item[1:])
@@ -428,7 +461,7 @@ func (s *Share) takeChange(from merge.Writer, c *sharedChange, at time.Time) err
 	if err != nil && wedge.KindOf(err) != wedge.Internal {
 		return err
 	}
-	v, err := readMerged(s.kv.db, id)
+	v, stored, err := s.kv.base(s, id)
 	if err != nil && wedge.KindOf(err) != wedge.Internal {
 		return err
 	}
@@ -452,6 +485,9 @@ func (s *Share) takeChange(from merge.Writer, c *sharedChange, at time.Time) err
 	if displaced != nil && displaced.Has(s.kv.writer) {
 		sorry = append(sorry, s.displacedBy(displaced, next))
 	}
+	if v.Last(s.kv.writer) == 0 && next.Last(s.kv.writer) > 0 { // this PoP has forgotten it, another had not yet
+		next = next.Past(s.kv.writer, s.kv.clock.Past(0))
+	}
 	parts, err := s.contentOf(from, c)
 	if err != nil {
 		return err
@@ -465,7 +501,7 @@ func (s *Share) takeChange(from merge.Writer, c *sharedChange, at time.Time) err
 	}
 	b := s.kv.db.NewBatch()
 	defer b.Close()
-	if err := s.kv.fillMerged(b, id, old, h, v, next, parts...); err != nil {
+	if err := s.kv.fillMerged(b, id, old, h, stored, next, parts...); err != nil {
 		return diskError("take", err)
 	}
 	for _, p := range parts {

@@ -157,7 +157,7 @@ func TestShared(t *testing.T) {
 	if _, err := nrt.s.Put(bg, "s", wedge.KVPut{Key: "n"}); wedge.KindOf(err) != wedge.Conflict {
 		t.Errorf("a put over a counter: %v", err)
 	}
-	if _, refused := nrt.share.Counts(); refused > 0 {
+	if _, refused, _ := nrt.share.Counts(); refused > 0 {
 		t.Errorf("%d refused", refused)
 	}
 }
@@ -316,7 +316,7 @@ func TestSnapshot(t *testing.T) {
 	if err := late.share.Take(wedge.Entry{Writer: lhr.share.Writer(), First: 1, Items: [][]byte{named(itemWhole, "shop", "s", "k")}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, refused := late.share.Counts(); refused != 1 {
+	if _, refused, _ := late.share.Counts(); refused != 1 {
 		t.Error("a PoP says whole values by the log, and is believed")
 	}
 }
@@ -468,7 +468,7 @@ func TestTwoKinds(t *testing.T) {
 				f.settle()
 				f.same("k", `["x","y"]`)
 			}
-			if _, refused := lhr.share.Counts(); refused > 0 {
+			if _, refused, _ := lhr.share.Counts(); refused > 0 {
 				t.Errorf("%s: %d are refused", what, refused)
 			}
 		}

@@ -56,7 +56,7 @@ func (s *Share) Snapshot(at Place) (items [][]byte, next Place, done bool, err e
 
 // page reads on in one of the two spaces.
 func (s *Share) page(snap *pebble.Snapshot, at Place, size *int) (items [][]byte, next Place, done bool, err error) {
-	space, belongs, read := byte(mergedSpace), s.has, wholeItems
+	space, belongs, read := byte(mergedSpace), s.has, s.wholeItems
 	if at.Home {
 		space, read = headSpace, homeItems
 		belongs = func(service string) bool {
@@ -109,8 +109,8 @@ func (s *Share) has(service string) bool {
 	return ok && jurisdiction == s.jurisdiction || !ok && s.jurisdiction == ""
 }
 
-// wholeItems makes the items of a key's value and of what its writes hold.
-func wholeItems(r pebble.Reader, id, encoded []byte) (items [][]byte, err error) {
+// wholeItems makes the items of a key's value and of what its writes hold; none if it is forgotten.
+func (s *Share) wholeItems(r pebble.Reader, id, encoded []byte) (items [][]byte, err error) {
 	service, store, key, err := splitID(id)
 	if err != nil {
 		return nil, err
@@ -121,6 +121,11 @@ func wholeItems(r pebble.Reader, id, encoded []byte) (items [][]byte, err error)
 	if err != nil {
 		return nil, err
 	}
+	horizon := s.Horizon()
+	if v = v.Collect(horizon); forgettable(v, horizon) {
+		return nil, nil
+	}
+	encoded = v.Encode()
 	for _, w := range v.Writes() {
 		c, digest, err := readContent(w.Value)
 		if err != nil {
@@ -186,16 +191,8 @@ func (s *Share) readWhole(b []byte) (c sharedChange, err error) {
 		return c, errItem
 	}
 	digest := b[len(b)-sha256.Size:]
-	rest := b[:len(b)-sha256.Size]
-	for _, part := range []*string{&c.service, &c.store, &c.key} {
-		n, size := binary.Uvarint(rest)
-		if size <= 0 || n > uint64(len(rest)-size) {
-			return c, errItem
-		}
-		*part, rest = string(rest[size:size+int(n)]), rest[size+int(n):]
-	}
-	if !validService(c.service) {
-		return c, errItem
+	if c, _, err = readNames(b[:len(b)-sha256.Size]); err != nil {
+		return c, err
 	}
 	encoded, err := s.pieces(snapshotWriter, digest)
 	if err != nil {

@@ -28,6 +28,9 @@ func (kv *KV) Run(ctx context.Context) error {
 	kv.watchDisk()
 	for {
 		kv.sweepAll(ctx)
+		if err := kv.sweepRemovals(ctx); err != nil && ctx.Err() == nil && wedge.KindOf(err) != wedge.Unavailable {
+			kv.opts.Log.Error("state: sweep what was removed", "err", err)
+		}
 		for due := false; !due; {
 			select {
 			case <-ctx.Done():
@@ -128,7 +131,11 @@ func (kv *KV) expire(entry []byte, now time.Time) error {
 	}
 	b := kv.db.NewBatch()
 	defer b.Close()
-	if err := kv.fill(b, id, h, next); err != nil {
+	err = kv.fill(b, id, h, next)
+	if h.kind != 0 && err == nil {
+		err = noteExpired(b, id, at)
+	}
+	if err != nil {
 		return diskError("sweep state", err)
 	}
 	if err := b.Commit(pebble.NoSync); err != nil {

@@ -29,7 +29,7 @@ import (
 type stateLab struct{ *lab }
 
 func newStateLab(t *testing.T) stateLab {
-	return stateLab{newLabOf(t, Config{}, func(v *wedge.Version) {
+	return stateLab{newLabOf(t, Config{DeclarePace: 100 * time.Millisecond}, func(v *wedge.Version) {
 		v.Backends = []wedge.Backend{{Name: "state", URL: parsed(t, "http://state.wedge.internal")}}
 		v.KVStores = map[string][]wedge.KVSeed{"book": {{Key: "seed", Value: []byte("planted")}}, "own": nil, "agreed": nil}
 		v.Stores = map[string]wedge.Store{"own": {Scope: wedge.ScopeLocal}, "agreed": {Scope: wedge.ScopeCore}}
@@ -144,6 +144,38 @@ func TestState(t *testing.T) {
 	if status, got, _ := l.ask("GET", "nrt", "/book/visits", "", "Wedge-Max-Staleness: 0.5"); status != 200 || got != "116" {
 		t.Errorf("healed, half a second old at most: %d %s", status, got)
 	}
+}
+
+// TestForgottenState: what was deleted is forgotten once all PoPs have seen it, and not before: then the key may hold something of another kind.
+func TestForgottenState(t *testing.T) {
+	l := newStateLab(t)
+	every := []string{"lhr", "nyc", "nrt"}
+	count := func(pop string) int {
+		status, _, _ := l.ask("POST", pop, "/book/k?kind=counter", `{"op":"add"}`)
+		return status
+	}
+	write := func(method, pop, body string) {
+		t.Helper()
+		if status, answer, _ := l.ask(method, pop, "/book/k", body); status/100 != 2 {
+			t.Fatalf("%s at %s: %d %s", method, pop, status, answer)
+		}
+	}
+	write("PUT", "lhr", "text")
+	l.becomes("all have the text", 5*time.Second, l.has("/book/k", "text", every...))
+	if err := l.Cut("nrt"); err != nil {
+		t.Fatal(err)
+	}
+	write("DELETE", "nyc", "")
+	for until := time.Now().Add(4 * time.Second); time.Now().Before(until); time.Sleep(100 * time.Millisecond) {
+		if status := count("lhr"); status != http.StatusPreconditionFailed {
+			t.Fatalf("a PoP is away that has not seen the deletion, and the key is forgotten: %d", status)
+		}
+	}
+	if err := l.Heal("nrt"); err != nil {
+		t.Fatal(err)
+	}
+	l.becomes("London has forgotten the text", 15*time.Second, func() bool { return count("lhr") == http.StatusOK })
+	l.becomes("all have counted", 5*time.Second, l.has("/book/k", "1", every...))
 }
 
 // TestAgreedState: of writes with a condition at several PoPs one holds, all PoPs end with it, and a PoP that cannot reach the core

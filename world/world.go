@@ -34,6 +34,8 @@ type Config struct {
 	SweepAge time.Duration // see node.CoreConfig
 	HomePace time.Duration // see node.Config
 
+	DeclarePace time.Duration // see node.Config
+
 	Ordered func(Order) // told what another process had the world do; nil: nobody is
 }
 
@@ -193,7 +195,7 @@ func (w *World) start(ctx context.Context, p *place) error {
 		cfg = w.cfg.Node(p.pop)
 	}
 	cfg.DataDir = filepath.Join(w.cfg.Dir, p.pop.Name)
-	cfg.HomePace = cmp.Or(cfg.HomePace, w.cfg.HomePace)
+	cfg.HomePace, cfg.DeclarePace = cmp.Or(cfg.HomePace, w.cfg.HomePace), cmp.Or(cfg.DeclarePace, w.cfg.DeclarePace)
 	peers := node.PeerConfig{Listen: "127.0.0.1:0", Dial: w.peer(p)}
 	if p.peer != "" {
 		peers.Listen = p.peer

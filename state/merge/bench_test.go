@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-var benchStamp = Stamp{Instant{Wall: 1_700_000_000_000}, Writer{"fra1", 1}}
+var benchStamp = Stamp{Instant{Wall: 1_700_000_000_000}, Writer{"fra1", 1}, 0}
 
 func thousand(b *testing.B) (v *Value) {
 	v = New(AddWins)
@@ -41,7 +41,7 @@ func BenchmarkSetAdd1000th(b *testing.B) {
 
 func BenchmarkJoinDelta(b *testing.B) {
 	v := thousand(b)
-	_, delta, _ := v.Apply(Op{Op: "add", Value: json.RawMessage(`"the thousandth"`)}, Stamp{benchStamp.Instant, Writer{"nyc1", 1}})
+	_, delta, _ := v.Apply(Op{Op: "add", Value: json.RawMessage(`"the thousandth"`)}, Stamp{benchStamp.Instant, Writer{"nyc1", 1}, 0})
 	b.ReportAllocs()
 	for b.Loop() {
 		_, _, _ = Join(v, delta)

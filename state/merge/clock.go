@@ -21,6 +21,18 @@ type Instant struct {
 type Stamp struct {
 	Instant
 	Writer Writer
+	Past   uint64 // see [Clock.Past]
+}
+
+// Before reports whether i is earlier than o.
+func (i Instant) Before(o Instant) bool { return i.compare(o) < 0 }
+
+// Earlier returns the earlier of two.
+func (i Instant) Earlier(o Instant) Instant {
+	if i.Before(o) {
+		return i
+	}
+	return o
 }
 
 func (i Instant) compare(o Instant) int {
@@ -58,6 +70,7 @@ type Clock struct {
 	writer Writer
 	mu     sync.Mutex
 	last   Instant
+	past   uint64
 }
 
 // NewClock returns the clock of a writer.
@@ -72,7 +85,23 @@ func (c *Clock) Now(wall time.Time) Stamp {
 	} else {
 		c.last = c.last.next()
 	}
-	return Stamp{c.last, c.writer}
+	return Stamp{c.last, c.writer, c.past}
+}
+
+// Past notes that the writer has made up to n changes of a value that it forgets. In a value where it has made none, as far as is known, its changes have
+// higher numbers from then on: it may be that one, and others may remember it. It returns the highest n.
+func (c *Clock) Past(n uint64) uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.past = max(c.past, n)
+	return c.past
+}
+
+// After makes later stamps later than an instant that the fleet has agreed on, whatever the time of day.
+func (c *Clock) After(i Instant) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last = maxInstant(c.last, i)
 }
 
 // See makes later stamps later than that one. A stamp more than [MaxAhead] ahead of wall gives an error of kind Invalid.

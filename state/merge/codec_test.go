@@ -38,7 +38,7 @@ func FuzzDecode(f *testing.F) {
 			f.Add(v.Encode())
 		}
 	}
-	me := Stamp{Instant{Wall: 1_700_000_000_000}, Writer{"me", 1}}
+	me := Stamp{Instant{Wall: 1_700_000_000_000}, Writer{"me", 1}, 0}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		v, err := Decode(b)
 		if err != nil {
@@ -54,7 +54,7 @@ func FuzzDecode(f *testing.F) {
 		if s := show(v); !json.Valid([]byte(s)) {
 			t.Fatalf("no JSON: %s", s)
 		}
-		_, _ = v.Collect(Instant{Wall: maxWall})
+		_ = v.Collect(Instant{Wall: maxWall}).Removals()
 		_ = v.Check(me.Writer, time.UnixMilli(me.Wall), v)
 		_ = v.Left(me.Writer, me.Instant)
 		for _, op := range []Op{{Op: "add", By: 1, Value: []byte("1")}, {Op: "set", Value: []byte("1")}, {Op: "append", Value: []byte("1"), Keep: 2},
@@ -180,7 +180,7 @@ func TestDecodeMemory(t *testing.T) {
 
 // TestSizes keeps the figures in the package's documentation true.
 func TestSizes(t *testing.T) {
-	at := Stamp{Instant{Wall: 1_700_000_000_000}, Writer{"fra1", 0x0123456789abcdef}}
+	at := Stamp{Instant{Wall: 1_700_000_000_000}, Writer{"fra1", 0x0123456789abcdef}, 0}
 	to := Writer{"nyc1", 1}
 	post := json.RawMessage(`"a line of about forty bytes, as in a feed"`)
 	for _, c := range []struct {
@@ -191,7 +191,7 @@ func TestSizes(t *testing.T) {
 		{Counter, []Op{{Op: "add"}, {Op: "add", By: 1000}}, 25},
 		{Register, []Op{{Op: "set", Value: post}, {Op: "set", Value: post}}, 74},
 		{AddWins, []Op{{Op: "add", Value: []byte(`"red"`)}}, 29},
-		{AddWins, []Op{{Op: "add", Value: []byte(`"red"`)}, {Op: "remove", Value: []byte(`"red"`)}}, 20},
+		{AddWins, []Op{{Op: "add", Value: []byte(`"red"`)}, {Op: "remove", Value: []byte(`"red"`)}}, 27},
 		{RemoveWins, []Op{{Op: "remove", Value: []byte(`"red"`)}}, 37},
 		{Map, []Op{{Op: "add", Path: []string{"likes"}, Kind: Counter}}, 32},
 		{List, []Op{{Op: "append", Value: post}}, 75},

@@ -43,12 +43,16 @@ func Decode(b []byte) (*Value, error) {
 }
 
 func decode(b []byte) (*Value, error) {
-	if len(b) < 2 || b[0] != format || Kind(b[1]).blank() == nil {
+	if len(b) < 2 || b[0] != format || Kind(b[1]&^removedBit).blank() == nil {
 		return nil, errFormat
 	}
 	d := &decoder{b: b[2:], all: string(b)}
+	v := &Value{}
+	if b[1]&removedBit != 0 {
+		v.removed = d.instant()
+	}
 	d.head()
-	v := &Value{body: d.body(Kind(b[1])), seen: d.seen}
+	v.body, v.seen = d.body(Kind(b[1]&^removedBit)), d.seen
 	if d.err != nil {
 		return nil, d.err
 	}

@@ -9,7 +9,7 @@ import (
 // The encoding. Numbers are uvarints unless said otherwise; a writer further on is its place among the writers; rows are in
 // the order of their keys, strictly.
 //
-//	value   format, kind (a byte each), n, n writers, their spans in the same order, body
+//	value   format, kind (a byte each; 128 more if removed follows), removed (an instant), n, n writers, their spans in the same order, body
 //	writer  length and bytes of the PoP's name, incarnation (8 bytes, big endian)
 //	spans   n, and n times: numbers left out before it (less one, but for the first), length less one
 //	dot     writer, number
@@ -18,6 +18,8 @@ import (
 //
 // Bodies are n and n rows; list has two such tables, stock three. Each value has one encoding only.
 const format = 1
+
+const removedBit = 1 << 7
 
 type encoder struct {
 	b       []byte
@@ -39,6 +41,10 @@ func (v *Value) Encode() []byte {
 		e.writers = slices.Compact(e.writers)
 	}
 	e.b = append(e.b, format, byte(v.Kind()))
+	if v.removed != (Instant{}) {
+		e.b[1] |= removedBit
+		e.instant(v.removed)
+	}
 	e.number(uint64(len(e.writers)))
 	for _, w := range e.writers {
 		e.text(w.PoP)

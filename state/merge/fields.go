@@ -180,6 +180,9 @@ func (m fields) render() any {
 	all := make(map[string]any, len(m.rows))
 	for _, r := range m.rows {
 		name := r.key.name
+		if bare(r.val) {
+			continue // it keeps only that something was removed
+		}
 		if _, twice := all[name]; twice {
 			name += ":" + r.key.kind.String()
 		}

@@ -66,6 +66,7 @@ func newFleet(k Kind, n int, pick picker) *fleet {
 }
 
 func (f *fleet) write(r *replica, op Op) error {
+	f.collect(r)
 	next, delta, err := r.v.Apply(op, r.clock.Now(f.now.Add(r.skew)))
 	if err == nil {
 		f.send(r, op, next, delta)
@@ -87,12 +88,14 @@ func (f *fleet) send(r *replica, op Op, next, delta *Value) {
 	f.sent = append(f.sent, m)
 }
 
+// collect is done before anything else, once all have agreed: see Value.Collect.
 func (f *fleet) collect(r *replica) {
-	next, delta := r.v.Collect(f.calm)
-	f.send(r, Op{Op: "collect"}, next, delta)
+	v := r.v.Collect(f.calm)
+	r.v, _, _ = Join(v, New(v.Kind()), f.gone...)
 }
 
 func (f *fleet) join(t fataler, r *replica, v *Value) {
+	f.collect(r)
 	b := v.Encode()
 	d, err := Decode(b)
 	if err != nil {
@@ -116,6 +119,7 @@ func (f *fleet) deliver(t fataler, r *replica, i int) {
 
 // heal delivers all to all, in any order, some twice.
 func (f *fleet) heal(t fataler) {
+	calm := f.calm
 	for _, r := range f.writers {
 		all := make([]int, 0, len(f.sent)+3)
 		for i := range f.sent {
@@ -127,8 +131,9 @@ func (f *fleet) heal(t fataler) {
 		for _, i := range all {
 			f.deliver(t, r, i)
 		}
-		f.calm = maxInstant(f.calm, r.clock.Now(f.now.Add(r.skew)).Instant)
+		calm = maxInstant(calm, r.clock.Now(f.now.Add(r.skew)).Instant)
 	}
+	f.calm = calm
 	for _, r := range f.writers {
 		_ = r.clock.See(f.calm, f.now.Add(time.Hour)) // in earnest: what they write later comes after
 	}
@@ -145,6 +150,7 @@ func (f *fleet) step(t fataler, op func(r *replica) Op) {
 		f.deliver(t, r, f.pick(len(f.sent)))
 	case n == 13: // a whole value
 		o := f.writers[f.pick(len(f.writers))]
+		f.collect(o)
 		f.join(t, r, o.v)
 		for i := range o.knows {
 			r.knows[i] = true
@@ -158,6 +164,7 @@ func (f *fleet) step(t fataler, op func(r *replica) Op) {
 
 func (f *fleet) same(t fataler) {
 	for _, r := range f.writers {
+		f.collect(r)
 		if a, b := f.writers[0].v.Encode(), r.v.Encode(); !bytes.Equal(a, b) {
 			t.Fatalf("not the same:\n%s\n%s\n%x\n%x", show(f.writers[0].v), show(r.v), a, b)
 		}
@@ -376,7 +383,7 @@ func (f *fleet) items() (got, want string) {
 		have = append(have, i.ID)
 	}
 	for _, m := range f.sent {
-		if m.op.Op != "remove" && m.op.Op != "collect" && !slices.ContainsFunc(f.sent, func(o message) bool { return o.op.Op == "remove" && o.op.ID == m.id }) {
+		if m.op.Op != "remove" && !slices.ContainsFunc(f.sent, func(o message) bool { return o.op.Op == "remove" && o.op.ID == m.id }) {
 			should = append(should, m.id)
 		}
 	}

@@ -61,12 +61,29 @@ func (l list) apply(op *Op, c *change) (body, error) {
 		return nil, refuse(wedge.NotExist, fmt.Errorf("there is no item %q", op.ID), "It may have been removed: read the list again.")
 	}
 	if op.Op == "insert" {
-		return l.put(d, op, c)
+		return l.put(l.living(d), op, c)
 	}
 	if l.gone.has(d) {
 		return nil, nil
 	}
 	return list{gone: single(d, c.at)}, nil
+}
+
+// living returns an item, or of one that is gone, the last before it that is not: nobody puts anything behind what he knows to be gone, so that can be
+// collected.
+func (l list) living(d dot) (place dot) {
+	if !l.gone.has(d) {
+		return d
+	}
+	for _, i := range l.order() {
+		switch key := l.items[i].key; {
+		case key == d:
+			return place
+		case !l.gone.has(key):
+			place = key
+		}
+	}
+	return place
 }
 
 func (l list) put(after dot, op *Op, c *change) (body, error) {

@@ -82,7 +82,12 @@ func (s set) clear(c *change) body {
 	}
 	d := set{strict: true}
 	for _, e := range s.elements {
-		d.elements = s.remove(d.elements, e.key, e.val, c)
+		if in(e.val) { // what is not there is not removed once more
+			d.elements = s.remove(d.elements, e.key, e.val, c)
+		}
+	}
+	if d.empty() {
+		return nil
 	}
 	return d
 }

@@ -69,8 +69,9 @@ const (
 // Value is a mergeable value, or a delta: what one change made of one, itself a value, to be joined with others'. It is
 // never changed: Apply, Join and Collect make new ones. It may be used by many goroutines.
 type Value struct {
-	body body
-	seen seen
+	body    body
+	seen    seen
+	removed Instant // of the latest change that only took away; zero: there was none
 
 	encoded []byte // nil if it was not made yet
 }
@@ -126,6 +127,21 @@ func (v *Value) Kind() Kind { return v.body.kind() }
 
 // Empty reports whether nothing is there: nothing ever was, or all is gone.
 func (v *Value) Empty() bool { return v.body.empty() }
+
+// Bare reports whether there is nothing to be seen in the value. One that is not empty may still keep that something was removed.
+func (v *Value) Bare() bool { return bare(v.body) }
+
+func bare(b body) bool {
+	switch b := b.(type) {
+	case list:
+		return !slices.ContainsFunc(b.items, func(r row[dot, item]) bool { return !b.gone.has(r.key) })
+	case set:
+		return !slices.ContainsFunc(b.elements, func(e row[text, table[dot, mark]]) bool { return in(e.val) })
+	case fields:
+		return !slices.ContainsFunc(b.rows, func(f row[field, body]) bool { return !bare(f.val) })
+	}
+	return b.empty()
+}
 
 // Write is one write to a register that nobody has replaced who had seen it.
 type Write struct {
@@ -205,6 +221,9 @@ func (v *Value) apply(op Op, at Stamp, margin time.Duration) (next, delta *Value
 		return v, nil, refuse(wedge.Invalid, fmt.Errorf("a stamp %v of writer %q", at.Instant, at.Writer), "")
 	}
 	c := &change{by: at.Writer, at: at.Instant, seq: v.seen.last(at.Writer), margin: margin}
+	if c.seq == 0 {
+		c.seq = at.Past
+	}
 	b, err := v.body.apply(&op, c)
 	if err != nil || b == nil {
 		return v, nil, err
@@ -213,6 +232,10 @@ func (v *Value) apply(op Op, at Stamp, margin time.Duration) (next, delta *Value
 		return v, nil, full("changes")
 	}
 	delta = &Value{body: b, seen: c.seen()}
+	if b.empty() && v.Kind() != Stock {
+		c.after(v.removed)
+		delta.removed = c.at
+	}
 	if k := v.Kind(); k == Register || k == Multi {
 		delta.seen = delta.seen.union(v.seen) // it replaces also what came and was replaced, or is still to come, of what this writer saw
 	}
@@ -252,7 +275,7 @@ func Join(a, b *Value, gone ...Writer) (*Value, []Apology, error) {
 	for _, w := range gone {
 		j.mine = j.mine.union(seen{{w, []span{{1, maxSeq}}}})
 	}
-	v := &Value{body: a.body.join(b.body, j), seen: j.mine.union(j.theirs)}
+	v := &Value{body: a.body.join(b.body, j), seen: j.mine.union(j.theirs), removed: maxInstant(a.removed, b.removed)}
 	for _, w := range gone {
 		if !v.mentions(w) {
 			v.seen = v.seen.without(w)
@@ -273,23 +296,49 @@ func (v *Value) mentions(w Writer) (found bool) {
 	return found
 }
 
-// Collect removes what was kept only for those who had not yet seen a removal: all that was removed before that instant.
-// It returns what the value is then, and the delta for the others, which is nil if there is nothing to collect. Any
-// writer may do this, at any time. It has to know that all writers that are not gone have seen whatever was written before that
-// instant, and that they and it have whatever any of them wrote until it had seen that. (If that is not so, values are still
-// the same everywhere; but an element that was removed may be there again, or an item be at the end of its list.)
-func (v *Value) Collect(before Instant) (next, delta *Value) {
+// Collect returns the value without what it kept only for those who had not yet seen a removal: all that was removed before that
+// instant. Nobody is told: all do it by themselves, before they apply or join what was written by anybody who has done it. All have to know that
+// all writers that are not gone have seen whatever was written before that instant, and to have whatever any of them wrote until it had seen that. If that
+// is not so, an element that was removed may be there again, or an item be at the end of its list, and not everywhere.
+func (v *Value) Collect(before Instant) *Value {
 	c := &change{}
 	if v.body.collect(before, c); len(c.covered) == 0 {
-		return v, nil
+		return v
 	}
-	delta = &Value{body: v.Kind().blank(), seen: c.seen()}
-	next, _, _ = Join(v, delta) // of one kind
-	return next, delta
+	next, _, _ := Join(v, &Value{body: v.Kind().blank(), seen: c.seen()}) // of one kind
+	return next
+}
+
+// Removals reports whether there is something that Collect may take, then or later.
+func (v *Value) Removals() bool { return removals(v.body) }
+
+func removals(b body) bool {
+	switch b := b.(type) {
+	case list:
+		return len(b.gone) > 0
+	case set:
+		return b.strict && slices.ContainsFunc(b.elements, func(e row[text, table[dot, mark]]) bool { return !in(e.val) })
+	case fields:
+		return slices.ContainsFunc(b.rows, func(f row[field, body]) bool { return removals(f.val) })
+	}
+	return false
+}
+
+// Last returns how many changes of the value a writer has made, as far as the value knows; it may have left numbers out. Who forgets a value has its
+// clock know that of its own: see [Clock.Past].
+func (v *Value) Last(w Writer) uint64 { return v.seen.last(w) }
+
+// Past returns the value with all of a writer's changes up to that number seen. It is for that writer, who had forgotten the value and
+// is told of it again by one who had not.
+func (v *Value) Past(w Writer, n uint64) *Value {
+	if n == 0 || v.seen.last(w) >= n {
+		return v
+	}
+	return &Value{body: v.body, seen: v.seen.union(seen{{w, []span{{1, n}}}}), removed: v.removed}
 }
 
 // Newest returns the latest instant in the value, for the caller's clock to see.
-func (v *Value) Newest() Instant { return v.body.newest() }
+func (v *Value) Newest() Instant { return maxInstant(v.body.newest(), v.removed) }
 
 // Check finds what a delta from a writer may not have: changes by others, which only their writers may send; instants later
 // than a limit; and changes by others which it claims to have seen, and known, the value that it is to be joined with, has not (nil:

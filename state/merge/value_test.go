@@ -33,7 +33,7 @@ func (p *pops) try(name, op string) (*Value, error) {
 		p.t.Fatal(err)
 	}
 	p.at++
-	next, delta, err := p.v[name].Apply(o, Stamp{Instant{Wall: p.at}, Writer{name, 1}})
+	next, delta, err := p.v[name].Apply(o, Stamp{Instant{Wall: p.at}, Writer{name, 1}, 0})
 	p.v[name] = next
 	return delta, err
 }
@@ -115,7 +115,7 @@ func TestRegister(t *testing.T) {
 // A register takes no orders from a clock that is wrong: who has seen a value replaces it.
 func TestRegisterClockAhead(t *testing.T) {
 	p := newPops(t, Register, "a", "b")
-	other, _, _ := New(Register).Apply(Op{Op: "set", Value: []byte(`"elsewhere"`)}, Stamp{Instant{Wall: p.at + 9}, Writer{"c", 1}})
+	other, _, _ := New(Register).Apply(Op{Op: "set", Value: []byte(`"elsewhere"`)}, Stamp{Instant{Wall: p.at + 9}, Writer{"c", 1}, 0})
 	p.at += 365 * 24 * time.Hour.Milliseconds()
 	p.do("a", `{"op":"set","value":"from next year"}`)
 	p.at -= 365 * 24 * time.Hour.Milliseconds()
@@ -262,7 +262,7 @@ func TestList(t *testing.T) {
 		t.Error(err)
 	}
 	rows := len(p.v["a"].body.(list).items)
-	p.v["a"], _ = p.v["a"].Collect(Instant{Wall: p.at + 1})
+	p.v["a"] = p.v["a"].Collect(Instant{Wall: p.at + 1})
 	if n := len(p.v["a"].body.(list).items); rows != 12 || n != 3 {
 		t.Errorf("%d rows, %d when collected", rows, n)
 	}
@@ -341,7 +341,7 @@ func TestRefuses(t *testing.T) {
 func TestLimit(t *testing.T) {
 	v := New(List)
 	big := json.RawMessage(`"` + strings.Repeat("x", MaxValue-2) + `"`)
-	at := Stamp{Instant{Wall: 1}, Writer{"a", 1}}
+	at := Stamp{Instant{Wall: 1}, Writer{"a", 1}, 0}
 	var err error
 	for err == nil {
 		v, _, err = v.Apply(Op{Op: "append", Value: big}, at)
@@ -432,11 +432,11 @@ func TestCollect(t *testing.T) {
 		for _, op := range ops {
 			p.do("a", op)
 		}
-		if next, delta := p.v["a"].Collect(Instant{Wall: p.at}); delta != nil || next.body.empty() {
+		if v := p.v["a"].Collect(Instant{Wall: p.at}); v != p.v["a"] || !v.Removals() {
 			t.Errorf("%v: collected too early", k)
 		}
-		if next, delta := p.v["a"].Collect(Instant{Wall: p.at + 1}); delta == nil || !next.body.empty() {
-			t.Errorf("%v: not collected: %s", k, show(next))
+		if v := p.v["a"].Collect(Instant{Wall: p.at + 1}); !v.Empty() || v.Removals() {
+			t.Errorf("%v: not collected: %s", k, show(v))
 		}
 	}
 }

@@ -270,7 +270,6 @@ func (c *Core) openArchives(ctx context.Context) (err error) {
 	if c.kv, err = state.Open(filepath.Join(c.cfg.Dir, "state"), state.Options{PoP: "core", Log: c.cfg.Log}); err != nil {
 		return err
 	}
-	c.work.Go(func() { _ = c.kv.Run(ctx) })
 	for _, j := range append([]string{""}, c.cfg.Jurisdictions...) {
 		a, logs := &archive{}, stateLogs(j)
 		a.written.Store(time.Now().UnixMilli())
@@ -294,6 +293,7 @@ func (c *Core) openArchives(ctx context.Context) (err error) {
 		c.work.Go(func() { c.keepArchive(ctx, a, logs[wedge.ScopeCore], a.share.TakeHomes) })
 		c.work.Go(func() { c.keepHorizon(ctx, a, logs[wedge.ScopeMerge]) })
 	}
+	c.work.Go(func() { _ = c.kv.Run(ctx) }) // not before the shares are there: a database without any forgets at once what was removed
 	return nil
 }
 

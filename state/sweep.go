@@ -18,8 +18,8 @@ const sweepBatch = 10_000
 // watchEvery is how often the disk is looked at: MinFree is to last until the next look.
 const watchEvery = time.Second
 
-// Run sweeps expired keys and watches the disk's free space until ctx ends; it then
-// returns nil. Without it all is correct, but expired keys keep their room and a disk may
+// Run sweeps expired keys and what was removed, and watches the disk's free space until ctx ends; it then
+// returns nil. It must not begin before all shares were opened. Without it all is correct, but expired keys keep their room and a disk may
 // run full, which ends the process.
 func (kv *KV) Run(ctx context.Context) error {
 	sweep, watch := time.NewTicker(kv.opts.SweepEvery), time.NewTicker(watchEvery)

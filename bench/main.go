@@ -43,6 +43,7 @@ var groups = []group{
 	{"home", true, homes},
 	{"rates", true, rates},
 	{scaleRows, false, scale},
+	{"state-" + scaleRows, false, stateScale},
 }
 
 const scaleRows = "scale"
@@ -79,7 +80,7 @@ func choose(rows string) (chosen []group, err error) {
 	for _, name := range strings.Split(rows, ",") {
 		found := false
 		for _, g := range groups {
-			if name == "all" && g.name != scaleRows || name == "sandbox" && g.sandbox || name == g.name {
+			if name == "all" && !strings.HasSuffix(g.name, scaleRows) || name == "sandbox" && g.sandbox || name == g.name {
 				chosen, found = append(chosen, g), true
 			}
 		}

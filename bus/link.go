@@ -111,6 +111,12 @@ func Connect(cfg LinkConfig) (*Link, error) {
 	return l, nil
 }
 
+// Traffic returns how many bytes of messages came by the link, and went, since it was made.
+func (l *Link) Traffic() (in, out uint64) {
+	s := l.nc.Stats()
+	return s.InBytes, s.OutBytes
+}
+
 type dialer func(context.Context) (net.Conn, error)
 
 // Dial implements nats.CustomDialer.

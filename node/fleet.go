@@ -531,6 +531,14 @@ func (n *Node) PoPs() []wedge.PoP {
 	return n.fleet.pops.here()
 }
 
+// Traffic returns how many bytes of messages this PoP has heard by its link to the core, and said. Without a fleet there are none.
+func (n *Node) Traffic() (in, out uint64) {
+	if n.fleet == nil {
+		return 0, 0
+	}
+	return n.fleet.link.Traffic()
+}
+
 // Purge makes objects unusable here and, in a fleet, everywhere else as soon as it can be reached.
 func (n *Node) Purge(p wedge.Purge) error {
 	if n.fleet == nil {

@@ -37,6 +37,7 @@ type reading struct {
 	homes   *homes      // nil: as well
 	collect *collecting // nil: the node is alone
 	shares  []*state.Share
+	link    func() (in, out uint64)
 
 	sessions *sessions
 	rating   *rating
@@ -49,7 +50,7 @@ type reading struct {
 func (n *Node) read() *reading {
 	r := &reading{front: n.front.Stats(), backend: n.fetch.Stats(), compute: n.engine.Stats(), cache: n.cache.Stats(), dns: n.dns, sessions: n.sessions, rating: n.rating, shadows: &n.shadowStats}
 	if n.fleet != nil {
-		r.peers, r.claims, r.homes, r.collect, r.rings, r.shares = n.fleet.peers, n.fleet.claims, n.fleet.homes, n.fleet.collect, n.fleet.rings, n.fleet.shares
+		r.peers, r.claims, r.homes, r.collect, r.rings, r.shares, r.link = n.fleet.peers, n.fleet.claims, n.fleet.homes, n.fleet.collect, n.fleet.rings, n.fleet.shares, n.fleet.link.Traffic
 	}
 	bytes, objects := n.cache.Used()
 	r.cacheBytes, r.cacheObjects = bytes, int64(objects)
@@ -144,6 +145,11 @@ func (r *reading) metrics() []metric {
 	if r.collect != nil {
 		all = append(all, r.collect.metrics()...)
 		all = append(all, r.collect.sinks.metrics()...)
+	}
+	if r.link != nil {
+		in, out := r.link()
+		all = append(all, c("bus_received_bytes_total", "Bytes of messages that came by the link to the core.", int64(in)),
+			c("bus_sent_bytes_total", "Bytes of messages that went by it.", int64(out)))
 	}
 	for _, s := range r.shares {
 		all = append(all, shareMetrics(s, time.Now())...)

@@ -369,7 +369,7 @@ func (s *Share) DropAbsent(items [][]byte, at, next Place, done bool, horizon me
 		there[string(at.Key)] = true // it began on the page before
 	}
 	for _, item := range items {
-		if len(item) > 0 && item[0] == itemWhole {
+		if len(item) > 0 && (item[0] == itemWhole || item[0] == itemSmall) {
 			c, _, err := readNames(item[1:])
 			if err != nil {
 				return err

@@ -126,6 +126,7 @@ func (s *Share) Writer() string { return s.kv.writer.String() }
 //	4 split generation key                what a key of a store of scope home holds
 //	5                                     the core's: the writer's PoP is a member no more, and nothing follows
 //	6 instant                             the core's: a horizon
+//	7 service store key value             a whole value, encoded: only in snapshots
 const (
 	itemChange = 1
 	itemPiece  = 2
@@ -134,6 +135,7 @@ const (
 	itemEnd    = 5
 
 	itemHorizon = 6
+	itemSmall   = 7
 )
 
 // pieceSize is how much content one item has.
@@ -402,11 +404,16 @@ func (s *Share) takeItem(from merge.Writer, item []byte, number uint64, at time.
 	case itemHorizon:
 		return s.takeHorizon(from, item[1:])
 	}
-	if item[0] == itemWhole && from == snapshotWriter {
-		c, err := s.readWhole(item[1:])
+	if whole := item[0] == itemWhole; (whole || item[0] == itemSmall) && from == snapshotWriter {
+		read := readChange
+		if whole {
+			read = s.readWhole
+		}
+		c, err := read(item[1:])
 		if err != nil {
 			return err
 		}
+		c.whole = true
 		return s.takeChange(from, &c, at)
 	}
 	return fmt.Errorf("%w: an item of kind %d, from a newer Wedge", errItem, item[0])

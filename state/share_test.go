@@ -3,6 +3,7 @@ package state
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -318,6 +319,18 @@ func TestSnapshot(t *testing.T) {
 	}
 	if _, refused, _ := late.share.Counts(); refused != 1 {
 		t.Error("a PoP says whole values by the log, and is believed")
+	}
+	v, _, err := merge.New(merge.Counter).Apply(merge.Op{Op: "add", By: 5}, merge.NewClock(merge.Writer{PoP: "core", Incarnation: 1}).Now(time.Now()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := v.Encode()
+	small := append(binary.AppendUvarint(named(itemSmall, "shop", "s", "lie"), uint64(len(b))), b...)
+	if err := late.share.Take(wedge.Entry{Writer: lhr.share.Writer(), First: 2, Items: [][]byte{small}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, refused, _ := late.share.Counts(); refused != 2 || late.get("lie") != "not_exist" {
+		t.Error("a PoP says a small whole value by the log, and is believed")
 	}
 }
 

@@ -141,6 +141,10 @@ func (s *Share) wholeItems(r pebble.Reader, id, encoded []byte) (items [][]byte,
 		items = inPieces(items, digest, bytes.Clone(b))
 		closer.Close()
 	}
+	if len(encoded) <= pieceSize {
+		small := named(itemSmall, service, store, key)
+		return append(items, append(binary.AppendUvarint(small, uint64(len(encoded))), encoded...)), nil
+	}
 	sum := sha256.Sum256(encoded)
 	items = inPieces(items, sum, encoded)
 	return append(items, append(named(itemWhole, service, store, key), sum[:]...)), nil
@@ -201,7 +205,6 @@ func (s *Share) readWhole(b []byte) (c sharedChange, err error) {
 	if sha256.Sum256(encoded) != [sha256.Size]byte(digest) {
 		return c, fmt.Errorf("%w: the value is not that of its digest", errItem)
 	}
-	c.whole = true
 	c.delta, err = merge.Decode(encoded)
 	return c, err
 }

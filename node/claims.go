@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/state"
 	"github.com/wedge-cloud/wedge/state/merge"
 )
@@ -389,18 +390,25 @@ func (c *claims) forget(k stockName) {
 }
 
 // hear asks a holder what it did with shares that have ended, and takes back what is left of them. A holder that cannot be asked may have
-// spent them, so they wait.
+// spent them, so they wait. One that is a member no more, or whose database was lost, spends no more: what the log has of it is all.
 func (c *claims) hear(ctx context.Context, stores *state.Stores, k stockName, holder merge.Writer) {
 	c.mu.Lock()
 	wait := time.Now().Before(c.unheard[holder.PoP])
 	c.mu.Unlock()
-	if wait || !c.reaches(holder.PoP) {
+	gone := c.node.fleet.pops.expelled(holder.PoP)
+	if wait || !gone && !c.reaches(holder.PoP) {
 		return
 	}
-	asked := c.node.cfg.Now()
-	from, err := c.ask(ctx, stores, holder.PoP, k, claimAsk{})
-	if err == nil && from != holder {
-		err = errors.New("it is another by now, and nobody can say what the share's holder did")
+	asked, now, err := c.node.cfg.Now(), time.Now(), error(nil)
+	if !gone {
+		var from merge.Writer
+		from, err = c.ask(ctx, stores, holder.PoP, k, claimAsk{})
+		gone = from != holder // it is another by now
+	}
+	if share := stores.Share(k.store); err == nil && gone && share != nil {
+		ctx, cancel := context.WithTimeout(ctx, claimTimeout)
+		defer cancel()
+		err = share.AwaitFresh(ctx, wedge.ScopeMerge, now)
 	}
 	if err == nil {
 		err = stores.Reclaim(ctx, k.store, k.key, holder, asked)

@@ -3,10 +3,14 @@ package world
 import (
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/wedge-cloud/wedge/state"
 )
 
 // spend has a PoP sell one unit, and reports what came of it.
@@ -96,4 +100,43 @@ func TestSeats(t *testing.T) {
 	if status == 200 || !strings.Contains(body, "sold out") {
 		t.Errorf("sold out: %d %s", status, body)
 	}
+}
+
+// TestSeatsOfTheLost: what a PoP held whose disk is lost is sold by who granted it once the share has ended, but for what it had sold.
+func TestSeatsOfTheLost(t *testing.T) {
+	l := newStateLab(t)
+	if status, body, _ := l.ask("POST", "lhr", "/book/seats?kind=stock", `{"op":"stock","by":40}`); status != 200 {
+		t.Fatal(status, body)
+	}
+	l.becomes("nyc knows the seats", 5*time.Second, func() bool { status, _, _ := l.ask("GET", "nyc", "/book/seats", ""); return status == 200 })
+	l.becomes("nyc sells", 10*time.Second, func() bool { sold, _ := l.spend("nyc", "/book/seats"); return sold })
+	l.becomes("lhr knows", 5*time.Second, func() bool {
+		_, got, _ := l.ask("GET", "lhr", "/book/seats", "")
+		return strings.HasPrefix(got, `{"total":40,"spent":1,`)
+	})
+	if err := l.Kill("nyc"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(l.cfg.Dir, "nyc")); err != nil {
+		t.Fatal(err)
+	}
+	sold := 0
+	sell := func() int {
+		for ok := true; ok; sold++ {
+			if ok, _ = l.spend("lhr", "/book/seats"); !ok {
+				break
+			}
+		}
+		return sold
+	}
+	if n := sell(); n >= 39 {
+		t.Fatalf("London sold %d while nyc held some", n)
+	}
+	if err := l.Start(t.Context(), "nyc"); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Skew(state.ShareTime+time.Minute, "lhr"); err != nil {
+		t.Fatal(err)
+	}
+	l.becomes("London sold all but what nyc had", 20*time.Second, func() bool { return sell() == 39 })
 }

@@ -24,14 +24,16 @@ import (
 
 // Server answers the control API.
 type Server struct {
-	Control    *control.Control
-	PoPs       func() []wedge.PoP                                                                  // those that are there
-	Sign       func(pop, public string) (Joined, error)                                            // lets a PoP with this public key in; nil: none can join
-	Event      func(ctx context.Context, service string, message []byte) (json.RawMessage, error)  // has a PoP take a message that purges; nil: none can
-	Collected  func(collect.Query) collect.Answer                                                  // what clients have reported; nil: nobody adds it up
-	State      func(ctx context.Context, service string, want StateRequest) ([]StateAnswer, error) // asks PoPs for what a service keeps; nil: there are none
-	SealingKey func() (seal.Public, error)                                                         // with which who deploys closes secrets; nil: there is none
-	Log        *slog.Logger                                                                        // of faults whose text clients do not get; nil: slog.Default
+	Control       *control.Control
+	PoPs          func() []wedge.PoP                                                                  // those that are there
+	Sign          func(pop, public string) (Joined, error)                                            // lets a PoP with this public key in; nil: none can join
+	Event         func(ctx context.Context, service string, message []byte) (json.RawMessage, error)  // has a PoP take a message that purges; nil: none can
+	Collected     func(collect.Query) collect.Answer                                                  // what clients have reported; nil: nobody adds it up
+	State         func(ctx context.Context, service string, want StateRequest) ([]StateAnswer, error) // asks PoPs for what a service keeps; nil: there are none
+	SealingKey    func() (seal.Public, error)                                                         // with which who deploys closes secrets; nil: there is none
+	Jurisdictions []string                                                                            // that the core lies in
+
+	Log *slog.Logger // of faults whose text clients do not get; nil: slog.Default
 
 	mux     http.ServeMux
 	uploads brought

@@ -21,7 +21,11 @@ type StateRequest struct {
 	Path   string            `json:"path"` // /STORE/KEY with its query, or what begins with /-/
 	Header map[string]string `json:"header,omitempty"`
 	Body   []byte            `json:"body,omitempty"` // in base64
+	Core   bool              `json:"core,omitempty"` // ask the core, too, whether it has a copy of the key
 }
+
+// CorePoP is who the core is in answers. No PoP is called so.
+const CorePoP = "(core)"
 
 // StateAnswer is what one PoP says.
 type StateAnswer struct {

@@ -74,7 +74,7 @@ func (s *Server) report(c *call) (any, error) {
 		}
 		versions[i].Says = said
 	}
-	return s.see(func(st *control.State) any { return st.Report(name, versions, s.PoPs()) }), nil
+	return s.see(func(st *control.State) any { return st.Report(name, versions, s.PoPs(), s.Jurisdictions) }), nil
 }
 
 func (s *Server) says(c *call, v *control.ReportVersion) (*wedge.Version, error) {

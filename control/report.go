@@ -14,6 +14,7 @@ type Report struct {
 	PoPs    []ReportPoP   `json:"pops"`    // all that there are, or are members
 	Classes []ReportClass `json:"classes"` // of what is kept
 	Cross   []Cross       `json:"crossings"`
+	Core    []string      `json:"core"` // jurisdictions that the core lies in
 }
 
 // ReportPoP is where a PoP is. Of one that is away only its name and what it may carry is known.
@@ -84,9 +85,9 @@ func (a *Artifact) Says(service string, get func(Digest) ([]byte, error)) (*wedg
 	return v, nil
 }
 
-// Report makes the report on a tenant of its versions, as they say, and of the PoPs that are there.
-func (s *State) Report(tenant string, versions []ReportVersion, there []wedge.PoP) Report {
-	r := Report{Tenant: tenant, PoPs: []ReportPoP{}, Classes: []ReportClass{}, Cross: []Cross{}}
+// Report makes the report on a tenant of its versions, as they say, and of the PoPs that are there; core is the jurisdictions that the core lies in.
+func (s *State) Report(tenant string, versions []ReportVersion, there []wedge.PoP, core []string) Report {
+	r := Report{Tenant: tenant, PoPs: []ReportPoP{}, Classes: []ReportClass{}, Cross: []Cross{}, Core: append([]string{}, core...)}
 	known := map[string]bool{}
 	for _, p := range there {
 		known[p.Name] = true
@@ -127,6 +128,7 @@ func (r *Report) add(v ReportVersion) {
 // them that are to run the version.
 func (r *Report) class(v ReportVersion, c ReportClass, everywhere bool) {
 	c.Service, c.Version, c.PoPs = v.Service.Name, v.Number, []string{}
+	c.Core = c.Core && (&wedge.PoP{Jurisdictions: r.Core}).Carries(c.Jurisdiction)
 	for _, p := range r.PoPs {
 		live, beside, _ := v.Service.At(p.Name)
 		runs := live != nil && live.Number == v.Number || beside != nil && beside.Number == v.Number

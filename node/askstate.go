@@ -7,12 +7,14 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/api"
+	"github.com/wedge-cloud/wedge/state"
 )
 
 // Operators reach what services keep through the control API. The core asks PoPs over the bus; a PoP answers as it would a guest.
@@ -65,7 +67,38 @@ func (c *Core) askState(ctx context.Context, service string, want api.StateReque
 		})
 	}
 	w.Wait()
+	if want.Core {
+		list = append(list, c.copyOf(ctx, service, want.Path))
+	}
 	return list, nil
+}
+
+// copyOf says what the core has of a key: in its archives of the logs of state, and in its logs of keys.
+func (c *Core) copyOf(ctx context.Context, service, path string) api.StateAnswer {
+	a := api.StateAnswer{PoP: api.CorePoP, Status: http.StatusNotFound}
+	var has []string
+	u, err := url.Parse(path)
+	if err == nil {
+		store, key, _ := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
+		for j, kept := range c.archives {
+			scopes, err2 := kept.share.Scopes(ctx, service, store, key)
+			for _, scope := range scopes {
+				has = append(has, string(scope)+"; archive")
+			}
+			in, err3 := state.KeyIn(ctx, coreKeys{link: c.link, log: stateLogs(j)[wedge.ScopeCore]}, service, store, key, time.Now())
+			if in {
+				has = append(has, string(wedge.ScopeCore)+"; log")
+			}
+			err = errors.Join(err, err2, err3)
+		}
+	}
+	if err != nil {
+		return api.StateAnswer{PoP: a.PoP, Error: err.Error()}
+	}
+	if len(has) > 0 {
+		a.Status, a.Header = http.StatusOK, map[string]string{fieldState: strings.Join(has, ", ")}
+	}
+	return a
 }
 
 // answerState answers the core, which an operator has asked.

@@ -424,7 +424,7 @@ func (c *Core) open(ctx, background context.Context) error {
 	c.control = control.New(catalog{c.link}, chunks)
 	c.control.Said = c.cfg.Log
 	c.api = api.NewServer(c.control, c.pops.here)
-	c.api.Log = c.cfg.Log
+	c.api.Log, c.api.Jurisdictions = c.cfg.Log, c.cfg.Jurisdictions
 	if c.cfg.Listen != "" || c.cfg.NATS != nil {
 		c.api.Sign = c.sign
 	}

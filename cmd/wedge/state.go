@@ -126,7 +126,7 @@ func runWhere(ctx context.Context, std stdio, args []string) error {
 	if err != nil {
 		return err
 	}
-	list, err := r.State(ctx, rest[0], api.StateRequest{PoP: api.EveryPoP, Method: http.MethodHead, Path: statePath(rest[1], rest[2])})
+	list, err := r.State(ctx, rest[0], api.StateRequest{PoP: api.EveryPoP, Method: http.MethodHead, Path: statePath(rest[1], rest[2]), Core: true})
 	if err != nil {
 		return err
 	}

@@ -103,6 +103,7 @@ func (r *remote) report(ctx context.Context, std stdio, tenant string) error {
 			}
 			fmt.Fprintf(w, "%s\t%s\t%s\n", p.Name, city, strings.Join(p.Jurisdictions, " "))
 		}
+		fmt.Fprintf(w, "the core\t-\t%s\n", strings.Join(rep.Core, " "))
 		fmt.Fprintf(w, "\n%d crossings\n", len(rep.Cross))
 		for _, x := range rep.Cross {
 			fmt.Fprintf(w, "%s of %s, of the jurisdiction %s, is asked for from %s\n", strings.TrimSpace(x.Class+" "+x.Name), x.Service, x.Jurisdiction, x.PoP)

@@ -34,6 +34,7 @@ type cached struct {
 
 	body *body // the last one opened
 	num  uint32
+	rule string // for Vary, of what the guest inserted with it, in its own words
 }
 
 // look begins to look, and returns a handle.
@@ -58,7 +59,7 @@ func look(c *compute.Call, l *lookup, kind cacheKind, req *request) uint32 {
 
 // openFresh opens a handle for what was inserted or updated.
 func openFresh(c *compute.Call, tx compute.CacheTransaction, of *cached) uint32 {
-	d := &cached{kind: of.kind, always: true, req: of.req}
+	d := &cached{kind: of.kind, always: true, req: of.req, rule: of.rule}
 	d.val, d.done = tx, true
 	defer func() {
 		if d.account == nil { // there was no room

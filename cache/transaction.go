@@ -152,11 +152,11 @@ func (t *Transaction) find(o *object, d decision) {
 func (t *Transaction) collapse(e *entry, o *object, d decision, now time.Time) *flight {
 	whole := o != nil && o.body.whole()
 	if d != hit && d != revalidate {
-		if e.passes(now) { // by choice nobody waits
-			t.c.stats.Passes.Add(1)
-			return nil
-		}
 		alone := !whole && t.fields["Authorization"] != nil && t.req != nil
+		if e.passes(now) { // nobody waits, and whoever finds that it can be kept may do so
+			t.c.stats.Passes.Add(1)
+			alone = true
+		}
 		if f := e.led(t); f != nil && !alone {
 			return f
 		}

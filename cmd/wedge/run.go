@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/front"
@@ -43,7 +44,8 @@ type runOptions struct {
 }
 
 // parseRun reads the command line. Everything after a .wasm file or "--" is the guest's. With -C what
-// follows is the program whatever its name: "go test -exec" gives it none that ends in .wasm.
+// follows is the program whatever its name: "go test -exec" gives it none that ends in .wasm. It may stand
+// behind "--", as in the runner that cargo is given.
 func parseRun(args []string) (runOptions, error) {
 	var o runOptions
 	fs := newFlags("run")
@@ -63,9 +65,13 @@ func parseRun(args []string) (runOptions, error) {
 	fs.Func("cache-disk", "`SIZE` of responses kept in the data directory, such as 512MiB; 0 keeps none (default 1GiB)", o.setCacheDisk)
 	fs.StringVar(&o.Manifest, "C", "", "`FILE` (wedge.toml or fastly.toml) with bindings for the program that follows")
 	fs.BoolVar(&o.JSON, "json", false, "print access lines and traces as JSON")
-	rest, tail, err := parseUntil(fs, args, func(path string) bool { return isWasm(path) || o.Manifest != "" })
+	program := func(path string) bool { return isWasm(path) || o.Manifest != "" }
+	rest, tail, err := parseUntil(fs, args, program)
 	if err != nil {
 		return o, err
+	}
+	if len(rest) == 0 && len(tail) > 0 && program(tail[0]) && !strings.HasPrefix(tail[0], "-") {
+		rest, tail = tail[:1], tail[1:]
 	}
 	if len(rest) > 1 {
 		return o, usage(fs, fmt.Errorf("unexpected argument %q", rest[1]))

@@ -36,7 +36,11 @@ func TestParseRun(t *testing.T) {
 		{args: "--once -C fastly.toml pkg.test -test.v -C x", want: runOptions{Manifest: "fastly.toml", Path: "pkg.test", Once: true, Args: []string{"-test.v", "-C", "x"}}},
 		{args: "-C fastly.toml", want: runOptions{Manifest: "fastly.toml"}},
 		{args: "app -- --a b", want: runOptions{Path: "app", Args: []string{"--a", "b"}}},
-		{args: "-- x.wasm", want: runOptions{Path: ".", Args: []string{"x.wasm"}}},
+		{args: "app -- x.wasm", want: runOptions{Path: "app", Args: []string{"x.wasm"}}},
+		{args: "-- x.wasm -- y", want: runOptions{Path: "x.wasm", Args: []string{"--", "y"}}},
+		{args: "-- x", want: runOptions{Path: ".", Args: []string{"x"}}},
+		{args: "--once -C fastly.toml -- deps/unit-1.wasm --exact a", want: runOptions{Manifest: "fastly.toml", Path: "deps/unit-1.wasm", Once: true, Args: []string{"--exact", "a"}}},
+		{args: "-C fastly.toml -- --a b", want: runOptions{Manifest: "fastly.toml", Args: []string{"--a", "b"}}},
 
 		{args: "--cache-disk much", err: "a size such as"},
 		{args: "--cache-disk -1MiB", err: "a size such as"},

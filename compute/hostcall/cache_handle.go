@@ -34,6 +34,7 @@ type cached struct {
 
 	body *body // the last one opened
 	num  uint32
+	rule string // for Vary, of what the guest inserted with it, in its own words
 }
 
 // look begins to look, and returns a handle.
@@ -58,7 +59,7 @@ func look(c *compute.Call, l *lookup, kind cacheKind, req *request) uint32 {
 
 // openFresh opens a handle for what was inserted or updated.
 func openFresh(c *compute.Call, tx compute.CacheTransaction, of *cached) uint32 {
-	d := &cached{kind: of.kind, always: true, req: of.req}
+	d := &cached{kind: of.kind, always: true, req: of.req, rule: of.rule}
 	d.val, d.done = tx, true
 	defer func() {
 		if d.account == nil { // there was no room
@@ -221,31 +222,32 @@ func cachedBody(c *compute.Call, d *cached) abi.Status {
 	return abi.OK
 }
 
-// wanted reads which bytes of the body the guest wants. Of a range that is none, or whose place is not
-// known, it gets all.
+// wanted reads which bytes of the body the guest wants: from the first to the last, both included, or if it names no first
+// one, as many from the end. Of a range that goes beyond the body, or whose place is not known, it gets all.
 func (d *cached) wanted(c *compute.Call) (from, n int64) {
 	mask, at := maskArg(c, 1, bodyMask), c.U32(2)
 	length := d.found(c).Length
-	if mask&(bodyFrom|bodyTo) == 0 || length < 0 && !d.always {
-		return 0, -1
-	}
-	first, last := uint64(0), uint64(1<<62)
-	if mask&bodyFrom != 0 {
-		first = c.ReadU64(at)
-	}
-	if mask&bodyTo != 0 {
-		last = min(last, c.ReadU64(at+8))
-	}
+	end := uint64(1 << 62)
 	if length >= 0 {
-		last = min(last, uint64(max(length-1, 0)))
-	}
-	switch {
-	case first > last:
+		end = uint64(length)
+	} else if !d.always {
 		return 0, -1
-	case last == 1<<62:
-		return int64(first), -1
 	}
-	return int64(first), int64(last-first) + 1
+	switch mask & (bodyFrom | bodyTo) {
+	case bodyTo:
+		if n := c.ReadU64(at + 8); length >= 0 && 0 < n && n <= end {
+			return int64(end - n), int64(n)
+		}
+	case bodyFrom:
+		if first := c.ReadU64(at); first < end {
+			return int64(first), -1
+		}
+	case bodyFrom | bodyTo:
+		if first, last := c.ReadU64(at), c.ReadU64(at+8); first <= last && last < end {
+			return int64(first), int64(last-first) + 1
+		}
+	}
+	return 0, -1
 }
 
 // storedBody makes a body of what is read from the cache; done ends the reading. A small one that

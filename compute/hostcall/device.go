@@ -30,9 +30,17 @@ func deviceLookup(c *compute.Call) abi.Status {
 
 // A deviceRecord is the JSON that SDKs read.
 type deviceRecord struct {
-	UserAgent named  `json:"user_agent"`
+	UserAgent agent  `json:"user_agent"`
 	OS        named  `json:"os"`
 	Device    device `json:"device"`
+}
+
+// agent says of the program what it is, and whether it is a bot, which the SDKs for Rust and Go look up here.
+type agent struct {
+	named
+	BotName    string `json:"bot_name,omitempty"`
+	IsBot      bool   `json:"is_bot"`
+	Identified bool   `json:"identified"`
 }
 
 type named struct {
@@ -63,15 +71,19 @@ type device struct {
 const notKnown = "Other"
 
 // describeDevice says what kind of device a User-Agent speaks of; ok is false if it says nothing.
-func describeDevice(ua string, agent *uaparser.UserAgent, os *uaparser.Os, dev *uaparser.Device) (r deviceRecord, ok bool) {
+func describeDevice(ua string, program *uaparser.UserAgent, os *uaparser.Os, dev *uaparser.Device) (r deviceRecord, ok bool) {
 	if dev.Family == notKnown && os.Family == notKnown {
 		return r, false
 	}
-	r.UserAgent = named{known(agent.Family), agent.Major, agent.Minor, agent.Patch}
 	r.OS = named{known(os.Family), os.Major, os.Minor, os.Patch}
 	r.Device = device{Name: known(dev.Family), Brand: dev.Brand, Model: dev.Model}
 	r.Device.classify(strings.ToLower(ua), strings.ToLower(dev.Family))
 	r.Device.rename(ua)
+	r.UserAgent.named = named{known(program.Family), program.Major, program.Minor, program.Patch}
+	r.UserAgent.Identified = r.UserAgent.Name != "" || r.Device.HWType != ""
+	if r.UserAgent.IsBot = r.Device.IsBot; r.Device.IsBot {
+		r.UserAgent.BotName = r.UserAgent.Name
+	}
 	return r, true
 }
 

@@ -85,6 +85,9 @@ func TestDevices(t *testing.T) {
 		if want := fmt.Sprintf("%q is %q: %q %q %q", c.kind, c.is, c.brand, c.name, c.model); got != want {
 			t.Errorf("%s\n\t%s, want\n\t%s", c.ua, got, want)
 		}
+		if a := r.UserAgent; a.IsBot != d.IsBot || (a.BotName != "") != d.IsBot || !a.Identified && d.HWType != "" {
+			t.Errorf("%s: %+v", c.ua, a)
+		}
 	}
 	b.want(abi.None, "fastly_device_detection", "lookup", "curl/8.4.0", buf, o)
 }

@@ -3,6 +3,7 @@ package hostcall
 import (
 	"context"
 	"crypto/md5"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -309,5 +310,14 @@ func TestReuseNotTaken(t *testing.T) {
 	waitFor(t, func() bool { return f.h.pool.size() == 1 })
 	if _, body := get(t, f.URL); body != "guest 2" {
 		t.Errorf("body %q", body)
+	}
+}
+
+func TestOriginalNamesOfHTTP2(t *testing.T) {
+	r := httptest.NewRequest("GET", "https://h/", nil)
+	r.ProtoMajor, r.ProtoMinor = 2, 0
+	r.Header = http.Header{"X-B": {"1", "2"}}
+	if got := newIncoming(r, nil, rand.Reader).originalNames(); !slices.Equal(got, []string{"host", "x-b", "x-b"}) {
+		t.Errorf("names %q", got)
 	}
 }

@@ -184,6 +184,11 @@ func httpSurrogateKeys(c *compute.Call, d *cached) abi.Status {
 	return c.PutBuf(1, 3, strings.Join(d.found(c).SurrogateKeys, " "))
 }
 
+// httpVaryRule: SDKs put spaces or commas between the fields, and compare what they get back.
 func httpVaryRule(c *compute.Call, d *cached) abi.Status {
-	return c.PutBuf(1, 3, strings.Join(d.found(c).Vary, " "))
+	rule := strings.Join(d.found(c).Vary, " ")
+	if d.rule != "" {
+		rule = d.rule
+	}
+	return c.PutBuf(1, 3, rule)
 }

@@ -224,8 +224,12 @@ func TestHTTPCacheUnsaid(t *testing.T) {
 		}
 		var body uint32
 		h := g.lookFor(g.request("GET", "http://h/", "A", "1"), 8)
-		g.ok(hc+"transaction_insert", h, g.backendSays(200), httpVary, g.fields(56, map[int]any{0: time.Minute, 8: "a,b, c"}), &body)
+		var back uint32
+		g.ok(hc+"transaction_insert_and_stream_back", h, g.backendSays(200), httpVary, g.fields(56, map[int]any{0: time.Minute, 8: "a,b, c"}), &body, &back)
 		g.finish(body, "x")
+		if rule := g.text(hc+"get_vary_rule", back); rule != "a,b, c" {
+			t.Errorf("rule %q of what was just inserted", rule)
+		}
 		if rule := g.text(hc+"get_vary_rule", g.lookFor(g.request("GET", "http://h/", "A", "1"), 3)); rule != "a b c" {
 			t.Errorf("rule %q", rule)
 		}
@@ -295,8 +299,9 @@ func TestHTTPCachePass(t *testing.T) {
 		g.is(abi.Inval, hc+"transaction_record_not_cacheable", h, 1<<8, raw(0))
 		g.ok(hc+"transaction_record_not_cacheable", h, 0, g.fresh(10))
 		g.is(abi.BadHandle, hc+"transaction_record_not_cacheable", h, 0, raw(0))
-		g.lookFor(req, 0)
-		g.lookFor(req, 0)
+		g.ok(hc+"transaction_record_not_cacheable", g.lookFor(req, 8), 0, g.fresh(10))
+		g.lookFor(req, 8) // and nobody waits for this one
+		g.lookFor(req, 8)
 		time.Sleep(10 * time.Second)
 		h = g.lookFor(req, 8)
 		g.ok(hc+"close", h)

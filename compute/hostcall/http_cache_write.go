@@ -23,7 +23,7 @@ const (
 
 // httpWriteArgs reads the response that word 1 names, and its http_cache_write_options: the mask
 // at word 2 and the struct at word 3.
-func httpWriteArgs(c *compute.Call) wedge.CacheWrite {
+func httpWriteArgs(c *compute.Call, d *cached) wedge.CacheWrite {
 	resp := getResponse(c, c.U32(1))
 	if resp.status < 200 { // not final
 		c.Fail(abi.Inval)
@@ -31,7 +31,7 @@ func httpWriteArgs(c *compute.Call) wedge.CacheWrite {
 	o := record{c, maskArg(c, 2, httpWriteMask), c.U32(3)}
 	w := wedge.CacheWrite{MaxAge: o.duration(0), Length: -1, Sensitive: o.has(httpPCI), Status: resp.status, Response: resp.headers.toHTTP(nil)}
 	if o.has(httpVary) {
-		w.Vary = o.vary(8)
+		w.Vary, d.rule = o.vary(8), string(o.bytes(8, maxVary))
 	}
 	if o.has(httpAge) {
 		w.InitialAge = o.duration(16)
@@ -55,19 +55,19 @@ func httpWriteArgs(c *compute.Call) wedge.CacheWrite {
 // when a guest transforms the body.
 
 func httpInsert(c *compute.Call, d *cached) abi.Status {
-	return d.insert(c, httpWriteArgs(c), 4, -1)
+	return d.insert(c, httpWriteArgs(c, d), 4, -1)
 }
 
 func httpInsertAndStreamBack(c *compute.Call, d *cached) abi.Status {
-	return d.insert(c, httpWriteArgs(c), 4, 5)
+	return d.insert(c, httpWriteArgs(c, d), 4, 5)
 }
 
 func httpUpdate(c *compute.Call, d *cached) abi.Status {
-	return d.update(c, httpWriteArgs(c), -1)
+	return d.update(c, httpWriteArgs(c, d), -1)
 }
 
 func httpUpdateAndReturnFresh(c *compute.Call, d *cached) abi.Status {
-	return d.update(c, httpWriteArgs(c), 4)
+	return d.update(c, httpWriteArgs(c, d), 4)
 }
 
 // httpRecordPass lets nobody wait for such a response. Of the options only max_age counts. What it

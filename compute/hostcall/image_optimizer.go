@@ -67,17 +67,14 @@ func transformImage(c *compute.Call) abi.Status {
 	return optimize(c, f, o)
 }
 
-// fetchImage starts the fetch, and returns the request's own query and its Accept fields too.
+// fetchImage starts the fetch, and returns the request's own query and its Accept fields too. The request stays open, unlike
+// that of a send: the Rust SDK closes it, and panics if it cannot.
 func fetchImage(c *compute.Call) (p *pending, query, accept string, s abi.Status) {
 	e, name := ex(c), c.Text(2)
+	req := *getRequest(c, c.U32(0))
 	b := newBody(nil)
 	if c.U32(1) != abi.InvalidHandle {
 		b = takeBody(c, c.U32(1))
-	}
-	req, ok := takeRequest(c, c.U32(0))
-	if !ok {
-		b.leave()
-		return nil, "", "", abi.BadHandle
 	}
 	backend, s := e.mayFetch(name)
 	if s != abi.OK {
@@ -86,7 +83,7 @@ func fetchImage(c *compute.Call) (p *pending, query, accept string, s abi.Status
 	}
 	req.decompress = true
 	query, accept = req.url.RawQuery, strings.Join(req.headers.values("accept"), ",")
-	return e.fetch(req, b, backend, sendKind{cached: true}), query, accept, abi.OK
+	return e.fetch(&req, b, backend, sendKind{cached: true}), query, accept, abi.OK
 }
 
 // optimize changes the image that f brings and delivers it. All of its bytes count against the sandbox meanwhile.

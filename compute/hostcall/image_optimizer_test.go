@@ -52,6 +52,7 @@ func (g *guest) optimize(uri string, options *string, fields ...string) (s abi.S
 		config = binary.LittleEndian.AppendUint32(config, uint32(len(*options)))
 	}
 	s = g.call("fastly_image_optimizer.transform_image_optimizer_request", req, uint32(abi.InvalidHandle), "b", mask, config, detail, &resp, &body)
+	g.ok("fastly_http_req.close", req)
 	return s, binary.LittleEndian.Uint32(detail), resp, body
 }
 

@@ -157,7 +157,7 @@ func (in *incoming) headerLines() headers {
 	return h
 }
 
-// originalNames returns the names of the header lines as received.
+// originalNames returns the names of the header lines as received. HTTP/2 has them in lower case (RFC 9113 section 8.2.1).
 func (in *incoming) originalNames() []string {
 	if in.client.HeaderNames != nil {
 		return in.client.HeaderNames
@@ -165,7 +165,9 @@ func (in *incoming) originalNames() []string {
 	h := in.headerLines()
 	names := make([]string, len(h.list))
 	for i, f := range h.list {
-		names[i] = f.name
+		if names[i] = f.name; in.proto >= http2 {
+			names[i] = strings.ToLower(f.name)
+		}
 	}
 	return names
 }

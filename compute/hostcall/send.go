@@ -18,7 +18,7 @@ type sendKind struct {
 }
 
 // dispatch starts the send that words 0 (request), 1 (body) and 2 (backend name) describe. Its
-// handles are used up whatever comes of it; only a streaming body keeps its own.
+// handles are used up whatever comes of it; only a streaming body keeps its own, which SDKs close if the send fails.
 func dispatch(c *compute.Call, kind sendKind) (*pending, abi.Status) {
 	streaming := kind.streaming
 	e := ex(c)
@@ -29,19 +29,17 @@ func dispatch(c *compute.Call, kind sendKind) (*pending, abi.Status) {
 	if okBody && b.isStreaming() {
 		okBody = false
 	}
-	if okBody && (!streaming || !okReq) {
+	if okBody && !streaming {
 		e.items.take(c.U32(1))
 	}
-	if !okReq || !okBody {
-		if okBody {
+	backend, s := (*wedge.Backend)(nil), abi.BadHandle
+	if okReq && okBody {
+		backend, s = e.mayFetch(name)
+	}
+	if s != abi.OK {
+		if okBody && !streaming {
 			b.leave()
 		}
-		return nil, abi.BadHandle
-	}
-	backend, s := e.mayFetch(name)
-	if s != abi.OK {
-		e.items.take(c.U32(1))
-		b.leave()
 		return nil, s
 	}
 	if streaming {

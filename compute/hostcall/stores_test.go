@@ -32,6 +32,12 @@ func TestRuntime(t *testing.T) {
 	if b.u32(o) != stMemory>>20 {
 		t.Errorf("%d MiB", b.u32(o))
 	}
+	for call, want := range map[string]uint32{"has_domain_inspector": 0, "has_image_optimizer": 1, "has_origin_inspector": 0} {
+		b.want(abi.OK, "fastly_compute_runtime", call, o)
+		if b.u32(o) != want {
+			t.Errorf("%s: %d", call, b.u32(o))
+		}
+	}
 	for call, want := range map[string]string{"get_hostname": "node1", "get_sandbox_id": b.sb.TraceID, "get_trace_id": b.sb.TraceID, "get_service_version": "12"} {
 		buf := b.buf(32)
 		b.want(abi.OK, "fastly_compute_runtime", call, buf, o)

@@ -29,8 +29,7 @@ func parseFastly(file, text string) (*App, error) {
 	app.Version.DynamicBackend = true
 	app.Version.Egress = loopback
 	app.Version.GeoLoopback = true
-	app.Version.Limits.CPU = wedge.DefaultLimits.Wall // it counts neither processor time
-	app.Version.Limits.Fetches = localFetches         // nor fetches, of which a suite of tests makes many
+	app.Version.Limits.CPU = wedge.DefaultLimits.Wall // it does not count processor time either
 	if v, ok := t.get("local_server"); ok {
 		if server, ok := v.table(); ok {
 			fastlyServer(server, &app.Version)
@@ -44,9 +43,6 @@ func parseFastly(file, text string) (*App, error) {
 	app.Warnings = r.warnings
 	return app, r.err()
 }
-
-// localFetches bounds the backend requests of one sandbox of such an app.
-const localFetches = 1000
 
 // fastlyVersion refuses files of a newer format than this reader knows.
 func fastlyVersion(t *table) {

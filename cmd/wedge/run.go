@@ -179,12 +179,18 @@ func (o *runOptions) load(talk io.Writer) (*manifest.App, error) {
 		app.GuestPath, app.Build = o.Path, manifest.Recipe{}
 		app.Watch = append(app.Watch, o.Path)
 	}
+	if o.Once && app.Version.Limits.Fetches == 0 {
+		app.Version.Limits.Fetches = onceFetches
+	}
 	if len(o.Args) > 0 {
 		name := first(app.Version.Args, "compute-app") // what the ABI calls the program
 		app.Version.Args = append([]string{name}, o.Args...)
 	}
 	return app, nil
 }
+
+// onceFetches bounds the backend requests of a guest that is run once: it may be a whole suite of tests.
+const onceFetches = 1000
 
 // prepare loads the app and builds it if it must be: what runs is what is on disk.
 func (o *runOptions) prepare(ctx context.Context, talk io.Writer) (*manifest.App, error) {

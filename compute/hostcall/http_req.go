@@ -75,6 +75,7 @@ var httpReq = calls{
 	"upgrade_websocket":              redirectToWebsocket,
 	"redirect_to_websocket_proxy_v2": redirectToWebsocketV2,
 	"register_dynamic_backend":       registerDynamicBackend,
+	"inspect":                        inspect,
 }
 
 // These bound what a guest may set, in bytes. Of a URI the target has a limit of its own.

@@ -38,6 +38,22 @@ func TestRuntime(t *testing.T) {
 			t.Errorf("%s: %d", call, b.u32(o))
 		}
 	}
+	req, body, o4 := b.handle("fastly_http_req", "new"), b.body("x"), b.out4()
+	ip := b.lay([]byte{192, 0, 2, 1})
+	info := b.layWords(b.lay([]byte("corp")), uint32(4), b.lay([]byte("site")), uint32(4), ip, uint32(4))
+	long := b.buf(200)
+	for mask, want := range map[uint32]abi.Status{inspectMask: abi.OK, inspectCorp | inspectWorkspace: abi.OK, inspectCorp: abi.Inval, inspectWorkspace: abi.Inval, 1<<4 | inspectMask: abi.Inval} {
+		b.want(want, "fastly_http_req", "inspect", req, body, mask, info, long, o4)
+	}
+	if got := b.text(long, o4); got != allowed {
+		t.Errorf("a verdict: %s", got)
+	}
+	b.want(abi.BufLen, "fastly_http_req", "inspect", req, body, uint32(inspectMask), info, b.buf(3), o4)
+	if b.u32(o4) != uint32(len(allowed)) {
+		t.Errorf("it needs %d bytes", b.u32(o4))
+	}
+	b.want(abi.BadHandle, "fastly_http_req", "inspect", uint32(99), body, uint32(inspectMask), info, long, o4)
+	b.want(abi.BadHandle, "fastly_http_req", "inspect", req, uint32(99), uint32(inspectMask), info, long, o4)
 	for call, want := range map[string]string{"get_hostname": "node1", "get_sandbox_id": b.sb.TraceID, "get_trace_id": b.sb.TraceID, "get_service_version": "12"} {
 		buf := b.buf(32)
 		b.want(abi.OK, "fastly_compute_runtime", call, buf, o)

@@ -47,7 +47,7 @@ var lacks = []struct {
 
 	{"clients that speak HTTP/2 get 501", []string{"fastly_http_req.upgrade_websocket", "fastly_http_req.redirect_to_websocket_proxy", "fastly_http_req.redirect_to_websocket_proxy_v2"}},
 	{"there is no GRIP proxy", []string{"fastly_http_req.redirect_to_grip_proxy", "fastly_http_req.redirect_to_grip_proxy_v2"}},
-	{"there is no web application firewall, and its verdict would be made up", []string{"fastly_http_req.inspect"}},
+	{"always the verdict allow: there is no web application firewall", []string{"fastly_http_req.inspect"}},
 	{"no service may act for another", []string{"fastly_http_req.on_behalf_of"}},
 	{"knows the sites of the version and the PoPs of the fleet; a cache key for a backend makes another name only", []string{"fastly_shielding.shield_info", "fastly_shielding.backend_for_shield"}},
 

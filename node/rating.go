@@ -121,8 +121,11 @@ func (g *rating) landed(s *rate.Sent, a rate.Answer, err error) {
 	if err != nil {
 		g.stats.unanswered.Add(1)
 	}
-	g.limiter.Answered(s, a, err == nil, g.now())
+	more := g.limiter.Answered(s, a, err == nil, g.now())
 	g.wake(s.Ask.Key)
+	if more != nil {
+		g.behind(more)
+	}
 }
 
 // wake has those look again who wait for an ask about a key.
@@ -134,6 +137,12 @@ func (g *rating) wake(k recent.Key) {
 func (g *rating) ask(s *rate.Sent) (a rate.Answer, err error) {
 	if g.fleet == nil {
 		return a, errors.New("this PoP reaches no other")
+	}
+	if s.Pause > 0 {
+		select {
+		case <-time.After(s.Pause):
+		case <-g.ctx.Done():
+		}
 	}
 	ctx, cancel := context.WithTimeout(g.ctx, rateAskTime)
 	defer cancel()
@@ -147,8 +156,11 @@ func (g *rating) ask(s *rate.Sent) (a rate.Answer, err error) {
 // servePeer answers another PoP. What it says counts as its own: of others it can say nothing.
 func (g *rating) servePeer(w *peerWriter, from string, a *rate.Ask) {
 	g.stats.served.Add(1)
-	ans := g.limiter.Asked(from, *a, g.now())
-	if ans.Keeper == "" && !a.Back {
+	ans, more := g.limiter.Asked(from, *a, g.now())
+	if more != nil {
+		g.behind(more)
+	}
+	if ans.Keeper == "" && !ans.None && !a.Back {
 		w.refuse(http.StatusBadRequest, peerGone)
 		return
 	}

@@ -4,7 +4,6 @@ import (
 	"container/heap"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"testing"
 	"time"
 
@@ -25,6 +24,8 @@ type sim struct {
 	waiting map[waiter][]func()
 	faults  bool // messages are lost, doubled and late
 	rule    Rule
+	blocked func(i, j int) bool       // between which PoPs nothing passes
+	note    func(k Key, window int64) // called for each that is let in
 
 	in, out, local, waits, rounds, fallback int64
 	each                                    map[int64]int64 // let in, by window of the true clock
@@ -52,7 +53,8 @@ var cities = [][2]float64{{52.4, 4.9}, {51.5, -0.1}, {40.4, -3.7}, {59.3, 18.1},
 const start = 500_000 * time.Hour
 
 func newSim(n int, r Rule) *sim {
-	s := &sim{now: start, rnd: rand.New(rand.NewPCG(7, uint64(n))), down: map[int]bool{}, cut: map[int]bool{}, waiting: map[waiter][]func(){}, rule: r, each: map[int64]int64{}}
+	s := &sim{now: start, rnd: rand.New(rand.NewPCG(7, uint64(n))), down: map[int]bool{}, cut: map[int]bool{}, waiting: map[waiter][]func(){}, rule: r, each: map[int64]int64{},
+		blocked: func(int, int) bool { return false }, note: func(Key, int64) {}}
 	for i := range n {
 		c := cities[i%len(cities)]
 		s.pops = append(s.pops, wedge.PoP{Lat: c[0] + s.rnd.Float64()*4 - 2, Lon: c[1] + s.rnd.Float64()*4 - 2})
@@ -110,11 +112,17 @@ func (s *sim) index(name string) int {
 
 // send carries an ask and its answer.
 func (s *sim) send(from int, out *Sent, done func()) {
+	if pause := out.Pause; pause > 0 {
+		later := *out
+		later.Pause = 0
+		s.after(pause, func() { s.send(from, &later, done) })
+		return
+	}
 	to, over := s.index(out.To), false
 	end := func(a Answer, ok bool) {
 		if !over {
 			over = true
-			s.limit[from].Answered(out, a, ok, s.now)
+			s.behind(from, s.limit[from].Answered(out, a, ok, s.now))
 			done()
 		}
 	}
@@ -125,12 +133,20 @@ func (s *sim) send(from int, out *Sent, done func()) {
 	}
 	for range copies {
 		s.after(s.oneWay(from, to), func() {
-			if s.down[to] || s.cut[to] || s.cut[from] {
+			if s.down[to] || s.cut[to] || s.cut[from] || s.blocked(from, to) {
 				return
 			}
-			a := s.limit[to].Asked(s.names[from], out.Ask, s.now)
-			s.after(s.oneWay(to, from), func() { end(a, a.Keeper != "") })
+			a, more := s.limit[to].Asked(s.names[from], out.Ask, s.now)
+			s.behind(to, more)
+			s.after(s.oneWay(to, from), func() { end(a, a.Keeper != "" || a.None) })
 		})
+	}
+}
+
+// behind carries an ask for which no request waits, if there is one.
+func (s *sim) behind(from int, out *Sent) {
+	if out != nil {
+		s.send(from, out, func() { s.answered(from, out.Ask.Key) })
 	}
 }
 
@@ -175,7 +191,9 @@ func (s *sim) request(at int, k Key) {
 		}
 		if d.OK {
 			s.in++
-			s.each[int64((s.now+phase(k, &s.rule))/s.rule.Window)]++
+			window := int64((s.now + phase(k, &s.rule)) / s.rule.Window)
+			s.each[window]++
+			s.note(k, window)
 		} else {
 			s.out++
 		}
@@ -347,11 +365,7 @@ func TestKeeperKilled(t *testing.T) {
 
 // TestFaults: messages that are lost, doubled and late.
 func TestFaults(t *testing.T) {
-	seeds := uint64(3)
-	if os.Getenv("WEDGE_SOAK") != "" {
-		seeds = 200
-	}
-	for seed := range seeds {
+	for seed := range soak(3, 2000) {
 		s, k := newSim(10, Rule{Service: "shop", Limit: 300, Window: time.Minute, Closed: true}), Key{1}
 		s.rnd, s.faults = rand.New(rand.NewPCG(seed, 1)), true
 		s.load(k, 20, 5*time.Minute, func() int { return s.rnd.IntN(10) })

@@ -73,6 +73,7 @@ type fleet struct {
 	recent      recentIDs   // purges that were done
 	doing       sync.Mutex  // held while one is
 	telling     telling
+	rating      *rating
 	unconfirmed unconfirmed   // those that shields have not said they did
 	purged      atomic.Uint64 // how far in the log of purges this PoP has got
 }
@@ -177,7 +178,7 @@ func (f *fleet) run(ctx context.Context) error {
 			return f.link.Follow(ctx, purgeLog, f.purged.Load()+1, bus.Follower{Entry: f.take, Lost: f.lost})
 		},
 		func(ctx context.Context) error { return f.collect.pump(ctx, f.link) },
-		f.beat, f.applier.run, f.keepRing, f.claims.run, f.homes.run, f.sinks.run,
+		f.beat, f.sayRates, f.applier.run, f.keepRing, f.claims.run, f.homes.run, f.sinks.run,
 	}
 	for _, share := range f.shares {
 		parts = append(parts, f.shareStores(share)...)

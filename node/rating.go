@@ -169,7 +169,7 @@ func (g *rating) servePeer(w *peerWriter, from string, a *rate.Ask) {
 
 // join has a fleet's PoPs count together.
 func (g *rating) join(f *fleet) {
-	if f.peers != nil {
+	if f.rating = g; f.peers != nil {
 		g.fleet = f
 	}
 }

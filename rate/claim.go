@@ -19,7 +19,7 @@ const (
 func (l *Limiter) claimHere(w *row, k Key, now time.Duration, v *view) (keeper string) {
 	l.homes.Put(l.own, k, now, now+2*w.rule.Window+SettleTime, func(c *claim) {
 		if c.keeper == l.own || !v.has(c.keeper) || !newer(c.epoch, c.keeper, w.epoch, w.keeper) {
-			*c = claim{l.own, min(max(c.epoch, w.epoch)+1, maxEpoch)}
+			*c = claim{keeper: l.own, epoch: min(max(c.epoch, w.epoch)+1, maxEpoch)}
 			w.begin(l.own, c.epoch, now)
 			w.keep.need = v.referees(k, now)
 		} else {
@@ -117,7 +117,7 @@ func (l *Limiter) confirmHere(w *row, k Key, now time.Duration, v *view) (ok boo
 			if c.keeper != l.own && v.has(c.keeper) {
 				word = &Sent{To: c.keeper, Ask: Ask{Key: k, Keeper: l.own, Epoch: w.epoch, Word: true}}
 			}
-			*c = claim{l.own, max(c.epoch, w.epoch)}
+			*c = claim{keeper: l.own, epoch: max(c.epoch, w.epoch)}
 			w.epoch = c.epoch
 			return
 		}

@@ -7,6 +7,7 @@ type keeping struct {
 	others  int64 // what it has let others let in, or they have; with what was too much in the window before
 	least   int64 // so much has been let in at all PoPs, as those say who asked another keeper before
 	parties map[string]*party
+	told    bool   // that it is half used up
 	heir    string // had most of the requests in the window before
 
 	need    []string      // referees that have to confirm that it keeps the key, before it decides for all
@@ -84,7 +85,7 @@ func (g *keeping) next(own, limit int64) (over int64) {
 	}
 	over = max(0, sum-limit)
 	clear(g.parties)
-	g.others, g.least, g.referee, g.seen = min(over, limit), 0, "", nil
+	g.others, g.least, g.told, g.referee, g.seen = min(over, limit), 0, false, "", nil
 	return over
 }
 
@@ -92,6 +93,7 @@ func (g *keeping) next(own, limit int64) (over int64) {
 func (l *Limiter) keeps(w *row, r *Rule, k Key, now time.Duration, v *view) (d Decision, out *Sent) {
 	ok, out := l.held(w, k, now, v)
 	if ok {
+		l.half(w, k, now, v)
 		left := r.Limit - w.keep.sum(w.total)
 		return Decision{OK: left > 0, Left: max(0, left-1)}, out
 	}

@@ -1,13 +1,13 @@
 // Package rate decides how many requests with one key are let in across all PoPs: one PoP's part of it. It is pure: what
 // other PoPs say is given to it, what is to be said to them it returns, and time is passed in.
 //
-// Each PoP lets a few requests of a key in by itself ([Free]), unless the limit is small. Beyond that the key has a keeper, a PoP that counts it for all.
+// Each PoP lets a few requests of a key in by itself ([Free]), unless the limit is small, until the key is half used up. Beyond that the key has a keeper, a PoP that counts it for all.
 // The first to get so far becomes the keeper: it claims the key at the key's referee, which all who know the same PoPs find
 // by a hash. Others ask the keeper, which lets them let in a ration, half of what is left divided by those who ask, and
 // no more than they have used, so that what lies about unused is never much. Who has a ration waits for nobody.
 //
 // Windows are fixed, and begin for each key at a moment of its own. So what is promised can be said: in each window no more
-// than the limit is let in, but for what PoPs let in by themselves and have not told yet, [Free] a PoP at most; and what was
+// than the limit is let in, but for what PoPs let in by themselves and have not told yet, [Free] a PoP at most; that is told when the key is half used up. What was
 // too much is taken from the next window. In a time as long as a window, across the end of one, it may be twice the limit.
 // A sliding window would want each PoP's times, not only its sum, and could not be handed out in rations.
 //
@@ -69,6 +69,7 @@ type Limiter struct {
 	mu     sync.Mutex
 	away   map[string]time.Duration // PoPs that could not be asked, until when they are left alone
 	giving []giving
+	kept   []Kept
 	walk   bool // keys may have other referees than those that know who keeps them
 
 	over atomic.Int64
@@ -143,6 +144,9 @@ func (l *Limiter) Take(r *Rule, k Key, now time.Duration, waited bool) (d Decisi
 // decide says what becomes of one more request.
 func (l *Limiter) decide(w *row, r *Rule, k Key, now time.Duration) (Decision, *Sent) {
 	v := l.view.Load()
+	if w.keeper == "" && w.total == 0 {
+		l.halfUsed(w, k, now, v)
+	}
 	switch {
 	case w.keep != nil:
 		return l.keeps(w, r, k, now, v)

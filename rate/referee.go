@@ -75,6 +75,7 @@ func newer(epoch uint64, keeper string, than uint64, other string) bool {
 type claim struct {
 	keeper string
 	epoch  uint64
+	half   time.Duration // until then it is half used up
 }
 
 // Asked answers the PoP of a name. An ask that it returns as well is to be sent. By which rule a key is kept this PoP knows from its
@@ -90,7 +91,7 @@ func (l *Limiter) Asked(from string, a Ask, now time.Duration) (ans Answer, more
 				w.rule = rule
 			}
 			ans, more = l.answer(w, from, &a, now, v)
-			known = claim{w.keeper, w.epoch}
+			known = claim{keeper: w.keeper, epoch: w.epoch}
 		})
 		if ans.Keeper != "" || ans.None || a.Back || known.keeper == l.own {
 			return ans, more
@@ -113,7 +114,7 @@ func (l *Limiter) Asked(from string, a Ask, now time.Duration) (ans Answer, more
 // this PoP may be late.
 func (l *Limiter) keptAs(a *Ask, now time.Duration) (known claim, rule *Rule) {
 	l.rows.Look(a.Key, now, func(w *row) {
-		if known = (claim{w.keeper, w.epoch}); w.keep != nil || a.Keeper == l.own && w.older(a.Epoch, l.own) {
+		if known = (claim{keeper: w.keeper, epoch: w.epoch}); w.keep != nil || a.Keeper == l.own && w.older(a.Epoch, l.own) {
 			rule = w.rule
 		}
 	})
@@ -153,6 +154,7 @@ func (l *Limiter) answer(w *row, from string, a *Ask, now time.Duration, v *view
 		w.keep.least = max(w.keep.least, min(a.Count, 2*w.rule.Limit))
 		w.keep.join(a.Parts, w.rule.Limit, func(pop string) bool { return pop != from && pop != l.own && v.has(pop) })
 	}
+	l.half(w, a.Key, now, v)
 	if ans = l.grant(w, w.rule, from, a, now); more == nil && w.keep == nil {
 		more = l.tell(w, a.Key, now, v)
 	}
@@ -163,7 +165,7 @@ func (l *Limiter) answer(w *row, from string, a *Ask, now time.Duration, v *view
 func (l *Limiter) judge(from string, a *Ask, now time.Duration, v *view) (ans Answer, word *Sent) {
 	var known claim
 	l.rows.Look(a.Key, now, func(w *row) {
-		known = claim{w.keeper, w.epoch}
+		known = claim{keeper: w.keeper, epoch: w.epoch}
 	})
 	l.homes.Put(from, a.Key, now, now+a.Keep, func(c *claim) {
 		old := *c
@@ -181,14 +183,14 @@ func (l *Limiter) judge(from string, a *Ask, now time.Duration, v *view) (ans An
 				c.epoch = min(a.Epoch+1, maxEpoch)
 			}
 		default:
-			c.hear(claim{a.Keeper, a.Epoch}, l.own, v)
+			c.hear(claim{keeper: a.Keeper, epoch: a.Epoch}, l.own, v)
 		}
 		if c.keeper != from && !v.has(c.keeper) {
 			if !v.has(from) {
 				ans.None = true
 				return // nor would others find it
 			}
-			*c = claim{from, min(max(c.epoch, a.Epoch)+1, maxEpoch)}
+			*c = claim{keeper: from, epoch: min(max(c.epoch, a.Epoch)+1, maxEpoch)}
 		}
 		if ans = (Answer{Keeper: c.keeper, Epoch: c.epoch}); c.keeper == from {
 			ans.Also = slices.DeleteFunc(v.referees(a.Key, now), func(p string) bool { return p == l.own })

@@ -74,8 +74,10 @@ type fleet struct {
 	doing       sync.Mutex  // held while one is
 	telling     telling
 	rating      *rating
-	unconfirmed unconfirmed   // those that shields have not said they did
-	purged      atomic.Uint64 // how far in the log of purges this PoP has got
+	rates       *state.Rates
+	runs        func(service string) bool // whether a service runs here
+	unconfirmed unconfirmed               // those that shields have not said they did
+	purged      atomic.Uint64             // how far in the log of purges this PoP has got
 }
 
 // purgeLog has every purge of the last day. Whoever was away for longer revalidates everything.
@@ -90,7 +92,7 @@ func (n *Node) openFleet(ctx context.Context, cfg FleetConfig) (*fleet, error) {
 	if err := cfg.PoP.Check(); err != nil {
 		return nil, err
 	}
-	f := &fleet{unconfirmed: newUnconfirmed(), cfg: cfg, log: n.cfg.Log, kv: n.kv, here: n.cache.Purge, event: n.takeEvent, asked: n.answerState, signed: n.sessions.heard, signs: hex.EncodeToString(n.sessions.signers.keys[cfg.PoP.Name]), shown: n.console.purgedToo, now: n.cfg.Now, unready: n.unready, pops: popMap{seen: map[string]wedge.PoP{}}}
+	f := &fleet{unconfirmed: newUnconfirmed(), cfg: cfg, log: n.cfg.Log, kv: n.kv, here: n.cache.Purge, event: n.takeEvent, asked: n.answerState, signed: n.sessions.heard, signs: hex.EncodeToString(n.sessions.signers.keys[cfg.PoP.Name]), shown: n.console.purgedToo, now: n.cfg.Now, runs: n.runs, unready: n.unready, pops: popMap{seen: map[string]wedge.PoP{}}}
 	incarnation, err := n.kv.Incarnation()
 	if err != nil {
 		return nil, err

@@ -48,7 +48,7 @@ type rating struct {
 	last   []string  // PoPs that were there when that was sure
 	steady time.Time // since when this PoP hears itself; zero: it does not
 
-	stats struct{ local, asked, refused, open, closed, asks, unanswered, served atomic.Int64 }
+	stats struct{ local, asked, refused, open, closed, checks, asks, unanswered, served atomic.Int64 }
 }
 
 func newRating(pop string, now time.Time) *rating {
@@ -71,7 +71,7 @@ func (g *rating) landing(k recent.Key) *atomic.Pointer[chan struct{}] {
 // take decides about a request; waited says that another PoP's answer was waited for. That is not cut short when the client leaves: it takes
 // no longer than an ask does, and who leaves is counted as well. Of very many who wait for the same key each answer lets some go on, and
 // asks for other keys wake them, too; who is not decided about in time is refused, or else who can make it take long would be let in.
-func (g *rating) take(rule *rate.Rule, k recent.Key) (d rate.Decision, waited bool) {
+func (g *rating) take(rule *rate.Rule, k recent.Key, waited bool) (rate.Decision, bool) {
 	for began := g.now(); g.now()-began < ratePatience; {
 		landed := g.landing(k).Load() // before, or else the ask might land unnoticed
 		d, out := g.limiter.Take(rule, k, g.now(), waited)
@@ -252,6 +252,7 @@ func (g *rating) metrics() []metric {
 		c("rate_failed_open_total", "Requests of rates with fail = \"open\" decided without the PoP that counts, which could not be asked.", s.open.Load()),
 		c("rate_failed_closed_total", "Requests of rates with fail = \"closed\" refused because the PoP that counts could not be asked.", s.closed.Load()),
 		c("rate_refused_total", "Of these four, those refused with status 429.", s.refused.Load()),
+		c("rate_checks_asked_total", "Guests' checks of rates (check_rate) for which another PoP's answer was waited for.", s.checks.Load()),
 		c("rate_asks_total", "Times that another PoP was asked, also ahead of need.", s.asks.Load()),
 		c("rate_unanswered_total", "Asks that were not answered.", s.unanswered.Load()),
 		c("rate_served_total", "Asks of other PoPs.", s.served.Load()),

@@ -141,6 +141,29 @@ func (l *Limiter) Take(r *Rule, k Key, now time.Duration, waited bool) (d Decisi
 	return d, out
 }
 
+// Add counts n requests that are let in without asking, if that makes no more than this PoP's part of the limit, and a quarter of it; not at the
+// keeper, which has all to go by. What is counted so the keeper hears with the next ask.
+func (l *Limiter) Add(r *Rule, k Key, n int64, now time.Duration) (ok bool) {
+	upTo := max(1, r.Limit/max(4, int64(len(l.view.Load().pops))))
+	l.rows.Put(r.Service, k, now, now+2*r.Window, func(w *row) {
+		w.rule = r
+		l.roll(w, r, k, now)
+		if ok = w.keep == nil && now >= w.denied && w.total+n <= upTo; ok {
+			w.total += n
+		}
+	})
+	return ok
+}
+
+// More counts n requests more, of one that was let in.
+func (l *Limiter) More(k Key, n int64, now time.Duration) {
+	l.rows.Look(k, now, func(w *row) {
+		if w.ends > now {
+			w.total += min(n, w.rule.Limit)
+		}
+	})
+}
+
 // decide says what becomes of one more request.
 func (l *Limiter) decide(w *row, r *Rule, k Key, now time.Duration) (Decision, *Sent) {
 	v := l.view.Load()

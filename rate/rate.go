@@ -306,13 +306,14 @@ func (l *Limiter) Answered(s *Sent, a Answer, ok bool, now time.Duration) (more 
 		}
 		w.asked, w.retry = 0, now+retryPause
 		l.roll(w, w.rule, s.Ask.Key, now)
+		pause := w.pause
+		w.pause = 0
 		switch {
-		case ok && a.Soon && w.pause < maxSoon:
-			w.pause, w.retry = max(firstSoon, 2*w.pause), 0
+		case ok && a.Soon && pause < maxSoon:
+			w.pause, w.retry = max(firstSoon, 2*pause), 0
 		case ok && a.None:
 			w.retry = now + nonePause
 		case ok:
-			w.pause = 0
 			more = l.learn(w, s, &a, now, v)
 		case w.keep != nil && !v.has(s.To): // it is gone
 			w.retry = 0

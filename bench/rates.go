@@ -41,7 +41,7 @@ func rates(ctx context.Context, _ *lab) ([]Row, error) {
 		return nil, err
 	}
 	defer done()
-	time.Sleep(4 * time.Second) // until all are sure of each other
+	time.Sleep(9 * time.Second) // until all are sure of each other, and that others are
 	m := &rateMeter{world: w, at: addresses(w)}
 	cost, err := m.cost(ctx)
 	if err != nil {

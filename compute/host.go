@@ -60,8 +60,11 @@ type Geo interface {
 }
 
 // Rates is what a sandbox needs of rate counters and penalty boxes. A name that was not used before is a counter
-// at 0, or an empty box. No call waits.
+// at 0, or an empty box.
 type Rates interface {
+	// Over adds n to the count of a key, and reports whether that makes more than most within the last window. If wait is not nil it is not
+	// known yet, and wait says so, by another PoP's answer or when its context ends.
+	Over(counter, key string, n uint32, window time.Duration, most uint64) (over bool, wait func(context.Context) bool)
 	// Add adds n to the count of a key.
 	Add(counter, key string, n uint32)
 	// Count estimates what was added for a key within the last window, of 1 s to 60 s in whole seconds.

@@ -288,7 +288,7 @@ func (n *Node) host(v *wedge.Version) *compute.Host {
 	}
 	began := time.Now()
 	h := &compute.Host{
-		Version: v, Fetch: uncached{n.calls, n.cache, v.Service}, Health: n.fetch.Health, Purge: n.Purge, Cache: guestCache{n.cache}, KV: &awayKV{n.kv.For(v.Service, v.KVStores, v.Stores), n.stateOf(v), n.cfg.Now}, Rates: n.rates.For(v.Service),
+		Version: v, Fetch: uncached{n.calls, n.cache, v.Service}, Health: n.fetch.Health, Purge: n.Purge, Cache: guestCache{n.cache}, KV: &awayKV{n.kv.For(v.Service, v.KVStores, v.Stores), n.stateOf(v), n.cfg.Now}, Rates: n.ratesOf(v.Service),
 		Log: n.console.log, Output: n.console.output,
 		Now: n.cfg.Now, Monotonic: func() int64 { return int64(time.Since(began)) }, Rand: rand.Reader,
 		Hostname: name, PoP: n.cfg.pop(), Region: "local", Loops: n.fleet != nil,

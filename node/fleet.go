@@ -74,8 +74,11 @@ type fleet struct {
 	recent      recentIDs   // purges that were done
 	doing       sync.Mutex  // held while one is
 	telling     telling
-	unconfirmed unconfirmed   // those that shields have not said they did
-	purged      atomic.Uint64 // how far in the log of purges this PoP has got
+	rating      *rating
+	rates       *state.Rates
+	runs        func(service string) bool // whether a service runs here
+	unconfirmed unconfirmed               // those that shields have not said they did
+	purged      atomic.Uint64             // how far in the log of purges this PoP has got
 }
 
 // purgeLog has every purge of the last day. Whoever was away for longer revalidates everything.
@@ -90,7 +93,7 @@ func (n *Node) openFleet(ctx context.Context, cfg FleetConfig) (*fleet, error) {
 	if err := cfg.PoP.Check(); err != nil {
 		return nil, err
 	}
-	f := &fleet{unconfirmed: newUnconfirmed(), cfg: cfg, log: n.cfg.Log, kv: n.kv, here: n.cache.Purge, event: n.takeEvent, asked: n.answerState, signed: n.sessions.heard, signs: hex.EncodeToString(n.sessions.signers.keys[cfg.PoP.Name]), shown: n.console.purgedToo, now: n.cfg.Now, pace: n.cfg.DeclarePace, unready: n.unready, pops: popMap{seen: map[string]wedge.PoP{}}}
+	f := &fleet{unconfirmed: newUnconfirmed(), cfg: cfg, log: n.cfg.Log, kv: n.kv, here: n.cache.Purge, event: n.takeEvent, asked: n.answerState, signed: n.sessions.heard, signs: hex.EncodeToString(n.sessions.signers.keys[cfg.PoP.Name]), shown: n.console.purgedToo, now: n.cfg.Now, pace: n.cfg.DeclarePace, runs: n.runs, unready: n.unready, pops: popMap{seen: map[string]wedge.PoP{}}}
 	incarnation, err := n.kv.Incarnation()
 	if err != nil {
 		return nil, err
@@ -178,7 +181,7 @@ func (f *fleet) run(ctx context.Context) error {
 			return f.link.Follow(ctx, purgeLog, f.purged.Load()+1, bus.Follower{Entry: f.take, Lost: f.lost})
 		},
 		func(ctx context.Context) error { return f.collect.pump(ctx, f.link) },
-		f.beat, f.applier.run, f.keepRing, f.claims.run, f.homes.run, f.sinks.run,
+		f.beat, f.sayRates, f.applier.run, f.keepRing, f.claims.run, f.homes.run, f.sinks.run,
 	}
 	for _, share := range f.shares {
 		parts = append(parts, f.shareStores(share)...)

@@ -23,6 +23,7 @@ import (
 var (
 	_ compute.KV    = (*awayKV)(nil)
 	_ compute.Rates = (*state.ServiceRates)(nil)
+	_ compute.Rates = (*checks)(nil)
 )
 
 // Node is a running process's parts. Connection pools, stores and the engine outlive
@@ -210,6 +211,8 @@ func open(ctx context.Context, cfg Config) (*Node, error) {
 		}
 		n.sessions.join(n.fleet)
 		n.rating.join(n.fleet)
+		n.fleet.rates = n.rates
+		n.rates.Share()
 	}
 	if cfg.DNS != nil {
 		if n.dns, err = openDNS(*cfg.DNS); err != nil {

@@ -44,7 +44,7 @@ func (h *rated) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if !bearsOn(one, r) {
 			continue
 		}
-		d, waited := h.by.take(&h.rules[i], rateKey(h.version.Service, one, r))
+		d, waited := h.by.take(&h.rules[i], rateKey(h.version.Service, one, r), false)
 		if h.by.note(&d, waited, one.Closed); !d.OK {
 			h.refuse(w, r, one, &d)
 			return

@@ -54,7 +54,7 @@ func TestWoken(t *testing.T) {
 		var w sync.WaitGroup
 		for range 10 {
 			w.Go(func() {
-				if d, _ := g.take(rule, k); d.OK {
+				if d, _ := g.take(rule, k, false); d.OK {
 					t.Error("it is let in")
 				}
 			})

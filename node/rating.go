@@ -48,7 +48,7 @@ type rating struct {
 	last   []string  // PoPs that were there when that was sure
 	steady time.Time // since when this PoP hears itself; zero: it does not
 
-	stats struct{ local, asked, refused, open, closed, asks, unanswered, served atomic.Int64 }
+	stats struct{ local, asked, refused, open, closed, checks, asks, unanswered, served atomic.Int64 }
 }
 
 func newRating(pop string, now time.Time) *rating {
@@ -71,7 +71,7 @@ func (g *rating) landing(k recent.Key) *atomic.Pointer[chan struct{}] {
 // take decides about a request; waited says that another PoP's answer was waited for. That is not cut short when the client leaves: it takes
 // no longer than an ask does, and who leaves is counted as well. Of very many who wait for the same key each answer lets some go on, and
 // asks for other keys wake them, too; who is not decided about in time is refused, or else who can make it take long would be let in.
-func (g *rating) take(rule *rate.Rule, k recent.Key) (d rate.Decision, waited bool) {
+func (g *rating) take(rule *rate.Rule, k recent.Key, waited bool) (rate.Decision, bool) {
 	for began := g.now(); g.now()-began < ratePatience; {
 		landed := g.landing(k).Load() // before, or else the ask might land unnoticed
 		d, out := g.limiter.Take(rule, k, g.now(), waited)
@@ -121,8 +121,11 @@ func (g *rating) landed(s *rate.Sent, a rate.Answer, err error) {
 	if err != nil {
 		g.stats.unanswered.Add(1)
 	}
-	g.limiter.Answered(s, a, err == nil, g.now())
+	more := g.limiter.Answered(s, a, err == nil, g.now())
 	g.wake(s.Ask.Key)
+	if more != nil {
+		g.behind(more)
+	}
 }
 
 // wake has those look again who wait for an ask about a key.
@@ -134,6 +137,12 @@ func (g *rating) wake(k recent.Key) {
 func (g *rating) ask(s *rate.Sent) (a rate.Answer, err error) {
 	if g.fleet == nil {
 		return a, errors.New("this PoP reaches no other")
+	}
+	if s.Pause > 0 {
+		select {
+		case <-time.After(s.Pause):
+		case <-g.ctx.Done():
+		}
 	}
 	ctx, cancel := context.WithTimeout(g.ctx, rateAskTime)
 	defer cancel()
@@ -147,8 +156,11 @@ func (g *rating) ask(s *rate.Sent) (a rate.Answer, err error) {
 // servePeer answers another PoP. What it says counts as its own: of others it can say nothing.
 func (g *rating) servePeer(w *peerWriter, from string, a *rate.Ask) {
 	g.stats.served.Add(1)
-	ans := g.limiter.Asked(from, *a, g.now())
-	if ans.Keeper == "" && !a.Back {
+	ans, more := g.limiter.Asked(from, *a, g.now())
+	if more != nil {
+		g.behind(more)
+	}
+	if ans.Keeper == "" && !ans.None && !a.Back {
 		w.refuse(http.StatusBadRequest, peerGone)
 		return
 	}
@@ -157,7 +169,7 @@ func (g *rating) servePeer(w *peerWriter, from string, a *rate.Ask) {
 
 // join has a fleet's PoPs count together.
 func (g *rating) join(f *fleet) {
-	if f.peers != nil {
+	if f.rating = g; f.peers != nil {
 		g.fleet = f
 	}
 }
@@ -240,6 +252,7 @@ func (g *rating) metrics() []metric {
 		c("rate_failed_open_total", "Requests of rates with fail = \"open\" decided without the PoP that counts, which could not be asked.", s.open.Load()),
 		c("rate_failed_closed_total", "Requests of rates with fail = \"closed\" refused because the PoP that counts could not be asked.", s.closed.Load()),
 		c("rate_refused_total", "Of these four, those refused with status 429.", s.refused.Load()),
+		c("rate_checks_asked_total", "Guests' checks of rates (check_rate) for which another PoP's answer was waited for.", s.checks.Load()),
 		c("rate_asks_total", "Times that another PoP was asked, also ahead of need.", s.asks.Load()),
 		c("rate_unanswered_total", "Asks that were not answered.", s.unanswered.Load()),
 		c("rate_served_total", "Asks of other PoPs.", s.served.Load()),

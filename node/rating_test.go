@@ -79,6 +79,7 @@ func ratedLab(t *testing.T) *peerLab {
 	shop := proxyTo(t, "shop", origin)
 	shop.Version.Rates = []wedge.Rate{
 		{Name: "open", Path: "/open*", Limit: 20, Window: 24 * time.Hour, Headers: true},
+		{Name: "many", Path: "/many*", Limit: 90, Window: 24 * time.Hour},
 		{Name: "closed", Path: "/closed*", Limit: 20, Window: 24 * time.Hour, Headers: true, Closed: true},
 	}
 	for _, name := range []string{"fra1", "lhr1", "nyc1"} {
@@ -159,6 +160,21 @@ func TestRatedTogether(t *testing.T) {
 	})
 }
 
+// TestHalfUsed: what PoPs let in before they ask counts once the key is half used up.
+func TestHalfUsed(t *testing.T) {
+	l := ratedLab(t)
+	free := int(rate.Free(90, 3))
+	total := l.spend("/many", free, "lhr1", "nyc1")
+	if total != 2*free || l.nodes["lhr1"].rating.stats.asks.Load() > 0 {
+		t.Fatalf("%d were let in unasked, want %d", total, 2*free)
+	}
+	total += l.spend("/many", 50, "fra1")
+	eventually(t, "fra1 knows what the others let in", func() bool { return l.nodes["fra1"].rating.stats.served.Load() >= 2 })
+	if total += l.spend("/many", 90, "fra1"); total > 90 || total < 80 {
+		t.Errorf("%d were let in, the limit is 90", total)
+	}
+}
+
 // TestRatedAlone: a PoP that no other can ask lets in a third of the limit where it fails open.
 func TestRatedAlone(t *testing.T) {
 	l := ratedLab(t)
@@ -170,7 +186,7 @@ func TestRatedAlone(t *testing.T) {
 	for _, n := range l.nodes {
 		opened += n.rating.stats.open.Load()
 	}
-	if total < 20 || total > 20+2*6 || opened == 0 {
+	if total < 3*6 || total > 20+2*6 || opened == 0 {
 		t.Errorf("%d were let in by three that are alone, %d of them unasked", total, opened)
 	}
 }

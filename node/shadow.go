@@ -431,6 +431,24 @@ func (r recordedRates) Add(counter, key string, n uint32) {
 	r.Rates.Add(counter, key, n)
 }
 
+// Over implements compute.Rates.
+func (r recordedRates) Over(counter, key string, n uint32, window time.Duration, most uint64) (bool, func(context.Context) bool) {
+	r.rec.did(effectOf("count", counter, key, fmt.Sprint(n)))
+	read := func(over bool) bool {
+		recordedKV{rec: r.rec}.read(overName(counter, key, window, most), over, nil, 8)
+		return over
+	}
+	over, wait := r.Rates.Over(counter, key, n, window, most)
+	if wait == nil {
+		return read(over), nil
+	}
+	return false, func(ctx context.Context) bool { return read(wait(ctx)) }
+}
+
+func overName(counter, key string, window time.Duration, most uint64) string {
+	return fmt.Sprintf("over %s %s %v %d", counter, key, window, most)
+}
+
 // Count implements compute.Rates.
 func (r recordedRates) Count(counter, key string, window time.Duration) uint64 {
 	n := r.Rates.Count(counter, key, window)
@@ -690,6 +708,12 @@ type playedRates struct{ p *player }
 
 func (r playedRates) Add(counter, key string, n uint32) {
 	r.p.did(effectOf("count", counter, key, fmt.Sprint(n)))
+}
+
+func (r playedRates) Over(counter, key string, n uint32, window time.Duration, most uint64) (bool, func(context.Context) bool) {
+	r.p.did(effectOf("count", counter, key, fmt.Sprint(n)))
+	over, _ := playedKV{p: r.p}.take(overName(counter, key, window, most)).value.(bool)
+	return over, nil
 }
 
 func (r playedRates) Count(counter, key string, window time.Duration) uint64 {

@@ -13,6 +13,8 @@ func FuzzAsked(f *testing.F) {
 	f.Add([]byte(`{"key":"01000000000000000000000000000000","total":9223372036854775807,"want":1048576,"seq":1}`))
 	f.Add([]byte(`{"key":"01000000000000000000000000000000","total":3,"back":true,"seq":18446744073709551615}`))
 	f.Add([]byte(`{"key":"01000000000000000000000000000000","keeper":"b","epoch":1125899906842624,"window":-1,"seq":2}`))
+	f.Add([]byte(`{"key":"01000000000000000000000000000000","keeper":"a","epoch":9,"count":9223372036854775807,"parts":[{"pop":"c","sum":9223372036854775807},{"pop":"a","sum":1}],"seq":3}`))
+	f.Add([]byte(`{"key":"01000000000000000000000000000000","keeper":"b","epoch":1125899906842624,"new":true,"want":3,"seq":3}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		r, k := &Rule{Service: "shop", Limit: 100, Window: time.Minute}, Key{1}
 		l := newLimiter("a", 1<<10)
@@ -28,7 +30,7 @@ func FuzzAsked(f *testing.F) {
 			return
 		}
 		for range 3 {
-			ans := l.Asked("b", a, start)
+			ans, _ := l.Asked("b", a, start)
 			if ans.Keeper == "a" && (ans.Upto > 2*r.Limit || ans.Left < 0 || ans.Left > r.Window || ans.Count < 0) {
 				t.Fatalf("%+v", ans)
 			}
@@ -47,11 +49,11 @@ func FuzzAsked(f *testing.F) {
 
 // TestHostileAnswers: an answer that makes no sense is none.
 func TestHostileAnswers(t *testing.T) {
-	for _, a := range []Answer{{}, {Keeper: "nobody", Epoch: 9}, {Keeper: "b", Epoch: math.MaxUint64, Upto: 1000}, {Keeper: "b", Upto: -1}, {Keeper: "b", Left: -1}} {
+	for _, a := range []Answer{{}, {Keeper: "nobody", Epoch: 9}, {Keeper: "b", Epoch: math.MaxUint64, Upto: 1000}, {Keeper: "b", Upto: -1}, {Keeper: "b", Left: -1}, {Keeper: "b", Also: make([]string, 100)}, {None: true}} {
 		r, l := &Rule{Service: "shop", Limit: 1000, Window: time.Minute, Closed: true}, New("a")
 		l.See([]string{"b"}, true, start)
 		k := Key{1}
-		for l.view.Load().referee(k, "") != "b" {
+		for l.view.Load().referee(k) != "b" {
 			k[9]++
 		}
 		for range 1000 {

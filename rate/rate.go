@@ -1,23 +1,26 @@
 // Package rate decides how many requests with one key are let in across all PoPs: one PoP's part of it. It is pure: what
 // other PoPs say is given to it, what is to be said to them it returns, and time is passed in.
 //
-// Each PoP lets a few requests of a key in by itself ([Free]), unless the limit is small. Beyond that the key has a keeper, a PoP that counts it for all.
+// Each PoP lets a few requests of a key in by itself ([Free]), unless the limit is small, until the key is half used up. Beyond that the key has a keeper, a PoP that counts it for all.
 // The first to get so far becomes the keeper: it claims the key at the key's referee, which all who know the same PoPs find
 // by a hash. Others ask the keeper, which lets them let in a ration, half of what is left divided by those who ask, and
 // no more than they have used, so that what lies about unused is never much. Who has a ration waits for nobody.
 //
 // Windows are fixed, and begin for each key at a moment of its own. So what is promised can be said: in each window no more
-// than the limit is let in, but for what PoPs let in by themselves and have not told yet, [Free] a PoP at most; and what was
+// than the limit is let in, but for what PoPs let in by themselves and have not told yet, [Free] a PoP at most; that is told when the key is half used up. What was
 // too much is taken from the next window. In a time as long as a window, across the end of one, it may be twice the limit.
 // A sliding window would want each PoP's times, not only its sum, and could not be handed out in rations.
 //
 // Sums are of a window and only grow, so a message that is lost, comes twice or late does no harm. Which of two keepers
-// holds is said by their epochs. Nothing is kept on disk: a keeper that is lost is replaced, and hears what the others let
-// in when they ask. Who cannot reach the keeper lets in its part of the limit, or nothing more if the rule says so.
+// holds is said by their epochs; the other tells it what each PoP has let in, as far as it knows. Who becomes a keeper while PoPs
+// may differ about who is there decides for all only when all have confirmed it who may be taken for the referee.
+// Nothing is kept on disk: a keeper that is lost is replaced, and hears what the others let in, and know of it, when they
+// ask. Who cannot reach the keeper lets in its part of the limit, or nothing more if the rule says so.
 package rate
 
 import (
 	"encoding/binary"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,16 +41,20 @@ type Rule struct {
 
 // Bounds of what is remembered.
 const (
-	MaxKeys    = 1 << 18                    // of all rules, about 300 bytes each; and as many as a referee
-	maxParties = 2048                       // PoPs that ask one keeper about one key in one window
-	maxGiving  = 1 << 14                    // rations that are looked after, to be given back
-	maxWant    = 1 << 20                    // requests for which an ask asks
-	maxKeep    = 2*24*time.Hour + LeaseTime // that a claim is remembered: of windows of a day
+	MaxKeys    = 1 << 18                     // of all rules, about 300 bytes each; and as many as a referee
+	maxParties = 2048                        // PoPs that ask one keeper about one key in one window
+	maxGiving  = 1 << 14                     // rations that are looked after, to be given back
+	maxWant    = 1 << 20                     // requests for which an ask asks
+	maxKeep    = 2*24*time.Hour + SettleTime // that a claim is remembered: of windows of a day
 )
 
 const (
+	nonePause  = time.Second / 10     // before who does not know who keeps a key is
+	firstSoon  = 5 * time.Millisecond // before who is about to know is; then twice that, and so on
+	maxSoon    = 640 * time.Millisecond
 	retryPause = time.Second     // before who could not be asked is asked again
-	LeaseTime  = 5 * time.Second // how long a keeper that hears nothing of the others goes on
+	SettleTime = 4 * time.Second // within which all PoPs notice that one has come or gone
+	LeaseTime  = 2 * time.Second // how long a keeper that may be cut off goes on after it was confirmed
 	maxEpoch   = 1 << 50
 )
 
@@ -62,6 +69,8 @@ type Limiter struct {
 	mu     sync.Mutex
 	away   map[string]time.Duration // PoPs that could not be asked, until when they are left alone
 	giving []giving
+	kept   []Kept
+	walk   bool // keys may have other referees than those that know who keeps them
 
 	over atomic.Int64
 }
@@ -80,13 +89,16 @@ type row struct {
 	rule   *Rule // the newest request's
 	window int64
 	ends   time.Duration
-	total  int64 // let in here, in this window
-	upto   int64 // to which total the keeper lets this PoP go
-	ration int64 // how much that was beyond the total
-	count  int64 // the keeper's, when it said so
-	iron   int64 // to which total this PoP goes by itself, having reached nobody; 0: it did not come to that
+	total  int64  // let in here, in this window
+	upto   int64  // to which total the keeper lets this PoP go
+	ration int64  // how much that was beyond the total
+	count  int64  // the keeper's, when it said so
+	by     string // who that was
+	iron   int64  // to which total this PoP goes by itself, having reached nobody; 0: it did not come to that
+	alone  int64  // how many it has let in so
 	denied time.Duration
 	retry  time.Duration // until then there is no asking
+	pause  time.Duration // before the next ask is sent
 	used   time.Duration
 	keeper string
 	epoch  uint64
@@ -94,6 +106,8 @@ type row struct {
 	wants  int32  // requests that wait
 	giving bool
 	keep   *keeping // nil: this PoP is not the keeper
+	owes   bool     // who keeps the key has not been told all that this PoP knows
+	parts  []Part   // of that, what others have let in, as far as this PoP was told when it kept the key
 }
 
 // Decision is what becomes of a request.
@@ -127,9 +141,35 @@ func (l *Limiter) Take(r *Rule, k Key, now time.Duration, waited bool) (d Decisi
 	return d, out
 }
 
+// Add counts n requests that are let in without asking, if that makes no more than this PoP's part of the limit, and a quarter of it; not at the
+// keeper, which has all to go by. What is counted so the keeper hears with the next ask.
+func (l *Limiter) Add(r *Rule, k Key, n int64, now time.Duration) (ok bool) {
+	upTo := max(1, r.Limit/max(4, int64(len(l.view.Load().pops))))
+	l.rows.Put(r.Service, k, now, now+2*r.Window, func(w *row) {
+		w.rule = r
+		l.roll(w, r, k, now)
+		if ok = w.keep == nil && now >= w.denied && w.total+n <= upTo; ok {
+			w.total += n
+		}
+	})
+	return ok
+}
+
+// More counts n requests more, of one that was let in.
+func (l *Limiter) More(k Key, n int64, now time.Duration) {
+	l.rows.Look(k, now, func(w *row) {
+		if w.ends > now {
+			w.total += min(n, w.rule.Limit)
+		}
+	})
+}
+
 // decide says what becomes of one more request.
 func (l *Limiter) decide(w *row, r *Rule, k Key, now time.Duration) (Decision, *Sent) {
 	v := l.view.Load()
+	if w.keeper == "" && w.total == 0 {
+		l.halfUsed(w, k, now, v)
+	}
 	switch {
 	case w.keep != nil:
 		return l.keeps(w, r, k, now, v)
@@ -146,12 +186,17 @@ func (l *Limiter) decide(w *row, r *Rule, k Key, now time.Duration) (Decision, *
 	}
 	to := w.keeper
 	if !v.has(to) {
-		if to = v.referee(k, ""); to == l.own {
-			if to = l.claimHere(w, r, k, now, v); to == l.own {
+		if to = v.referees(k, now)[0]; to == l.own {
+			if to = l.claimHere(w, k, now, v); to == l.own {
 				return l.keeps(w, r, k, now, v)
 			}
 		}
 	}
+	return l.wait(w, r, k, to, now, v)
+}
+
+// wait has a request wait for what a PoP says, unless there is no waiting for that.
+func (l *Limiter) wait(w *row, r *Rule, k Key, to string, now time.Duration, v *view) (Decision, *Sent) {
 	if now < w.retry || l.isAway(to, now) {
 		return l.fallback(w, r, v), nil
 	}
@@ -175,7 +220,15 @@ func (l *Limiter) fallback(w *row, r *Rule, v *view) Decision {
 		return Decision{Fallback: true}
 	}
 	if w.iron == 0 {
-		w.iron = min(r.Limit, w.total+max(1, v.free(r.Limit), r.Limit/int64(len(v.pops)))) // or a small limit would fail closed
+		known := w.count
+		if w.keep != nil {
+			known = w.keep.sum(w.total)
+		}
+		part := max(1, v.free(r.Limit), r.Limit/int64(len(v.pops))) - w.alone // or a small limit would fail closed
+		w.iron = max(1, w.total+min(part, r.Limit-max(known, w.total)))
+	}
+	if w.total < w.iron {
+		w.alone++
 	}
 	return Decision{OK: w.total < w.iron, Fallback: true, Left: max(0, w.iron-w.total-1)}
 }
@@ -183,8 +236,17 @@ func (l *Limiter) fallback(w *row, r *Rule, v *view) Decision {
 // ask makes an ask. The row's lock is held.
 func (l *Limiter) ask(w *row, k Key, to string, now time.Duration, want int64) *Sent {
 	w.asked = max(uint64(now), w.asked+1)
-	return &Sent{To: to, Ask: Ask{Key: k, Keeper: w.keeper, Epoch: w.epoch, Window: w.window, Total: w.total, Want: min(want, maxWant), Seq: w.asked,
-		Keep: 2*w.rule.Window + LeaseTime}}
+	a := Ask{Key: k, Keeper: w.keeper, Epoch: w.epoch, Window: w.window, Total: w.total, Want: min(want, maxWant), Seq: w.asked,
+		Keep: 2*w.rule.Window + SettleTime}
+	if w.keep != nil {
+		a.New = len(w.keep.need) > 0 && w.keep.referee == ""
+	} else if to == w.keeper {
+		a.Parts = w.parts[:min(len(w.parts), maxParts)]
+		if w.by != to {
+			a.Count = w.count
+		}
+	}
+	return &Sent{To: to, Ask: a, Pause: w.pause}
 }
 
 // roll begins a window if the last has ended.
@@ -202,7 +264,7 @@ func (l *Limiter) roll(w *row, r *Rule, k Key, now time.Duration) {
 		l.over.Add(w.keep.next(w.total, r.Limit))
 	}
 	w.window, w.ends = n, ends
-	w.total, w.upto, w.ration, w.count, w.iron, w.denied, w.retry = 0, 0, 0, 0, 0, 0, 0
+	w.total, w.upto, w.ration, w.count, w.iron, w.denied, w.retry, w.alone, w.parts, w.owes = 0, 0, 0, 0, 0, 0, 0, 0, nil, false
 }
 
 // Over returns how many requests were let in beyond limits, as far as this PoP has kept the keys.
@@ -220,16 +282,19 @@ func (l *Limiter) isAway(pop string, now time.Duration) bool {
 // Unsent is told of an ask that was not sent, for a reason that says nothing about the PoP it was for.
 func (l *Limiter) Unsent(s *Sent, now time.Duration) {
 	l.rows.Look(s.Ask.Key, now, func(w *row) {
-		if w.asked == s.Ask.Seq {
+		if !s.Ask.Word && w.asked == s.Ask.Seq {
 			w.asked, w.retry = 0, now+retryPause
 		}
 	})
 }
 
-// Answered is told what came of an ask; ok is false if there was no answer.
-func (l *Limiter) Answered(s *Sent, a Answer, ok bool, now time.Duration) {
+// Answered is told what came of an ask; ok is false if there was no answer. An ask that it returns is to be sent.
+func (l *Limiter) Answered(s *Sent, a Answer, ok bool, now time.Duration) (more *Sent) {
 	v := l.view.Load()
-	ok = ok && a.valid() && (a.Keeper == l.own || v.has(a.Keeper))
+	if s.Ask.Word {
+		return nil
+	}
+	ok = ok && a.valid() && (a.None || a.Keeper == l.own || v.has(a.Keeper))
 	if !ok && !s.Ask.Back { // a keeper that has forgotten the key has nothing to say to what is given back
 		l.mu.Lock()
 		l.away[s.To] = now + retryPause
@@ -239,37 +304,59 @@ func (l *Limiter) Answered(s *Sent, a Answer, ok bool, now time.Duration) {
 		if w.asked != s.Ask.Seq {
 			return // it came too late
 		}
-		r := w.rule
-		w.asked = 0
-		w.retry = now + retryPause
-		if !ok {
-			return
-		}
-		l.roll(w, r, s.Ask.Key, now)
+		w.asked, w.retry = 0, now+retryPause
+		l.roll(w, w.rule, s.Ask.Key, now)
+		pause := w.pause
+		w.pause = 0
 		switch {
-		case a.Keeper == l.own && (w.keep != nil || newer(a.Epoch, a.Keeper, w.epoch, w.keeper)):
-			if w.keep == nil {
-				w.begin(l.own, a.Epoch, min(a.Carry, r.Limit), s.To != v.referee(s.Ask.Key, ""))
-			} else {
-				w.keep.renew = false
-			}
-			w.keep.renewed, w.retry = now, 0
-		case a.Keeper == s.To && !newer(w.epoch, w.keeper, a.Epoch, a.Keeper):
-			w.keep, w.keeper, w.epoch, w.retry = nil, a.Keeper, a.Epoch, 0
-			l.granted(w, r, s.Ask.Key, &a, now)
-		case a.Keeper != l.own && newer(a.Epoch, a.Keeper, w.epoch, w.keeper):
-			w.keep, w.keeper, w.epoch, w.retry = nil, a.Keeper, a.Epoch, 0
-			if w.wants > 0 && v.free(r.Limit) > 0 {
-				w.upto = max(w.upto, w.total+1) // it has waited once, and is told to the keeper at once
-			}
+		case ok && a.Soon && pause < maxSoon:
+			w.pause, w.retry = max(firstSoon, 2*pause), 0
+		case ok && a.None:
+			w.retry = now + nonePause
+		case ok:
+			more = l.learn(w, s, &a, now, v)
+		case w.keep != nil && !v.has(s.To): // it is gone
+			w.retry = 0
+			more = l.confirmed(w, s.Ask.Key, s.To, nil, now, v)
 		}
 	})
+	return more
+}
+
+// learn takes an answer.
+func (l *Limiter) learn(w *row, s *Sent, a *Answer, now time.Duration, v *view) (more *Sent) {
+	k := s.Ask.Key
+	switch {
+	case a.Keeper == l.own && (w.keep != nil || w.older(a.Epoch, l.own)):
+		if w.retry = 0; w.keep == nil {
+			w.begin(l.own, a.Epoch, now)
+			if list := v.referees(k, now); slices.Contains(list, s.To) { // or it was the keeper until now
+				w.keep.need = list
+			}
+		}
+		w.keep.others += min(a.Carry, w.rule.Limit) // of who kept the key until now: referees say none
+		w.epoch = max(w.epoch, a.Epoch)
+		return l.confirmed(w, k, s.To, a.Also, now, v)
+	case a.Keeper == s.To && (w.keeper == a.Keeper || w.older(a.Epoch, a.Keeper)):
+		w.yield(a.Keeper, a.Epoch)
+		w.retry, w.by = 0, a.Keeper
+		if l.granted(w, w.rule, k, a, now); s.Ask.Keeper == a.Keeper || len(w.parts) == 0 { // it was told
+			w.parts = w.parts[min(len(s.Ask.Parts), len(w.parts)):]
+			w.owes = len(w.parts) > 0
+		}
+	case a.Keeper != l.own && w.older(a.Epoch, a.Keeper):
+		w.yield(a.Keeper, a.Epoch)
+		if w.retry = 0; w.wants > 0 && v.free(w.rule.Limit) > 0 {
+			w.upto = max(w.upto, w.total+1) // it has waited once, and is told to the keeper at once
+		}
+	}
+	return l.tell(w, k, now, v)
 }
 
 // granted takes a keeper's word.
 func (l *Limiter) granted(w *row, r *Rule, k Key, a *Answer, now time.Duration) {
 	if a.Window > w.window {
-		w.total, w.upto, w.iron = 0, 0, 0
+		w.total, w.upto, w.iron, w.parts = 0, 0, 0, nil
 	}
 	w.window, w.ends = a.Window, now+min(a.Left, r.Window)
 	w.upto, w.count, w.iron = min(a.Upto, r.Limit), a.Count, 0

@@ -1,8 +1,6 @@
 package rate
 
 import (
-	"encoding/binary"
-	"hash/fnv"
 	"slices"
 	"time"
 )
@@ -18,12 +16,29 @@ type Ask struct {
 	Back   bool   `json:"back,omitempty"` // it lets no more in, whatever it was told
 	Seq    uint64 `json:"seq"`            // grows
 
+	New   bool   `json:"new,omitempty"`   // it would be keeper, and gives way to one that is
+	Word  bool   `json:"word,omitempty"`  // it says only who the keeper is
+	Count int64  `json:"count,omitempty"` // what another keeper has counted, before this one was it
+	Parts []Part `json:"parts,omitempty"` // what others have let in as far as it knows, who was keeper
+
 	Keep time.Duration `json:"keep,omitempty"` // how long a claim that comes of it is to be remembered
 }
 
+// Part is what a PoP has let in, or may have.
+type Part struct {
+	PoP string `json:"pop"`
+	Sum int64  `json:"sum"`
+}
+
+// maxParts bounds what one ask tells. The rest comes with the next.
+const maxParts = 64
+
 // Answer says who keeps the key: who asked, the one asked, or another; and what the keeper says.
 type Answer struct {
-	Keeper string        `json:"keeper,omitempty"` // "": no answer
+	Keeper string        `json:"keeper,omitempty"`
+	None   bool          `json:"none,omitempty"` // nobody, as far as it knows, and who asked may not
+	Soon   bool          `json:"soon,omitempty"` // with None: it will know in a moment
+	Also   []string      `json:"also,omitempty"` // referees that others may go by, which have to confirm a new keeper
 	Epoch  uint64        `json:"epoch,omitempty"`
 	Carry  int64         `json:"carry,omitempty"` // to a new keeper: how much was too much before
 	Window int64         `json:"window,omitempty"`
@@ -35,16 +50,20 @@ type Answer struct {
 
 // Sent is an ask on its way.
 type Sent struct {
-	To  string
-	Ask Ask
+	To    string
+	Ask   Ask
+	Pause time.Duration // before it is to be sent
 }
 
 func (a *Ask) valid() bool {
+	if a.Count < 0 || len(a.Parts) > maxParts || slices.ContainsFunc(a.Parts, func(p Part) bool { return p.Sum < 0 }) {
+		return false
+	}
 	return a.Epoch <= maxEpoch && a.Total >= 0 && a.Want >= 0 && a.Want <= maxWant && len(a.Keeper) <= 64 && a.Keep >= 0 && a.Keep <= maxKeep
 }
 
 func (a *Answer) valid() bool {
-	return a.Keeper != "" && a.Epoch <= maxEpoch && a.Carry >= 0 && a.Left >= 0 && a.Upto >= 0 && a.Count >= 0 && a.Deny >= 0
+	return (a.Keeper != "" || a.None) && len(a.Also) <= 2*maxPast && a.Epoch <= maxEpoch && a.Carry >= 0 && a.Left >= 0 && a.Upto >= 0 && a.Count >= 0 && a.Deny >= 0
 }
 
 // newer reports whether one claim holds against another.
@@ -56,132 +75,136 @@ func newer(epoch uint64, keeper string, than uint64, other string) bool {
 type claim struct {
 	keeper string
 	epoch  uint64
+	half   time.Duration // until then it is half used up
 }
 
-// Asked answers the PoP of a name. By which rule a key is kept this PoP knows from its own requests.
-func (l *Limiter) Asked(from string, a Ask, now time.Duration) (ans Answer) {
+// Asked answers the PoP of a name. An ask that it returns as well is to be sent. By which rule a key is kept this PoP knows from its
+// own requests.
+func (l *Limiter) Asked(from string, a Ask, now time.Duration) (ans Answer, more *Sent) {
 	v := l.view.Load()
 	if !a.valid() || from == l.own {
-		return Answer{}
+		return Answer{}, nil
 	}
-	known, rule := claim{}, (*Rule)(nil)
+	if known, rule := l.keptAs(&a, now); rule != nil {
+		l.rows.Put(rule.Service, a.Key, now, now+2*rule.Window, func(w *row) {
+			if w.rule == nil { // it was forgotten meanwhile
+				w.rule = rule
+			}
+			ans, more = l.answer(w, from, &a, now, v)
+			known = claim{keeper: w.keeper, epoch: w.epoch}
+		})
+		if ans.Keeper != "" || ans.None || a.Back || known.keeper == l.own {
+			return ans, more
+		}
+	}
+	switch {
+	case a.Word:
+		return Answer{Keeper: a.Keeper, Epoch: a.Epoch}, more
+	case a.Back:
+		return Answer{}, more
+	}
+	ans, word := l.judge(from, &a, now, v)
+	if more == nil {
+		more = word
+	}
+	return ans, more
+}
+
+// keptAs returns the rule by which this PoP keeps a key, or is to from now on: the referee has said so to who asks, and its word to
+// this PoP may be late.
+func (l *Limiter) keptAs(a *Ask, now time.Duration) (known claim, rule *Rule) {
 	l.rows.Look(a.Key, now, func(w *row) {
-		if known = (claim{w.keeper, w.epoch}); w.keep != nil {
+		if known = (claim{keeper: w.keeper, epoch: w.epoch}); w.keep != nil || a.Keeper == l.own && w.older(a.Epoch, l.own) {
 			rule = w.rule
 		}
 	})
-	if rule != nil {
-		l.rows.Put(rule.Service, a.Key, now, now+2*rule.Window, func(w *row) {
-			if w.keep != nil && a.Keeper != l.own && v.has(a.Keeper) && newer(a.Epoch, a.Keeper, w.epoch, l.own) {
-				w.keep, w.keeper, w.epoch = nil, a.Keeper, a.Epoch
-			}
-			if w.keep != nil {
-				w.epoch = max(w.epoch, a.Epoch)
-				l.roll(w, w.rule, a.Key, now)
-				ans = l.grant(w, w.rule, from, &a, now)
-				return
-			}
-			w.rule = rule // it may have been forgotten meanwhile
-			known = claim{w.keeper, w.epoch}
-		})
-	}
-	if ans.Keeper != "" || a.Back {
-		return ans
-	}
-	l.homes.Put(from, a.Key, now, now+a.Keep, func(c *claim) { ans = l.judge(c, known, from, &a, v) })
-	return ans
+	return known, rule
 }
 
-// judge says who is to keep a key.
-func (l *Limiter) judge(c *claim, known claim, from string, a *Ask, v *view) Answer {
-	for _, other := range []claim{known, {a.Keeper, a.Epoch}} {
-		if other.keeper != "" && other.keeper != l.own && newer(other.epoch, other.keeper, c.epoch, c.keeper) {
-			*c = other
+// answer has the keeper of a key answer, unless it finds that another is.
+func (l *Limiter) answer(w *row, from string, a *Ask, now time.Duration, v *view) (ans Answer, more *Sent) {
+	l.roll(w, w.rule, a.Key, now)
+	switch {
+	case w.keep == nil && a.Keeper == l.own && w.older(a.Epoch, l.own):
+		w.begin(l.own, a.Epoch, now)
+		if list := v.referees(a.Key, now); len(list) > 1 {
+			w.keep.need = list
 		}
+	case w.keep == nil:
+		return Answer{}, nil
+	case a.Keeper == l.own:
+		w.epoch = max(w.epoch, a.Epoch)
+	case a.New && a.Keeper == from && newer(a.Epoch, from, w.epoch, l.own) && w.epoch < maxEpoch:
+		w.epoch = min(a.Epoch, maxEpoch-1) + 1
+	case v.has(a.Keeper) && newer(a.Epoch, a.Keeper, w.epoch, l.own):
+		w.yield(a.Keeper, a.Epoch)
+		return Answer{Keeper: w.keeper, Epoch: w.epoch}, l.tell(w, a.Key, now, v)
 	}
-	if c.keeper != from && (c.keeper == l.own || !v.has(c.keeper)) {
-		*c = claim{from, min(max(c.epoch, a.Epoch)+1, maxEpoch)}
+	if a.Word {
+		return Answer{Keeper: l.own, Epoch: w.epoch}, nil
 	}
-	return Answer{Keeper: c.keeper, Epoch: c.epoch}
+	sure, more := l.held(w, a.Key, now, v)
+	switch {
+	case w.keep == nil:
+		return Answer{Keeper: w.keeper, Epoch: w.epoch}, more
+	case !sure:
+		return Answer{None: true, Soon: w.asked != 0}, more
+	}
+	if a.Window == w.window {
+		w.keep.least = max(w.keep.least, min(a.Count, 2*w.rule.Limit))
+		w.keep.join(a.Parts, w.rule.Limit, func(pop string) bool { return pop != from && pop != l.own && v.has(pop) })
+	}
+	l.half(w, a.Key, now, v)
+	if ans = l.grant(w, w.rule, from, a, now); more == nil && w.keep == nil {
+		more = l.tell(w, a.Key, now, v)
+	}
+	return ans, more
 }
 
-// claimHere has this PoP, which is the referee itself, become the keeper unless another is, whom it returns.
-func (l *Limiter) claimHere(w *row, r *Rule, k Key, now time.Duration, v *view) (keeper string) {
-	l.homes.Put(l.own, k, now, now+2*r.Window+LeaseTime, func(c *claim) {
-		if c.keeper == l.own || !v.has(c.keeper) || !newer(c.epoch, c.keeper, w.epoch, w.keeper) {
-			*c = claim{l.own, min(max(c.epoch, w.epoch)+1, maxEpoch)}
-			w.begin(l.own, c.epoch, 0, false)
-		} else {
-			w.keeper, w.epoch = c.keeper, c.epoch
-		}
-		keeper = c.keeper
+// judge says who is to keep a key. Who gave way to a newer claim is to hear of it.
+func (l *Limiter) judge(from string, a *Ask, now time.Duration, v *view) (ans Answer, word *Sent) {
+	var known claim
+	l.rows.Look(a.Key, now, func(w *row) {
+		known = claim{keeper: w.keeper, epoch: w.epoch}
 	})
-	return keeper
-}
-
-// view is who is there.
-type view struct {
-	pops  []string // in order, this one among them
-	marks []uint64 // of their names
-	sure  bool     // whether a PoP's silence means something
-	since time.Duration
-}
-
-// See is told which PoPs are there, and whether it is sure: a PoP that hears nobody may be cut off itself.
-func (l *Limiter) See(pops []string, sure bool, now time.Duration) {
-	v := &view{pops: append(slices.Clone(pops), l.own), sure: sure, since: now}
-	slices.Sort(v.pops)
-	v.pops = slices.Compact(v.pops)
-	for _, p := range v.pops {
-		h := fnv.New64a()
-		_, _ = h.Write([]byte(p))
-		v.marks = append(v.marks, h.Sum64())
-	}
-	if old := l.view.Load(); old != nil && old.sure == sure {
-		v.since = old.since
-	}
-	l.view.Store(v)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for p, until := range l.away {
-		if until <= now {
-			delete(l.away, p)
+	l.homes.Put(from, a.Key, now, now+a.Keep, func(c *claim) {
+		old := *c
+		if old.keeper == l.own && known.keeper == l.own && known.epoch >= old.epoch { // it has begun to just now
+			ans = Answer{Keeper: l.own, Epoch: known.epoch}
+			return
 		}
-	}
-}
-
-func (v *view) has(pop string) bool {
-	_, ok := slices.BinarySearch(v.pops, pop)
-	return ok
-}
-
-// referee finds that of a key by its highest mark, leaving one PoP out.
-func (v *view) referee(k Key, out string) (pop string) {
-	most := uint64(0)
-	for i, p := range v.pops {
-		x := v.marks[i] ^ binary.LittleEndian.Uint64(k[8:])
-		x = (x ^ x>>33) * 0xff51afd7ed558ccd
-		x = (x ^ x>>33) * 0xc4ceb9fe1a85ec53
-		x ^= x >> 33
-		if p != out && (pop == "" || x > most) {
-			pop, most = p, x
+		if c.keeper == l.own {
+			c.keeper = ""
 		}
-	}
-	if pop == "" {
-		return out // there is no other
-	}
-	return pop
+		c.hear(known, l.own, v)
+		switch taken := c.keeper != "" && c.keeper != from && v.has(c.keeper); {
+		case taken && a.New && a.Keeper == from:
+			if newer(a.Epoch, from, c.epoch, c.keeper) {
+				c.epoch = min(a.Epoch+1, maxEpoch)
+			}
+		default:
+			c.hear(claim{keeper: a.Keeper, epoch: a.Epoch}, l.own, v)
+		}
+		if c.keeper != from && !v.has(c.keeper) {
+			if !v.has(from) {
+				ans.None = true
+				return // nor would others find it
+			}
+			*c = claim{keeper: from, epoch: min(max(c.epoch, a.Epoch)+1, maxEpoch)}
+		}
+		if ans = (Answer{Keeper: c.keeper, Epoch: c.epoch}); c.keeper == from {
+			ans.Also = slices.DeleteFunc(v.referees(a.Key, now), func(p string) bool { return p == l.own })
+		}
+		if old.keeper != "" && old.keeper != c.keeper && old.keeper != l.own && old.keeper != from && v.has(old.keeper) {
+			word = &Sent{To: old.keeper, Ask: Ask{Key: a.Key, Keeper: c.keeper, Epoch: c.epoch, Word: true}}
+		}
+	})
+	return ans, word
 }
 
-// free is how many requests each PoP lets in by itself.
-func (v *view) free(limit int64) int64 { return Free(limit, len(v.pops)) }
-
-// Free returns how many requests with one key each of so many PoPs lets in by itself in each window: together a quarter of
-// the limit, but no more than 20. With less than 2 each asks at once: of a small limit nobody is to have a part at each PoP.
-func Free(limit int64, pops int) int64 {
-	n := min(limit/int64(4*max(1, pops)), 20)
-	if n < 2 {
-		return 0
+// hear takes a newer claim of a PoP that is there. This one's own is none: it would have answered as keeper.
+func (c *claim) hear(other claim, own string, v *view) {
+	if other.keeper != own && v.has(other.keeper) && (c.keeper == "" && other.epoch >= c.epoch || newer(other.epoch, other.keeper, c.epoch, c.keeper)) {
+		*c = other
 	}
-	return n
 }

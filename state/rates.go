@@ -1,6 +1,7 @@
 package state
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"math"
@@ -10,7 +11,7 @@ import (
 )
 
 // Rates counts what guests tell it, by service, counter and key, over the last minute, and keeps
-// which keys are in which penalty box. It is in memory only, and of this node only.
+// which keys are in which penalty box. It is in memory only. What is counted elsewhere it is told ([Rates.Hear]).
 //
 // It holds 262,144 keys of counters, about 350 bytes each, and as many of penalty boxes. When it is
 // full, the service with the most keys loses the one that it has not added to for the longest time.
@@ -18,8 +19,12 @@ import (
 type Rates struct {
 	began time.Time
 	tally *recent.Map[tally]
-	boxes *recent.Map[struct{}]
+	boxes *recent.Map[boxed]
+	news  news
 }
+
+// boxed says until when a key is in a penalty box, and when others were told so.
+type boxed struct{ until, told time.Duration }
 
 // maxRateKeys bounds the keys of all counters, and those of all penalty boxes.
 const maxRateKeys = 1 << 18
@@ -28,7 +33,7 @@ const maxRateKeys = 1 << 18
 func NewRates() *Rates { return newRates(maxRateKeys) }
 
 func newRates(keys int) *Rates {
-	return &Rates{began: time.Now(), tally: recent.Of[tally](keys), boxes: recent.Of[struct{}](keys)}
+	return &Rates{began: time.Now(), tally: recent.Of[tally](keys), boxes: recent.Of[boxed](keys)}
 }
 
 // For returns the counters and penalty boxes of a service. They outlive its versions.
@@ -42,8 +47,15 @@ type ServiceRates struct {
 
 // Add adds n to the count of a key.
 func (s *ServiceRates) Add(counter, key string, n uint32) {
-	now := s.now()
-	s.all.tally.Put(s.service, s.id(counter, key), now, now+tallyFor, func(t *tally) { t.add(now, n) })
+	now, id := s.now(), s.id(counter, key)
+	s.all.tally.Put(s.service, id, now, now+tallyFor, func(t *tally) { t.add(now, n) })
+	s.all.news.add(s.service, id, n, now)
+}
+
+// Over adds n to the count of a key, and reports whether that makes more than most within the last window. There is no waiting.
+func (s *ServiceRates) Over(counter, key string, n uint32, window time.Duration, most uint64) (over bool, wait func(context.Context) bool) {
+	s.Add(counter, key, n)
+	return s.Count(counter, key, window) > most, nil
 }
 
 // Count estimates what was added for a key within the last window, of 1 s to 60 s in whole seconds. The estimate
@@ -56,18 +68,31 @@ func (s *ServiceRates) Count(counter, key string, window time.Duration) (n uint6
 
 // Penalize puts a key into a penalty box for that long from now.
 func (s *ServiceRates) Penalize(box, key string, d time.Duration) {
-	now := s.now()
-	s.all.boxes.Put(s.service, s.id(box, key), now, now+d, func(*struct{}) {})
+	now, id, tell := s.now(), s.id(box, key), false
+	s.all.boxes.Put(s.service, id, now, now+d, func(b *boxed) {
+		if tell = b.until == 0 || now-b.told >= boxPause; tell {
+			b.told = now
+		}
+		b.until = now + d
+	})
+	if tell {
+		s.all.news.put(s.service, id, now+d, now)
+	}
 }
+
+// boxPause is how long a key that is put into its box again and again is not told of again.
+const boxPause = 5 * time.Second
 
 // Penalized reports whether a key is in a penalty box.
 func (s *ServiceRates) Penalized(box, key string) (in bool) {
-	s.all.boxes.Look(s.id(box, key), s.now(), func(*struct{}) { in = true })
+	s.all.boxes.Look(s.id(box, key), s.now(), func(*boxed) { in = true })
 	return in
 }
 
 // now is monotonic: a clock that is set must not let anybody out of a box.
-func (s *ServiceRates) now() time.Duration { return time.Since(s.all.began) }
+func (s *ServiceRates) now() time.Duration { return s.all.now() }
+
+func (r *Rates) now() time.Duration { return time.Since(r.began) }
 
 // id stands for service, name and key, the same at all PoPs.
 func (s *ServiceRates) id(name, key string) recent.Key {

@@ -1,6 +1,7 @@
 package hostcall
 
 import (
+	"context"
 	"math"
 	"time"
 
@@ -26,8 +27,10 @@ func checkRate(c *compute.Call) abi.Status {
 	rates, counter, key, box := rates(c), rateName(c, 0), rateName(c, 2), rateName(c, 7)
 	window, limit, ttl := rateWindow(c, 5), uint64(c.U32(6)), penalty(c, 9)
 	c.Read(c.U32(10), 4)
-	rates.Add(counter, key, c.U32(4))
-	over := rates.Count(counter, key, window) > limit*uint64(window/time.Second)
+	over, wait := rates.Over(counter, key, c.U32(4), window, limit*uint64(window/time.Second))
+	if wait != nil {
+		c.Block(func(ctx context.Context) { over = wait(ctx) })
+	}
 	if over {
 		rates.Penalize(box, key, ttl)
 	}

@@ -1,6 +1,7 @@
 package hostcall
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/abi"
+	"github.com/wedge-cloud/wedge/compute"
 )
 
 const erl = "fastly_erl"
@@ -45,6 +47,27 @@ func TestCheckRate(t *testing.T) {
 			t.Error("a delta counts as often as it says")
 		}
 	})
+}
+
+// elsewhere has other PoPs asked for each check.
+type elsewhere struct {
+	compute.Rates
+	over bool
+}
+
+func (e elsewhere) Over(string, string, uint32, time.Duration, uint64) (bool, func(context.Context) bool) {
+	return !e.over, func(context.Context) bool { return e.over }
+}
+
+// TestCheckRateElsewhere: what another PoP answers holds, also for the box.
+func TestCheckRateElsewhere(t *testing.T) {
+	for _, over := range []bool{false, true} {
+		b := stNew(t, &wedge.Version{Service: "s"})
+		b.sb.Host.Rates = elsewhere{b.sb.Host.Rates, over}
+		if b.limiter(1, 10, 3, 90) != over || b.handle(erl, "penaltybox_has", "pb", "10.0.0.1") != map[bool]uint32{true: 1}[over] {
+			t.Errorf("over %v: not blocked so", over)
+		}
+	}
 }
 
 func TestCounters(t *testing.T) {

@@ -334,7 +334,7 @@ func (x *hostile) fill(r *rand.Rand) {
 // call that hangs is a deadlock here.
 func TestHostileGuest(t *testing.T) {
 	called := map[*abi.Def]map[abi.Status]int{}
-	for seed := range uint64(10) {
+	for seed := range uint64(15) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 1))
 			x := newHostile(t)

@@ -95,6 +95,20 @@ func (r *Map[V]) Look(key Key, now time.Duration, f func(*V)) {
 	}
 }
 
+// Each calls f with each key and its value, those of a shard while none else can use it.
+func (r *Map[V]) Each(now time.Duration, f func(Key, *V)) {
+	for i := range r.shards {
+		s := &r.shards[i]
+		s.mu.Lock()
+		for key, e := range s.rows {
+			if e.until > now {
+				f(key, &e.val)
+			}
+		}
+		s.mu.Unlock()
+	}
+}
+
 // Len returns how many keys there are, with those that are of no more use and not cleared away yet.
 func (r *Map[V]) Len() (n int) {
 	for i := range r.shards {

@@ -64,9 +64,13 @@ deps:
 bench: build js
 	$(GO) run ./bench -rows $(BENCH) -out bench/out.jsonl
 
-# Longer than make test allows: many requests of every kind, fuzzing.
+# Longer than make test allows: many requests of every kind, fuzzing; and RUNS worlds for SOAK each, whose state and whose purges are checked
+# while PoPs are cut, killed and slowed down.
+SOAK ?= 1h
+RUNS ?= 10
 soak:
 	WEDGE_SOAK=1 $(GO) test -count=1 -timeout 60m -run 'Soak|Leak' ./...
+	WEDGE_SOAK=$(SOAK) $(GO) test -count=$(RUNS) -timeout 0 -run 'Linearizable|ChaosSoak|SessionSoak' ./world
 
 clean:
 	rm -rf bin

@@ -30,6 +30,7 @@ func parseFastly(file, text string) (*App, error) {
 	app.Version.Egress = loopback
 	app.Version.GeoLoopback = true
 	app.Version.Limits.CPU = wedge.DefaultLimits.Wall // it does not count processor time either
+	app.Version.Limits.Fetches = localFetches         // nor fetches
 	if v, ok := t.get("local_server"); ok {
 		if server, ok := v.table(); ok {
 			fastlyServer(server, &app.Version)
@@ -43,6 +44,9 @@ func parseFastly(file, text string) (*App, error) {
 	app.Warnings = r.warnings
 	return app, r.err()
 }
+
+// localFetches is how many backend requests a guest may make on a laptop: more than any makes by intent.
+const localFetches = 1024
 
 // fastlyVersion refuses files of a newer format than this reader knows.
 func fastlyVersion(t *table) {

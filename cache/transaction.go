@@ -116,6 +116,8 @@ func (t *Transaction) judge(o *object, now time.Time) decision {
 	switch {
 	case o == nil:
 		return miss
+	case t.req == nil && o.is(stale) && o.swr.duration() == 0: // purged softly, and its guest lets it be stale for no time
+		return miss
 	case t.req == nil:
 		return usable(o.freshnessAt(now, false), noDirectives(), t.pol)
 	}

@@ -102,7 +102,19 @@ func (b *body) whole(limit int) bool {
 	if b.streaming && !b.ended || b.failed != nil || b.buffered > limit {
 		return false
 	}
-	return !slices.ContainsFunc(b.parts, func(p part) bool { return p.stream != nil })
+	return !b.isReading()
+}
+
+// reading reports whether some of the body is still to come from elsewhere.
+func (b *body) reading() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.isReading()
+}
+
+// isReading is reading for whoever has b.mu.
+func (b *body) isReading() bool {
+	return slices.ContainsFunc(b.parts, func(p part) bool { return p.stream != nil })
 }
 
 // holds reports whether the body reads src.

@@ -344,6 +344,10 @@ func TestCacheWholeAtOnce(t *testing.T) {
 		g.write(body, "half")
 		g.ok("fastly_http_body.close", body)
 		g.state(0, "fastly_cache.get_state", g.lookup("lookup", "short"))
+		g.ok("fastly_cache.insert", "none", 0, g.minute(), &body)
+		g.write(body, "half")
+		g.ok("fastly_http_body.abandon", body)
+		g.state(0, "fastly_cache.get_state", g.lookup("lookup", "none"))
 	})
 }
 

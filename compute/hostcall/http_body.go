@@ -109,7 +109,7 @@ func bodyClose(c *compute.Call) abi.Status {
 		return abi.OK
 	}
 	b.finish(nil)
-	if b.taken != nil && b.whole(streamRoom) {
+	if b.taken != nil && !b.reading() {
 		ex(c).settle(c, b.taken)
 	}
 	return abi.OK
@@ -131,7 +131,11 @@ func (e *exec) settle(c *compute.Call, it item) {
 }
 
 func bodyAbandon(c *compute.Call) abi.Status {
-	takeItem[*body](c, c.U32(0)).drop()
+	b := takeItem[*body](c, c.U32(0))
+	b.drop()
+	if b.taken != nil && !b.reading() {
+		ex(c).settle(c, b.taken)
+	}
 	return abi.OK
 }
 

@@ -17,6 +17,7 @@ type CacheLookup struct {
 
 	Mode   CacheMode
 	NoWait bool // rather than wait return nothing
+	By     any  // who looks, if not nil: it does not wait for what a lookup by the same is to insert, for it would wait for itself
 }
 
 // CacheMode says what a lookup is for.
@@ -81,7 +82,7 @@ const (
 
 // Bounds of what guests keep in the cache.
 const (
-	MaxCacheKey      = 4096
+	MaxCacheKey      = 8192 // what the JavaScript SDK lets through; that of Rust says 4096
 	MaxCacheMetadata = 1 << 20
 	MaxSurrogateKey  = 1024     // bytes of one
 	MaxSurrogateKeys = 16 << 10 // bytes of all

@@ -210,7 +210,7 @@ const MaxGeoDatabase = 256 << 20
 // Limits of the KV store's interface.
 const (
 	MaxKVKey      = 1024     // bytes
-	MaxKVValue    = 25 << 20 // bytes
+	MaxKVValue    = 30 << 20 // bytes; what the JavaScript SDK promises
 	MaxKVMetadata = 2000     // bytes
 )
 

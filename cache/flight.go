@@ -28,6 +28,7 @@ type flight struct {
 	asks   bool    // whether something stored is still good
 	behind bool    // nobody leads it
 	guest  bool    // a guest leads it, see Transaction; nobody's fetch waits for it
+	by     any     // which one
 	cancel context.CancelCauseFunc
 
 	landed chan struct{} // closed when what follows is set

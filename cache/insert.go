@@ -100,7 +100,8 @@ func (t *Transaction) facts(f *flight, w *wedge.CacheWrite, now time.Time) facts
 	return o
 }
 
-// bring takes the body in. What proves too large is not kept, and whoever writes it need not know.
+// bring takes the body in. What proves too large is not kept, and whoever writes it need not know. A body of known
+// length is whole when that much has come, for writers forget to end it; if more follows, it is not kept after all.
 func (f *flight) bring(o *object, body io.ReadCloser, length int64) {
 	defer body.Close()
 	src := io.NopCloser(&exactly{body, length})
@@ -114,6 +115,9 @@ func (f *flight) bring(o *object, body io.ReadCloser, length int64) {
 	}
 	f.supersede(o)
 	f.c.store(o)
+	if n, _ := io.CopyN(io.Discard, body, 1); n > 0 {
+		f.c.discard(o)
+	}
 }
 
 // exactly reads a body that must be as long as left says; -1: of any length.
@@ -123,6 +127,9 @@ type exactly struct {
 }
 
 func (e *exactly) Read(p []byte) (int, error) {
+	if e.left == 0 {
+		return 0, io.EOF
+	}
 	n, err := e.src.Read(p)
 	if e.left < 0 {
 		return n, err

@@ -278,8 +278,10 @@ func TestObjectPurge(t *testing.T) {
 		}
 		purge("other", false)
 		wantState(t, look(t, c, wedge.CacheRead, "k"), fresh)
+		put(t, c, "never stale", "value", keyed, func(w *wedge.CacheWrite) { w.SWR = 0 })
 		purge("shop", true)
 		wantState(t, look(t, c, wedge.CacheCollapse, "k"), foundStale|chore)
+		wantState(t, look(t, c, wedge.CacheRead, "never stale"), 0)
 		leader := look(t, c, wedge.CacheCollapse, "k2")
 		purge("shop", false)
 		wantState(t, look(t, c, wedge.CacheRead, "k"), 0)

@@ -21,6 +21,7 @@ type Transaction struct {
 	fields http.Header
 	key    key
 	mode   wedge.CacheMode
+	by     any       // who looks; nil: it does not matter
 	asked  time.Time // when the request for what is missing went out
 
 	found   *object
@@ -60,7 +61,7 @@ func (c *Cache) Look(ctx context.Context, l wedge.CacheLookup) (*Transaction, er
 }
 
 func (c *Cache) transaction(l *wedge.CacheLookup) *Transaction {
-	t := &Transaction{c: c, req: l.Request, fields: l.Header, mode: l.Mode, asked: c.cfg.Now()}
+	t := &Transaction{c: c, req: l.Request, fields: l.Header, mode: l.Mode, by: l.By, asked: c.cfg.Now()}
 	if t.req == nil {
 		t.pol, t.key = &wedge.Caching{Service: l.Service}, ownKey(l.Service, l.Key)
 		return t
@@ -115,6 +116,8 @@ func (t *Transaction) judge(o *object, now time.Time) decision {
 	switch {
 	case o == nil:
 		return miss
+	case t.req == nil && o.is(stale) && o.swr.duration() == 0: // purged softly, and its guest lets it be stale for no time
+		return miss
 	case t.req == nil:
 		return usable(o.freshnessAt(now, false), noDirectives(), t.pol)
 	}
@@ -157,7 +160,9 @@ func (t *Transaction) collapse(e *entry, o *object, d decision, now time.Time) *
 			t.c.stats.Passes.Add(1)
 			alone = true
 		}
-		if f := e.led(t); f != nil && !alone {
+		f := e.led(t)
+		alone = alone || f != nil && f.by != nil && f.by == t.by
+		if f != nil && !alone {
 			return f
 		}
 		t.find(o, d)
@@ -222,7 +227,7 @@ func (e *entry) led(t *Transaction) *flight {
 // oblige makes t the leader of a flight, for which others wait if it is listed.
 func (t *Transaction) oblige(e *entry, listed bool) {
 	t.flight = &flight{c: t.c, pol: t.pol, entry: e, fields: t.fields, key: t.key, seq: t.c.purges.last.Load(),
-		listed: listed, guest: true, landed: make(chan struct{})}
+		listed: listed, guest: true, by: t.by, landed: make(chan struct{})}
 	e.busy().active++
 	t.state |= wedge.CacheMustInsert
 	if listed {

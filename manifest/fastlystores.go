@@ -1,6 +1,8 @@
 package manifest
 
 import (
+	"path/filepath"
+
 	"github.com/wedge-cloud/wedge"
 )
 
@@ -78,6 +80,7 @@ func fastlyKVFile(t *table) []wedge.KVSeed {
 	if !ok {
 		return seeds
 	}
+	c.d.base = filepath.Dir(t.d.file) // as the programs that write such files have it
 	c.entries(func(key string, v value) {
 		s := wedge.KVSeed{Key: key}
 		if text, ok := v.v.(string); ok {

@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -61,6 +62,7 @@ func (r *report) err() error {
 // doc is one file being read: the manifest or a JSON file that it names.
 type doc struct {
 	file  string
+	base  string // what paths are relative to; "": the file's directory
 	r     *report
 	text  string         // TOML text; "" for JSON
 	lines map[string]int // of text, made when first needed
@@ -93,7 +95,7 @@ func (d *doc) rel(file string) string {
 	if filepath.IsAbs(file) {
 		return file
 	}
-	return filepath.Join(filepath.Dir(d.file), filepath.FromSlash(file))
+	return filepath.Join(cmp.Or(d.base, filepath.Dir(d.file)), filepath.FromSlash(file))
 }
 
 // parseTOML opens a TOML text for reading. A nil table means it is no TOML: see r.

@@ -70,7 +70,7 @@ func (v value) seed(seeds []wedge.KVSeed, s wedge.KVSeed) []wedge.KVSeed {
 		v.fail("Rename the key: "+why+".", "key %q cannot be used", s.Key)
 	}
 	if len(s.Value) > wedge.MaxKVValue {
-		v.fail("A value has at most 25 MiB.", "the value has %d bytes", len(s.Value))
+		v.fail("A value has at most 30 MiB.", "the value has %d bytes", len(s.Value))
 	}
 	if len(s.Metadata) > wedge.MaxKVMetadata {
 		v.fail("Metadata has at most 2,000 bytes.", "the metadata has %d", len(s.Metadata))

@@ -82,7 +82,9 @@ func cacheNode(t testing.TB) (*Node, *cachedOrigin) {
 func TestJSCache(t *testing.T) {
 	n, _ := cacheNode(t)
 	testAsks(t, n, []asks{
-		{path: "/simple", want: `{"before":null,"set":"value","made":[0,"computed 0","computed 0"],"failed":"RangeError","failing":null,"purged":null,"kept":"computed 0"}`},
+		{path: "/simple", want: `{"before":null,"set":"value","made":[0,"computed 0","computed 0"],"failed":"RangeError","failing":null,"purged":null,"kept":"computed 0",` +
+			`"long":"long","stream":"GET 1 "}`},
+		{path: "/twice?path=/fresh/twice", want: `[[200,"GET"],[200,"GET"]]`},
 		{path: "/core", want: `{"absent":null,"state":"found usable","maxAge":60000,"swr":5000,"young":true,"hits":1,"length":10,"meta":"meta","body":"0123456789",` +
 			`"range":"234","vary":["red",null],"abandoned":null,"short":null,"purged":null}`},
 		{path: "/transaction", want: `["mustInsertOrUpdate",true,"found usable","found usable","Error","streamed","streamed",` +

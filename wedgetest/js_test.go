@@ -116,7 +116,7 @@ func TestJS(t *testing.T) {
 
 		{path: "/timers", want: `{"ticks":true,"micro":true,"now":true}`},
 		{path: "/cpu", want: `{"before":true,"grew":true,"x":19999900000}`},
-		{path: "/unsupported", want: `{"inspect":"Error"}`},
+		{path: "/inspect", want: `{"inspect":{"waf_response":200,"redirect_url":"","tags":[],"verdict":"allow","decision_ms":0}}`},
 		{path: "/ws", status: 403, want: "no websocket here\n"},
 		{path: "/raw-error", status: 500},
 		{path: "/ws-nope", status: 500},

@@ -1,6 +1,7 @@
 package hostcall
 
 import (
+	"maps"
 	"strconv"
 	"time"
 
@@ -45,7 +46,36 @@ func (e *exec) backend(name string) (*wedge.Backend, bool) {
 		return b, true
 	}
 	b, ok := e.backends[name]
+	if !ok {
+		b, ok = e.older[name]
+	}
 	return b, ok
+}
+
+// register adds a dynamic backend that counts size; without room the call ends with limitexceeded. One of that name for
+// an earlier request gives way, and all of those do when there are too many.
+func (e *exec) register(c *compute.Call, b *wedge.Backend, size int) {
+	if len(e.backends) >= e.limits.DynamicBackends {
+		c.Fail(abi.LimitExceeded)
+	}
+	hold(c, size)
+	if e.backends == nil {
+		e.backends = map[string]*wedge.Backend{}
+	}
+	e.backends[b.Name] = b
+	if delete(e.older, b.Name); len(e.backends)+len(e.older) > e.limits.DynamicBackends {
+		e.older = nil
+	}
+}
+
+// ageBackends makes the backends those of an earlier request: SDKs forget between requests what they registered, and
+// register the same again.
+func (e *exec) ageBackends() {
+	if e.older == nil {
+		e.older = map[string]*wedge.Backend{}
+	}
+	maps.Copy(e.older, e.backends)
+	e.backends = nil
 }
 
 // backendArg finds the backend that words 0 and 1 name; an unknown one ends the call with inval.

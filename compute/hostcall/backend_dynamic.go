@@ -69,17 +69,10 @@ func registerDynamicBackend(c *compute.Call) abi.Status {
 		return abi.Inval
 	}
 	size := (&options{c: c, at: c.U32(5), mask: mask}).fill(b)
-	if _, taken := e.backend(name); taken {
+	if _, taken := e.backend(name); taken && e.older[name] == nil {
 		return abi.Error
 	}
-	if len(e.backends) >= e.limits.DynamicBackends {
-		return abi.LimitExceeded
-	}
-	hold(c, messageSize+len(name)+len(target)+size)
-	if e.backends == nil {
-		e.backends = map[string]*wedge.Backend{}
-	}
-	e.backends[name] = b
+	e.register(c, b, messageSize+len(name)+len(target)+size)
 	return abi.OK
 }
 

@@ -113,6 +113,44 @@ func TestDynamicBackend(t *testing.T) {
 	}
 }
 
+// TestDynamicBackendReuse: in a sandbox that serves several requests a backend is there for the next one too, which may
+// register it anew. What earlier requests registered gives way to what the one in hand does.
+func TestDynamicBackendReuse(t *testing.T) {
+	g := newGuest(t, testHost(&wedge.Version{DynamicBackend: true, Limits: wedge.Limits{DynamicBackends: 3}}))
+	e, r := g.sb.State.(*exec), httptest.NewRequest("GET", "http://h/", nil)
+	register := func(want abi.Status, names ...string) {
+		t.Helper()
+		for _, name := range names {
+			if s := g.call("fastly_http_req.register_dynamic_backend", name, "example.com", 0, g.config().b); s != want {
+				t.Errorf("%s: %v, want %v", name, s, want)
+			}
+		}
+	}
+	there := func(name string) uint32 {
+		var is uint32
+		g.ok("fastly_backend.exists", name, &is)
+		return is
+	}
+	e.begin(newIncoming(r, func() error { return nil }, e.host.Rand))
+	register(abi.OK, "a", "b")
+	register(abi.Error, "a")
+	e.begin(newIncoming(r, func() error { return nil }, e.host.Rand))
+	if there("a") != 1 || there("b") != 1 {
+		t.Error("the next request does not find them")
+	}
+	register(abi.OK, "a")
+	register(abi.Error, "a")
+	register(abi.OK, "c")
+	if there("b") != 1 {
+		t.Error("b is gone though there is room")
+	}
+	register(abi.OK, "d")
+	if there("b") != 0 || there("a") != 1 {
+		t.Error("b is not gone, or a is")
+	}
+	register(abi.LimitExceeded, "e")
+}
+
 func TestBackendCalls(t *testing.T) {
 	v := &wedge.Version{DynamicBackend: true, Limits: wedge.Limits{DynamicBackends: 1}, Backends: []wedge.Backend{staticBackend(t, "static", "http://h:8080/p")}}
 	host := testHost(v)

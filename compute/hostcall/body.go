@@ -38,6 +38,7 @@ type body struct {
 	failed    error // the consumer gets it instead of an end
 	gone      bool  // the consumer left
 	muted     bool  // the consumer takes no bytes, and the writer need not know
+	taken     item  // ready when a consumer that is quick about it has all; nil: the consumer takes its time
 
 	waiters waiters       // of the guest: for bytes, or for room
 	news    chan struct{} // of the consumer: something was written
@@ -101,7 +102,19 @@ func (b *body) whole(limit int) bool {
 	if b.streaming && !b.ended || b.failed != nil || b.buffered > limit {
 		return false
 	}
-	return !slices.ContainsFunc(b.parts, func(p part) bool { return p.stream != nil })
+	return !b.isReading()
+}
+
+// reading reports whether some of the body is still to come from elsewhere.
+func (b *body) reading() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.isReading()
+}
+
+// isReading is reading for whoever has b.mu.
+func (b *body) isReading() bool {
+	return slices.ContainsFunc(b.parts, func(p part) bool { return p.stream != nil })
 }
 
 // holds reports whether the body reads src.
@@ -243,23 +256,28 @@ func (b *body) notify(ch chan<- struct{}) {
 	}
 }
 
-// read gives the guest what is there, once ready has said so; 0 bytes are the end.
-func (b *body) read(p []byte) (int, error) {
+// read gives the guest what is there, once ready has said so; 0 bytes are the end. Bytes that lie there in
+// several pieces come together.
+func (b *body) read(p []byte) (n int, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for len(b.parts) > 0 {
+	for n < len(p) && len(b.parts) > 0 {
 		if b.parts[0].stream == nil {
-			return b.takeBytes(p), nil
+			n += b.takeBytes(p[n:])
+			continue
 		}
-		n, err := b.parts[0].stream.take(p)
+		if n > 0 {
+			return n, nil
+		}
+		n, err = b.parts[0].stream.take(p)
 		if err == io.EOF {
 			b.dropIfEnded()
 			continue
 		}
 		return n, err
 	}
-	b.atEnd = true
-	return 0, nil
+	b.atEnd = b.atEnd || n == 0 && len(b.parts) == 0
+	return n, nil
 }
 
 // takeBytes copies from the first part, which is bytes.

@@ -32,8 +32,8 @@ func TestBodyReadWrite(t *testing.T) {
 	g.is(abi.BadHandle, "fastly_http_body.write", tail, "x", 0, &n)
 	g.is(abi.BadHandle, "fastly_http_body.append", b, b)
 	g.is(abi.BadHandle, "fastly_http_body.append", b, 99)
-	if got := g.readAll(b); got != "hello world! and more" {
-		t.Errorf("read %q", got)
+	if got, s := g.read(b); got != "hello world! and more" || s != abi.OK {
+		t.Errorf("read at once %q, %v", got, s)
 	}
 	g.ok("fastly_http_body.read", b, []byte{}, &n)
 	g.ok("fastly_http_body.close", b)

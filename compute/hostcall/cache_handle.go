@@ -42,6 +42,10 @@ func look(c *compute.Call, l *lookup, kind cacheKind, req *request) uint32 {
 	e := ex(c)
 	d := &cached{kind: kind, always: l.always, req: req}
 	d.hold(c, l.size)
+	l.By = e
+	if kind == busyHandle { // the guest need not wait, and may insert before it does
+		l.By = d
+	}
 	now := l.CacheLookup
 	now.NoWait = true
 	if tx, err := e.host.Cache.Look(e.ctx, now); tx != nil || err != nil {

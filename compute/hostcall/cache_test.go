@@ -331,6 +331,65 @@ func TestCacheIncomplete(t *testing.T) {
 	}
 }
 
+// TestCacheNotEnded: a body is whole when it is as long as its insertion said, for some SDKs do not end it. What follows
+// later makes it too long: nothing is kept.
+func TestCacheNotEnded(t *testing.T) {
+	caching(t, func(t *testing.T, g *guest) {
+		var body uint32
+		g.ok("fastly_cache.insert", "k", writeLength, g.fields(64, map[int]any{0: time.Minute, 48: uint64(5)}), &body)
+		g.write(body, "value")
+		if got := g.cached(g.lookup("lookup", "k")); got != "value" {
+			t.Errorf("read %q", got)
+		}
+		g.write(body, "more")
+		synctest.Wait()
+		g.state(0, "fastly_cache.get_state", g.lookup("lookup", "k"))
+	})
+}
+
+// TestCacheWholeAtOnce: what a guest has ended is there whole for its next call.
+func TestCacheWholeAtOnce(t *testing.T) {
+	caching(t, func(t *testing.T, g *guest) {
+		var body uint32
+		g.ok("fastly_cache.insert", "k", 0, g.minute(), &body)
+		g.write(body, "value")
+		g.ok("fastly_http_body.close", body)
+		g.number(5, "get_length", g.lookup("lookup", "k"))
+		g.ok("fastly_cache.insert", "short", writeLength, g.fields(64, map[int]any{0: time.Minute, 48: uint64(10)}), &body)
+		g.write(body, "half")
+		g.ok("fastly_http_body.close", body)
+		g.state(0, "fastly_cache.get_state", g.lookup("lookup", "short"))
+		g.ok("fastly_cache.insert", "none", 0, g.minute(), &body)
+		g.write(body, "half")
+		g.ok("fastly_http_body.abandon", body)
+		g.state(0, "fastly_cache.get_state", g.lookup("lookup", "none"))
+	})
+}
+
+// TestCacheNotForItself: a guest that has something to insert and looks for it once more gets the obligation again, for it
+// would wait for itself; if it looks without waiting it gets what it inserted.
+func TestCacheNotForItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		host, _ := cacheHost()
+		g, other := newGuest(t, host), newGuest(t, host)
+		first, second := g.lookup("transaction_lookup", "k"), g.lookup("transaction_lookup", "k")
+		g.state(8, "fastly_cache.get_state", first)
+		g.state(8, "fastly_cache.get_state", second)
+		busy, waits := g.lookup("transaction_lookup_async", "k"), other.lookup("transaction_lookup", "k")
+		var body, found uint32
+		g.ok("fastly_cache.transaction_insert", first, 0, g.minute(), &body)
+		g.finish(body, "value")
+		g.ok("fastly_cache.cache_busy_handle_wait", busy, &found)
+		g.state(3, "fastly_cache.get_state", found)
+		other.state(3, "fastly_cache.get_state", waits)
+		g.ok("fastly_cache.transaction_insert", second, 0, g.minute(), &body)
+		g.finish(body, "again")
+		if got := other.cached(other.lookup("lookup", "k")); got != "again" {
+			t.Errorf("read %q", got)
+		}
+	})
+}
+
 // TestCacheAfterEnd: a body that was ended is kept although its guest is gone; one left open is not.
 func TestCacheAfterEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

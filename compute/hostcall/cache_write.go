@@ -162,6 +162,7 @@ func (d *cached) insert(c *compute.Call, w wedge.CacheWrite, out, back int) abi.
 	b.makeStreaming()
 	b.account = &e.account
 	src := newInserting(e, b, len(w.Metadata))
+	b.taken = &src.taken
 	fresh, err := d.tx.Insert(w, src, back >= 0)
 	if err != nil {
 		src.Close()
@@ -201,6 +202,7 @@ type inserting struct {
 	bodyReader
 	account *account
 	held    int
+	taken   future[struct{}] // until the cache has all it takes
 
 	mu    sync.Mutex
 	timer *time.Timer // runs once the guest has ended
@@ -235,6 +237,7 @@ func (r *inserting) Read(p []byte) (int, error) {
 func (r *inserting) Close() error {
 	r.stop()
 	r.body.mute()
+	defer r.taken.resolve(struct{}{}, nil)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.timer != nil {

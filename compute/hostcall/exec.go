@@ -24,15 +24,16 @@ type exec struct {
 	answers  table[*response]
 
 	co       *compute.Coroutine
-	in       *incoming // the request in hand; nil for a guest that serves none
-	first    *incoming // the sandbox's first request
-	down     handles   // of the first request
-	served   int       // requests taken
-	fetches  int       // started for the request in hand
-	passes   int       // recorded in the cache for the request in hand
-	promise  *promise  // outstanding
-	pool     *pool     // where the sandbox waits for more requests; nil: nowhere
-	backends map[string]*wedge.Backend
+	in       *incoming                 // the request in hand; nil for a guest that serves none
+	first    *incoming                 // the sandbox's first request
+	down     handles                   // of the first request
+	served   int                       // requests taken
+	fetches  int                       // started for the request in hand
+	passes   int                       // recorded in the cache for the request in hand
+	promise  *promise                  // outstanding
+	pool     *pool                     // where the sandbox waits for more requests; nil: nowhere
+	backends map[string]*wedge.Backend // registered for the request in hand
+	older    map[string]*wedge.Backend // for those before: to be used, or to be registered anew
 
 	kvOrder kvOrder
 	output  output        // lines not whole yet
@@ -48,6 +49,9 @@ type handles struct {
 
 // begin gives the sandbox a request to serve.
 func (e *exec) begin(in *incoming) {
+	if e.in != nil {
+		e.ageBackends()
+	}
 	e.in = in
 	e.fetches, e.passes = 0, 0
 	e.served++

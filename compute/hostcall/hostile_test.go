@@ -354,8 +354,10 @@ func TestHostileGuest(t *testing.T) {
 			}
 		})
 	}
+	// Only of an object that is stale by permission can the stale one be chosen: badf for all else is its right answer.
+	lucky := append([]string{"transaction_choose_stale"}, notTried...)
 	for d := range Table() {
-		if n := called[d]; !slices.Contains(notTried, d.Name) && (len(n) == 0 || len(n) == 1 && n[abi.BadHandle] > 0) {
+		if n := called[d]; !slices.Contains(lucky, d.Name) && (len(n) == 0 || len(n) == 1 && n[abi.BadHandle] > 0) {
 			t.Errorf("%s was not tried beyond its handle: %v", d, n)
 		}
 	}

@@ -1,6 +1,9 @@
 package hostcall
 
 import (
+	"context"
+	"time"
+
 	"github.com/wedge-cloud/wedge/abi"
 	"github.com/wedge-cloud/wedge/compute"
 )
@@ -101,16 +104,38 @@ func bodyWrite(c *compute.Call) abi.Status {
 
 func bodyClose(c *compute.Call) abi.Status {
 	b := takeItem[*body](c, c.U32(0))
-	if b.isStreaming() {
-		b.finish(nil)
-	} else {
+	if !b.isStreaming() {
 		b.leave()
+		return abi.OK
+	}
+	b.finish(nil)
+	if b.taken != nil && !b.reading() {
+		ex(c).settle(c, b.taken)
 	}
 	return abi.OK
 }
 
+// settleTime bounds how long a guest that inserted something waits until it is there whole.
+const settleTime = time.Second
+
+// settle lets the cache come to terms with what the guest inserted, so that the guest's next lookup is about all of it.
+func (e *exec) settle(c *compute.Call, it item) {
+	if it.ready() {
+		return
+	}
+	c.Block(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, settleTime)
+		defer cancel()
+		e.sleepOn(ctx, it)
+	})
+}
+
 func bodyAbandon(c *compute.Call) abi.Status {
-	takeItem[*body](c, c.U32(0)).drop()
+	b := takeItem[*body](c, c.U32(0))
+	b.drop()
+	if b.taken != nil && !b.reading() {
+		ex(c).settle(c, b.taken)
+	}
 	return abi.OK
 }
 

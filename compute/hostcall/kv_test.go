@@ -324,12 +324,12 @@ func TestKVLimits(t *testing.T) {
 	e.account.limit = 1 << 30
 	huge := b.handle("fastly_http_body", "new")
 	piece := stBuf{b.lay(make([]byte, 1<<20)), 1 << 20}
-	for range 26 {
+	for range 31 {
 		b.want(abi.OK, "fastly_http_body", "write", huge, piece, 0, n)
 	}
 	b.want(abi.OK, stKV, "insert_wait", b.handle(stKV, "insert", s, "k", huge, 0, 0), o)
 	if b.u32(o) != kvPayloadTooLarge {
-		t.Errorf("26 MiB: kv_error %d", b.u32(o))
+		t.Errorf("31 MiB: kv_error %d", b.u32(o))
 	}
 	if used := e.account.used.Load(); used != 0 {
 		t.Errorf("%d bytes are still counted", used)

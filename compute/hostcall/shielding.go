@@ -123,14 +123,7 @@ func backendForShield(c *compute.Call) abi.Status {
 	if _, there := e.backend(b.Name); there {
 		return abi.OK
 	}
-	if len(e.backends) >= e.limits.DynamicBackends {
-		return abi.LimitExceeded
-	}
-	hold(c, messageSize+len(b.Name)+len(target))
-	if e.backends == nil {
-		e.backends = map[string]*wedge.Backend{}
-	}
-	e.backends[b.Name] = b
+	e.register(c, b, messageSize+len(b.Name)+len(target))
 	return abi.OK
 }
 

@@ -11,7 +11,7 @@ import { Device } from "fastly:device";
 import { Acl } from "fastly:acl";
 import { getGeolocationForIpAddress } from "fastly:geolocation";
 import { createWebsocketHandoff } from "fastly:websocket";
-import { vCpuTime, purgeSurrogateKey } from "fastly:compute";
+import { vCpuTime } from "fastly:compute";
 import { HTMLRewritingStream } from "fastly:html-rewriter";
 import { inspect } from "fastly:security";
 
@@ -345,12 +345,7 @@ const routes = {
     for (let i = 0; i < 2e5; i++) x += i;
     return json({ before: before >= 0, grew: vCpuTime() >= before, x });
   },
-  async "/unsupported"() {
-    return json({
-      purge: await tried(() => purgeSurrogateKey("k")),
-      inspect: await tried(() => inspect(new Request("http://x.test/"), { corp: "c", workspace: "w" })),
-    });
-  },
+  "/inspect": async () => json({ inspect: await inspect(new Request("http://x.test/"), { corp: "c", workspace: "w" }) }),
 
   // What a guest must not do.
   "/loop"() { for (;;); },

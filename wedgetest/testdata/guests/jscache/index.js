@@ -39,7 +39,10 @@ const routes = {
     }
     const failed = await tried(() => SimpleCache.getOrSet("failing", async () => { throw new RangeError("no"); }));
     SimpleCache.purge("k", { scope: "pop" });
-    return json({ before, set, made, failed, failing: await get("failing"), purged: await get("k"), kept: await get("computed") });
+    const long = "k".repeat(8135); // the longest that the SDK lets through
+    SimpleCache.set(long, "long", 60);
+    SimpleCache.set("stream", (await fetch("http://origin.test/plain/simple", { backend: "cached" })).body, 60, 6); // which it does not end
+    return json({ before, set, made, failed, failing: await get("failing"), purged: await get("k"), kept: await get("computed"), long: await get(long), stream: await get("stream") });
   },
 
   async "/core"() {
@@ -110,6 +113,11 @@ const routes = {
   async "/hooks"(url) {
     const seen = [];
     return about(await fetch("http://origin.test" + url.searchParams.get("path"), { backend: "cached", cacheOverride: hooks(seen) }), seen);
+  },
+  // Neither waits for the other, for the one guest would wait for itself.
+  async "/twice"(url) {
+    const both = await Promise.all([1, 2].map(() => fetch("http://origin.test" + url.searchParams.get("path"), { backend: "cached" })));
+    return json(await Promise.all(both.map(async r => [r.status, (await r.text()).slice(0, 3)])));
   },
   // Of a new response without surrogate keys, or one not marked sensitive, the SDK aborts at these.
   async "/found"(url, request) {

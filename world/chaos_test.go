@@ -302,9 +302,9 @@ func (c *worldChaos) restart(p *chaosPoP) {
 		p.down = true
 		return
 	}
-	for end := time.Now().Add(5 * time.Second); c.Node(p.name).Services() == 0; time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); c.Node(p.name).Services() == 0; time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			c.t.Errorf("%s runs nothing five seconds after its start", p.name)
+			c.t.Errorf("%s runs nothing 20 s after its start", p.name)
 			return
 		}
 	}

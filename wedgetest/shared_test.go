@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -20,11 +21,18 @@ import (
 func TestSharedExamples(t *testing.T) {
 	t.Parallel()
 	Need(t, "go")
-	f := startWorld(t, Root("examples", "guestbook"), Root("examples", "tickets"), Root("examples", "rum"), Root("examples", "ratelimit"))
+	limited := t.TempDir()
+	for name, b := range map[string][]byte{"wedge.toml": []byte("name = \"limited\"\nguest = \"guest.wasm\"\n"), "guest.wasm": JSGuest(t, Guest("jsedge"))} {
+		if err := os.WriteFile(filepath.Join(limited, name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := startWorld(t, Root("examples", "guestbook"), Root("examples", "tickets"), Root("examples", "rum"), Root("examples", "ratelimit"), limited)
 	t.Run("guestbook", func(t *testing.T) { testGuestbook(worldOf{f, t, "guestbook"}) })
 	t.Run("tickets", func(t *testing.T) { testTickets(worldOf{f, t, "tickets"}) })
 	t.Run("rum", func(t *testing.T) { testRum(worldOf{f, t, "rum"}) })
 	t.Run("ratelimit", func(t *testing.T) { testRatelimit(worldOf{f, t, "ratelimit"}) })
+	t.Run("limited", func(t *testing.T) { testLimited(worldOf{f, t, "limited"}) })
 }
 
 // worldProcess is a wedge world that runs.
@@ -357,4 +365,31 @@ func testRatelimit(f worldOf) {
 			f.t.Errorf("%s: %d", path, status)
 		}
 	}
+}
+
+// testLimited: what a guest limits by the SDK's rate limiter is limited over all PoPs, and who is in its penalty box is in it at all.
+func testLimited(f worldOf) {
+	const limit, asks = 60, 150
+	let := map[string]int{}
+	for key := range 5 { // a window that ends meanwhile lets more in
+		name := fmt.Sprint("visitor", key)
+		for i := range asks {
+			if status, _ := f.ask(everyPoP[i%len(everyPoP)], "GET", "/limited?key="+name, "", nil); status == 200 {
+				let[name]++
+			}
+		}
+		if n := let[name]; n < limit/2 || n > limit*3/2 {
+			continue
+		}
+		f.becomes("the key is in the box at all PoPs", func() bool {
+			for _, pop := range everyPoP {
+				if status, _ := f.ask(pop, "GET", "/limited?key="+name, "", nil); status != 429 {
+					return false
+				}
+			}
+			return true
+		})
+		return
+	}
+	f.t.Errorf("of %d requests with a limit of %d were let in: %v", asks, limit, let)
 }

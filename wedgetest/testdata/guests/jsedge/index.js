@@ -18,6 +18,12 @@ const routes = {
     });
   },
 
+  // Sixty a minute of each key.
+  "/limited"(_, url) {
+    const blocked = new EdgeRateLimiter(new RateCounter("few"), new PenaltyBox("many")).checkRate(url.searchParams.get("key"), 1, 60, 1, 2);
+    return new Response("", { status: blocked ? 429 : 200 });
+  },
+
   // The sizes in bytes are the encoders' own business.
   async "/image"(_, url) {
     const options = { region: "us_east", ...JSON.parse(url.searchParams.get("o")) };

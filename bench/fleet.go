@@ -75,7 +75,7 @@ func (m *purgeMeter) heard(_ string, data []byte) {
 }
 
 // purges measures how long purges take to all of fifty PoPs, at a thousand a second.
-func purges(ctx context.Context, _ *lab) ([]Row, error) {
+func purges(ctx context.Context, l *lab) ([]Row, error) {
 	before := taken()
 	w, done, err := fleetWorld(ctx)
 	if err != nil {
@@ -90,6 +90,10 @@ func purges(ctx context.Context, _ *lab) ([]Row, error) {
 		return nil, err
 	}
 	defer stop()
+	profiled, err := startProfile(l.profile)
+	if err != nil {
+		return nil, err
+	}
 	n := 0
 	for began := time.Now(); n < purgeRate*purgeSeconds; n++ {
 		time.Sleep(time.Until(began.Add(time.Duration(n) * time.Second / purgeRate)))
@@ -111,6 +115,7 @@ func purges(ctx context.Context, _ *lab) ([]Row, error) {
 			break
 		}
 	}
+	profiled()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(m.total) != want {

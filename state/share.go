@@ -50,6 +50,7 @@ type Share struct {
 
 	mu    sync.Mutex
 	heard map[string]uint64 // by writer: the number of its last item that was taken
+	at    merge.Instant     // when the log stored the latest of what was taken, or what was declared before
 	took  chan struct{}     // closed, and replaced, when something was taken or found to be up to date
 	keys  uint64            // how far the log of keys was taken
 	wrote uint64            // the last entry of the log of keys that was written from here
@@ -260,7 +261,12 @@ func (s *Share) Take(e wedge.Entry) error {
 			return diskError("take", err)
 		}
 	}
-	s.progress(func() { s.heard[e.Writer] = last })
+	s.progress(func() {
+		s.heard[e.Writer] = last
+		if at := (merge.Instant{Wall: e.At.UnixMilli()}); s.at.Before(at) {
+			s.at = at
+		}
+	})
 	return nil
 }
 

@@ -1,0 +1,88 @@
+package state
+
+import (
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/wedge-cloud/wedge"
+	"github.com/wedge-cloud/wedge/state/merge"
+)
+
+// shown is a value as it is read, without the names of incarnations.
+func (p *testPoP) shown(key string) string { return incarnation.ReplaceAllString(p.get(key), "") }
+
+// TestDeclaredOutlastsPower: what a PoP has declared to have seen it has seen after the machine's power went, too, and what it writes then is
+// later than it has declared, whatever its clock says.
+func TestDeclaredOutlastsPower(t *testing.T) {
+	for _, back := range []time.Duration{0, 365 * 24 * time.Hour} {
+		t.Run(fmt.Sprint(back), func(t *testing.T) {
+			f := newPoPs(t, "core", "lhr")
+			disk := vfs.NewCrashableMem()
+			late := time.Duration(0)
+			nrt := &testPoP{name: "nrt"}
+			open := func() {
+				var err error
+				if nrt.kv, err = Open("state", Options{PoP: "nrt", MinFree: 1, fs: disk, Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return time.Unix(0, f.now.Load()).Add(-late) }}); err == nil {
+					nrt.share, err = nrt.kv.Share("")
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				nrt.share.Known()
+				nrt.s = nrt.kv.For("shop", map[string][]wedge.KVSeed{"s": nil}, nil)
+			}
+			cursor := func() int {
+				n, err := nrt.kv.Cursor("log")
+				if err != nil {
+					t.Fatal(err)
+				}
+				return int(n)
+			}
+			settle := func() {
+				f.settle()
+				if err := nrt.kv.SetCursor("log", uint64(nrt.next)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			open()
+			f.all = append(f.all, nrt)
+			f.put(nrt, "other", "so that its database is there")
+			f.change(f.all[1], "set", merge.RemoveWins, merge.Op{Op: "add", Value: []byte("1")})
+			settle()
+			f.put(nrt, "other", "and what it has taken till now")
+			f.change(f.all[1], "set", merge.RemoveWins, merge.Op{Op: "remove", Value: []byte("1")})
+			settle()
+			a := &Agreement{}
+			f.now.Add(int64(time.Minute))
+			f.agree(a, f.all...)
+			f.agree(a, f.all...)
+
+			disk, late = disk.CrashClone(vfs.CrashCloneCfg{RNG: rand.New(rand.NewPCG(1, 0))}), back
+			nrt.kv.Close()
+			open()
+			t.Cleanup(func() { nrt.kv.Close() })
+			f.now.Add(int64(time.Second))
+			f.change(nrt, "set", merge.RemoveWins, merge.Op{Op: "remove", Value: []byte("2")})
+			f.change(nrt, "set", merge.RemoveWins, merge.Op{Op: "add", Value: []byte("1")})
+			f.change(f.all[1], "set", merge.RemoveWins, merge.Op{Op: "add", Value: []byte("2")})
+			nrt.next = cursor()
+			settle()
+			for range 6 {
+				f.now.Add(int64(time.Minute))
+				f.agree(a, f.all...)
+				settle()
+			}
+			for _, p := range f.all {
+				f.sweep(p)
+				if got, want := p.shown("set"), f.all[0].shown("set"); got != want {
+					t.Errorf("%s has %s, %s %s", p.name, got, f.all[0].name, want)
+				}
+			}
+		})
+	}
+}

@@ -128,7 +128,11 @@ func readInstant(b []byte) (i merge.Instant, err error) {
 	return merge.Instant{Wall: int64(binary.BigEndian.Uint64(b)), Count: binary.BigEndian.Uint32(b[8:])}, nil
 }
 
-func (s *Share) horizonKey() []byte { return []byte("shorizon\x00" + s.jurisdiction) }
+// horizonKey names how far the horizon was for this incarnation: another reads the log anew, from before what it had come to, and what comes from there
+// must not be taken for gone before it is joined with what comes later.
+func (s *Share) horizonKey() []byte {
+	return []byte("shorizon\x00" + s.jurisdiction + "\x00" + s.Writer())
+}
 
 func (s *Share) sinceKey() []byte { return []byte("ssince\x00" + s.jurisdiction) }
 

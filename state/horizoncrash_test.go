@@ -86,3 +86,39 @@ func TestDeclaredOutlastsPower(t *testing.T) {
 		})
 	}
 }
+
+// TestForkReads: a PoP whose database was set back reads the log anew, from before horizons that it had come to, and has what the others have.
+func TestForkReads(t *testing.T) {
+	f := newPoPs(t, "core", "lhr", "nrt")
+	lhr, nrt := f.all[1], f.all[2]
+	f.change(lhr, "set", merge.RemoveWins, merge.Op{Op: "add", Value: []byte("1")})
+	f.put(lhr, "k", "old")
+	f.settle()
+	f.put(nrt, "k", "unheard")
+	f.change(nrt, "set", merge.RemoveWins, merge.Op{Op: "add", Value: []byte("1")})
+	f.now.Add(int64(time.Millisecond))
+	if err := lhr.s.Delete(bg, "s", "k"); err != nil {
+		t.Fatal(err)
+	}
+	f.change(lhr, "set", merge.RemoveWins, merge.Op{Op: "remove", Value: []byte("1")})
+	f.settle()
+	a := &Agreement{}
+	f.forgetAll(a)
+	f.same("k", "not_exist")
+	f.same("set", "not_exist")
+	if err := lhr.kv.Fork(); err != nil {
+		t.Fatal(err)
+	}
+	lhr.kv.Close()
+	f.open(lhr)
+	lhr.sent, lhr.next = 0, 0
+	f.settle()
+	f.same("k", "not_exist")
+	f.same("set", "not_exist")
+	f.forgetAll(a)
+	f.same("k", "not_exist")
+	f.same("set", "not_exist")
+	if n := countRecords(t, lhr.kv, mergedSpace); n != 0 {
+		t.Errorf("%d records are left", n)
+	}
+}

@@ -122,3 +122,43 @@ func TestForkReads(t *testing.T) {
 		t.Errorf("%d records are left", n)
 	}
 }
+
+// TestForkWrites: a PoP whose database was set back changes nothing that is shared until it has what was written since, after another start, too: what it
+// makes of what all others have forgotten would not come to the same everywhere.
+func TestForkWrites(t *testing.T) {
+	f := newPoPs(t, "core", "lhr", "nrt")
+	lhr, nrt := f.all[1], f.all[2]
+	f.change(lhr, "set", merge.RemoveWins, merge.Op{Op: "add", Value: []byte("1")})
+	f.settle()
+	if err := nrt.kv.Fork(); err != nil { // as a copy of now
+		t.Fatal(err)
+	}
+	nrt.kv.Close()
+	f.change(lhr, "set", merge.RemoveWins, merge.Op{Op: "remove", Value: []byte("1")})
+	f.all = f.all[:2]
+	a := &Agreement{}
+	f.forgetAll(a)
+	f.all = append(f.all, nrt)
+	add := merge.Op{Op: "add", Value: []byte("1")}
+	for range 2 {
+		f.open(nrt)
+		if _, err := nrt.s.Change(bg, "s", "set", merge.RemoveWins, add); wedge.KindOf(err) != wedge.Unavailable {
+			t.Fatal(err)
+		}
+		nrt.kv.Close()
+	}
+	f.open(nrt)
+	nrt.sent, nrt.next = 0, 0
+	f.settle()
+	nrt.share.Fresh(wedge.ScopeMerge, time.Unix(0, f.now.Load()))
+	f.change(nrt, "set", merge.RemoveWins, add)
+	nrt.kv.Close()
+	f.open(nrt)
+	f.change(nrt, "set", merge.RemoveWins, merge.Op{Op: "add", Value: []byte("2")})
+	f.forgetAll(a)
+	for _, p := range f.all {
+		if got := p.shown("set"); got != "[1,2]" {
+			t.Errorf("%s has %s", p.name, got)
+		}
+	}
+}

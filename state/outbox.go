@@ -269,7 +269,9 @@ func (kv *KV) Fork() error {
 	}
 	b := make([]byte, 8)
 	_, _ = rand.Read(b) // never fails, by contract
-	if err := kv.db.Set(incarnationKey, b, pebble.Sync); err != nil {
+	batch := kv.db.NewBatch()
+	defer batch.Close()
+	if err := errors.Join(batch.Set(incarnationKey, b, nil), batch.Set(forkedKey, b, nil), batch.Commit(pebble.Sync)); err != nil {
 		return diskError("fork state", err)
 	}
 	return nil

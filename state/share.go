@@ -43,6 +43,8 @@ type Share struct {
 	known chan struct{} // closed when it is known whether the core has what this PoP wrote, or need not be waited for any more
 	knows sync.Once
 
+	old atomic.Bool // see recallFork
+
 	stats struct{ taken, refused, late, forgotten atomic.Int64 }
 
 	horizon atomic.Pointer[merge.Instant] // nil: none
@@ -87,7 +89,7 @@ func (kv *KV) Share(jurisdiction string) (*Share, error) {
 		kv.shares = map[string]*Share{}
 	}
 	kv.shares[jurisdiction] = s
-	if err := errors.Join(s.recallMoves(), s.recallHorizon()); err != nil {
+	if err := errors.Join(s.recallMoves(), s.recallHorizon(), s.recallFork()); err != nil {
 		return nil, err
 	}
 	time.AfterFunc(knowPatience, s.Known)
@@ -105,6 +107,22 @@ const knowPatience = 2 * time.Second
 
 // Known is told that the core knows this database as it is, or that the database is known to be an older copy.
 func (s *Share) Known() { s.knows.Do(func() { close(s.known) }) }
+
+func (s *Share) renewedKey() []byte {
+	return []byte("srenewed\x00" + s.jurisdiction + "\x00" + s.Writer())
+}
+
+// recallFork finds out whether what is here may be older than what all others have forgotten the removal of: the database was set back, and has not yet what
+// the log has. What is changed before that would not come to the same everywhere.
+func (s *Share) recallFork() error {
+	forked, err := s.kv.system(forkedKey)
+	if err != nil || forked != s.kv.writer.Incarnation {
+		return err
+	}
+	renewed, err := s.kv.system(s.renewedKey())
+	s.old.Store(renewed == 0)
+	return err
+}
 
 func (s *Share) heardKey(writer string) []byte {
 	return append([]byte("sheard\x00"+s.jurisdiction+"\x00"), writer...)
@@ -281,6 +299,12 @@ func (s *Share) progress(f func()) {
 
 // Fresh notes that nothing of stores of that scope is missing here that the core had at that time.
 func (s *Share) Fresh(scope wedge.Scope, at time.Time) {
+	if scope == wedge.ScopeMerge && s.old.Load() && s.kv.enter(context.Background(), "note state", "") == nil {
+		if err := s.kv.db.Set(s.renewedKey(), binary.BigEndian.AppendUint64(nil, 1), pebble.NoSync); err == nil {
+			s.old.Store(false)
+		}
+		s.kv.leave()
+	}
 	s.progress(func() {
 		if at.After(s.asOf[scope]) {
 			s.asOf[scope] = at

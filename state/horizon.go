@@ -230,7 +230,7 @@ func forgettable(v *merge.Value, horizon merge.Instant) bool {
 		return v.Empty()
 	}
 	c, _, err := readContent(writes[0].Value)
-	return err == nil && !c.Over && (c.Gone || c.Expires != 0 && c.Expires <= horizon.Wall)
+	return err == nil && c.Free && (c.Gone || c.Expires != 0 && c.Expires <= horizon.Wall)
 }
 
 // base reads the value that is changed, or that another's change is joined with, and what lies in the database; nil: nothing, or what is forgotten.

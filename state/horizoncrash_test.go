@@ -162,3 +162,28 @@ func TestForkWrites(t *testing.T) {
 		}
 	}
 }
+
+// TestOldDeletions: deletions of keys with a seed that a Wedge wrote which did not say so hide the seed still.
+func TestOldDeletions(t *testing.T) {
+	f := newPoPs(t, "core", "lhr", "nrt")
+	lhr := f.all[1]
+	stamp := merge.Instant{Wall: time.Unix(0, f.now.Load()).UnixMilli()}
+	for i, text := range []string{`{"t":true}`, fmt.Sprintf(`{"v":"YQ==","x":%d}`, stamp.Wall+1)} {
+		_, delta, err := merge.New(merge.Register).Apply(merge.Op{Op: "set", Value: []byte(text), Kept: true}, merge.Stamp{Instant: stamp, Writer: merge.Writer{PoP: "old", Incarnation: 7}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := []string{"seed", "seed2"}[i]
+		f.log = append(f.log, wedge.Entry{Seq: uint64(len(f.log) + 1), Writer: "old.0000000000000007", First: uint64(i + 1), Items: lhr.share.items(&store{service: "shop", name: "s"}, key, delta, nil), At: time.Unix(0, f.now.Load())})
+	}
+	for _, p := range f.all {
+		p.s = p.kv.For("shop", map[string][]wedge.KVSeed{"s": {{Key: "seed", Value: []byte("planted")}, {Key: "seed2", Value: []byte("planted")}}}, nil)
+	}
+	f.settle()
+	f.now.Add(int64(time.Second))
+	f.same("seed", "not_exist")
+	f.same("seed2", "not_exist")
+	f.forgetAll(&Agreement{})
+	f.same("seed", "not_exist")
+	f.same("seed2", "not_exist")
+}

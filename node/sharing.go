@@ -352,6 +352,7 @@ func (a *archive) give(_ string, question []byte) []byte {
 	if err == nil {
 		page.Horizon = a.share.Complete() // before what it is to hold for is read
 		items, page.Next, page.Done, err = a.share.Snapshot(at)
+		page.Horizon = page.Horizon.Earlier(a.share.Complete()) // it may have found something damaged
 	}
 	if err != nil {
 		page = snapshotPage{Not: err.Error()}

@@ -202,6 +202,10 @@ func (s *Share) Lack() error {
 		return err
 	}
 	defer s.kv.leave()
+	return s.lack()
+}
+
+func (s *Share) lack() error {
 	if err := s.kv.db.Set(s.lackKey(), binary.BigEndian.AppendUint64(nil, 1), pebble.Sync); err != nil {
 		return diskError("take", err)
 	}

@@ -187,3 +187,32 @@ func TestOldDeletions(t *testing.T) {
 	f.same("seed", "not_exist")
 	f.same("seed2", "not_exist")
 }
+
+// TestSnapshotDamaged: what a snapshot leaves out because it is damaged where the snapshot is made is not taken for gone.
+func TestSnapshotDamaged(t *testing.T) {
+	f := newPoPs(t, "core", "lhr", "nrt")
+	core, lhr, nrt := f.all[0], f.all[1], f.all[2]
+	f.put(lhr, "k", "kept")
+	f.change(lhr, "count", merge.Counter, merge.Op{Op: "add", By: 1})
+	f.settle()
+	f.forgetAll(&Agreement{})
+	st := core.s.named["s"]
+	for _, key := range []string{"k", "count"} {
+		if err := core.kv.db.Set(inSpace(mergedSpace, st.id(key)), []byte("damaged"), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	items, next, done, err := core.share.Snapshot(Place{})
+	if err != nil || !done {
+		t.Fatal(done, err)
+	}
+	if err := nrt.share.TakeSnapshot(items); err != nil {
+		t.Fatal(err)
+	}
+	if err := nrt.share.DropAbsent(items, Place{}, next, done, core.share.Complete()); err != nil {
+		t.Fatal(err)
+	}
+	if k, n := nrt.get("k"), nrt.get("count"); k != "kept" || n != "1" {
+		t.Errorf("%s, %s", k, n)
+	}
+}

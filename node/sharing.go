@@ -291,7 +291,6 @@ func (c *Core) openArchives(ctx context.Context) (err error) {
 		}
 		c.work.Go(func() { c.keepArchive(ctx, a, logs[wedge.ScopeMerge], a.share.Take) })
 		c.work.Go(func() { c.keepArchive(ctx, a, logs[wedge.ScopeCore], a.share.TakeHomes) })
-		c.work.Go(func() { c.keepHorizon(ctx, a, logs[wedge.ScopeMerge]) })
 	}
 	c.work.Go(func() { _ = c.kv.Run(ctx) }) // not before the shares are there: a database without any forgets at once what was removed
 	return nil

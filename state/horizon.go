@@ -352,7 +352,7 @@ func (kv *KV) collect(s *Share, id []byte, horizon merge.Instant) error {
 
 func (kv *KV) fillCollected(b *pebble.Batch, s *Share, id []byte, stored *merge.Value, horizon merge.Instant) error {
 	old, err := readHead(kv.db, id)
-	if err != nil {
+	if err != nil && wedge.KindOf(err) != wedge.Internal { // else it is written anew, or dropped
 		return err
 	}
 	v := stored.Collect(horizon)

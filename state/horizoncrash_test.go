@@ -216,3 +216,22 @@ func TestSnapshotDamaged(t *testing.T) {
 		t.Errorf("%s, %s", k, n)
 	}
 }
+
+// TestSweepDamaged: a damaged record does not keep others from being forgotten.
+func TestSweepDamaged(t *testing.T) {
+	f := newPoPs(t, "core", "lhr")
+	lhr := f.all[1]
+	for _, key := range []string{"a", "b"} {
+		f.put(lhr, key, "x")
+		if err := lhr.s.Delete(bg, "s", key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := lhr.kv.db.Set(inSpace(headSpace, lhr.s.named["s"].id("a")), []byte("damaged"), nil); err != nil {
+		t.Fatal(err)
+	}
+	f.forgetAll(&Agreement{})
+	if n := countRecords(t, lhr.kv, mergedSpace) + countRecords(t, lhr.kv, removedSpace) + countRecords(t, lhr.kv, headSpace); n != 0 {
+		t.Errorf("%d records are left", n)
+	}
+}

@@ -325,7 +325,6 @@ func TestSnapshotForgets(t *testing.T) {
 		nrt.kv.Close()
 		f.open(nrt)
 		nrt.sent = 0
-		nrt.share.Fresh(wedge.ScopeMerge, time.Unix(0, f.now.Load())) // it had all then
 		f.put(nrt, "own", "its own")
 		for _, key := range []string{"gone", "count"} {
 			if err := core.s.Delete(bg, "s", key); err != nil {

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -34,6 +35,7 @@ func TestDeclaredOutlastsPower(t *testing.T) {
 					t.Fatal(err)
 				}
 				nrt.share.Known()
+				nrt.share.renew()
 				nrt.s = nrt.kv.For("shop", map[string][]wedge.KVSeed{"s": nil}, nil)
 			}
 			cursor := func() int {
@@ -123,42 +125,50 @@ func TestForkReads(t *testing.T) {
 	}
 }
 
-// TestForkWrites: a PoP whose database was set back changes nothing that is shared until it has what was written since, after another start, too: what it
-// makes of what all others have forgotten would not come to the same everywhere.
-func TestForkWrites(t *testing.T) {
-	f := newPoPs(t, "core", "lhr", "nrt")
-	lhr, nrt := f.all[1], f.all[2]
-	f.change(lhr, "set", merge.RemoveWins, merge.Op{Op: "add", Value: []byte("1")})
-	f.settle()
-	if err := nrt.kv.Fork(); err != nil { // as a copy of now
-		t.Fatal(err)
-	}
-	nrt.kv.Close()
-	f.change(lhr, "set", merge.RemoveWins, merge.Op{Op: "remove", Value: []byte("1")})
-	f.all = f.all[:2]
-	a := &Agreement{}
-	f.forgetAll(a)
-	f.all = append(f.all, nrt)
-	add := merge.Op{Op: "add", Value: []byte("1")}
-	for range 2 {
-		f.open(nrt)
-		if _, err := nrt.s.Change(bg, "s", "set", merge.RemoveWins, add); wedge.KindOf(err) != wedge.Unavailable {
+// TestReady: a PoP that is new, or whose database was set back, changes nothing that is shared until it has what was written before, after another start,
+// too: what it makes of what all others have forgotten would not come to the same everywhere.
+func TestReady(t *testing.T) {
+	for _, fresh := range []bool{false, true} {
+		f := newPoPs(t, "core", "lhr", "nrt")
+		lhr, nrt := f.all[1], f.all[2]
+		f.change(lhr, "set", merge.RemoveWins, merge.Op{Op: "add", Value: []byte("1")})
+		f.settle()
+		if err := nrt.kv.Fork(); err != nil { // as a copy of now
 			t.Fatal(err)
 		}
 		nrt.kv.Close()
-	}
-	f.open(nrt)
-	nrt.sent, nrt.next = 0, 0
-	f.settle()
-	nrt.share.Fresh(wedge.ScopeMerge, time.Unix(0, f.now.Load()))
-	f.change(nrt, "set", merge.RemoveWins, add)
-	nrt.kv.Close()
-	f.open(nrt)
-	f.change(nrt, "set", merge.RemoveWins, merge.Op{Op: "add", Value: []byte("2")})
-	f.forgetAll(a)
-	for _, p := range f.all {
-		if got := p.shown("set"); got != "[1,2]" {
-			t.Errorf("%s has %s", p.name, got)
+		f.change(lhr, "set", merge.RemoveWins, merge.Op{Op: "remove", Value: []byte("1")})
+		f.all = f.all[:2]
+		a := &Agreement{}
+		f.forgetAll(a)
+		if fresh {
+			nrt.dir = t.TempDir()
+		}
+		f.all = append(f.all, nrt)
+		add := merge.Op{Op: "add", Value: []byte("1")}
+		for range 2 {
+			nrt.anew = true
+			f.open(nrt)
+			ended, end := context.WithTimeout(bg, time.Millisecond)
+			if _, err := nrt.s.Change(ended, "s", "set", merge.RemoveWins, add); wedge.KindOf(err) != wedge.Unavailable {
+				t.Fatal(err)
+			}
+			end()
+			nrt.kv.Close()
+		}
+		f.open(nrt)
+		nrt.sent, nrt.next = 0, 0
+		f.settle()
+		nrt.share.Fresh(wedge.ScopeMerge, time.Unix(0, f.now.Load()))
+		f.change(nrt, "set", merge.RemoveWins, add)
+		nrt.kv.Close()
+		f.open(nrt)
+		f.change(nrt, "set", merge.RemoveWins, merge.Op{Op: "add", Value: []byte("2")})
+		f.forgetAll(a)
+		for _, p := range f.all {
+			if got := p.shown("set"); got != "[1,2]" {
+				t.Errorf("%s has %s", p.name, got)
+			}
 		}
 	}
 }

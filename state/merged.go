@@ -182,10 +182,6 @@ func (kv *KV) change(st *store, id []byte, key string, old *head, v, stored *mer
 		return v, 0, &wedge.Error{Op: "write state", What: "store " + st.name, Kind: wedge.Unavailable, Err: errors.New("this PoP's database is an older copy of one that has gone on"),
 			Hint: "Restart the node: it goes on under another name then."}
 	}
-	if st.share != nil && st.share.old.Load() {
-		return v, 0, &wedge.Error{Op: "write state", What: "store " + st.name, Kind: wedge.Unavailable, Err: errors.New("this PoP's database was set back, and has not yet what was written since"),
-			Hint: "Try again when the PoP has reached the core and followed the log of state."}
-	}
 	now := kv.opts.Now()
 	next, delta, err := v.Apply(op, kv.clock.Now(now))
 	if err != nil {
@@ -341,6 +337,9 @@ func (s *Stores) changeBy(ctx context.Context, name, key string, kind merge.Kind
 		return nil, err
 	}
 	if err := s.kv.roomy(); err != nil {
+		return nil, err
+	}
+	if err := st.ready(ctx); err != nil {
 		return nil, err
 	}
 	id := st.id(key)

@@ -43,7 +43,9 @@ type Share struct {
 	known chan struct{} // closed when it is known whether the core has what this PoP wrote, or need not be waited for any more
 	knows sync.Once
 
-	old atomic.Bool // see recallFork
+	renewed  chan struct{} // closed when all was here once that the log had: see ready
+	renews   sync.Once
+	patience chan struct{} // closed when it is not waited for any more
 
 	stats struct{ taken, refused, late, forgotten atomic.Int64 }
 
@@ -68,7 +70,7 @@ const shareLane = "state"
 // Share has the stores of a jurisdiction shared with other PoPs; "": those of none. Once it was called, stores of jurisdictions for which
 // it was not called are not held here. It must be called before stores are bound, and once for each.
 func (kv *KV) Share(jurisdiction string) (*Share, error) {
-	s := &Share{kv: kv, jurisdiction: jurisdiction, log: kv.opts.Log, heard: map[string]uint64{}, asOf: map[wedge.Scope]time.Time{}, took: make(chan struct{}), liars: map[merge.Writer]time.Time{}, known: make(chan struct{})}
+	s := &Share{kv: kv, jurisdiction: jurisdiction, log: kv.opts.Log, heard: map[string]uint64{}, asOf: map[wedge.Scope]time.Time{}, took: make(chan struct{}), liars: map[merge.Writer]time.Time{}, known: make(chan struct{}), renewed: make(chan struct{}), patience: make(chan struct{})}
 	var err error
 	if s.box, err = kv.Outbox(s.lane(kv.writer.Incarnation)); err != nil { // what another incarnation wrote is not this one's to say
 		return nil, err
@@ -89,10 +91,10 @@ func (kv *KV) Share(jurisdiction string) (*Share, error) {
 		kv.shares = map[string]*Share{}
 	}
 	kv.shares[jurisdiction] = s
-	if err := errors.Join(s.recallMoves(), s.recallHorizon(), s.recallFork()); err != nil {
+	if err := errors.Join(s.recallMoves(), s.recallHorizon(), s.recallRenewed()); err != nil {
 		return nil, err
 	}
-	time.AfterFunc(knowPatience, s.Known)
+	time.AfterFunc(knowPatience, func() { s.Known(); close(s.patience) })
 	return s, nil
 }
 
@@ -112,16 +114,50 @@ func (s *Share) renewedKey() []byte {
 	return []byte("srenewed\x00" + s.jurisdiction + "\x00" + s.Writer())
 }
 
-// recallFork finds out whether what is here may be older than what all others have forgotten the removal of: the database was set back, and has not yet what
-// the log has. What is changed before that would not come to the same everywhere.
-func (s *Share) recallFork() error {
-	forked, err := s.kv.system(forkedKey)
-	if err != nil || forked != s.kv.writer.Incarnation {
+// recallRenewed finds out whether this incarnation has had all once that the log had.
+func (s *Share) recallRenewed() error {
+	anew, err := s.kv.system(anewKey)
+	if err != nil {
 		return err
 	}
 	renewed, err := s.kv.system(s.renewedKey())
-	s.old.Store(renewed == 0)
+	if err == nil && (renewed != 0 || anew != s.kv.writer.Incarnation) { // or it is older than this
+		s.renews.Do(func() { close(s.renewed) })
+	}
 	return err
+}
+
+// renew notes that all is here that the log had.
+func (s *Share) renew() {
+	s.renews.Do(func() {
+		if s.kv.enter(context.Background(), "note state", "") == nil {
+			_ = s.kv.db.Set(s.renewedKey(), binary.BigEndian.AppendUint64(nil, 1), pebble.NoSync) // or it is found out again
+			s.kv.leave()
+		}
+		close(s.renewed)
+	})
+}
+
+// ready returns once this PoP may change what is shared. One that is new, or whose database was set back, has not seen yet what all others have forgotten the removal
+// of: what it changes before it has come to the end of the log once would not come to the same everywhere. No key's turn may be held: the log needs it.
+func (st *store) ready(ctx context.Context) error {
+	s := st.share
+	if s == nil || st.scope != wedge.ScopeMerge {
+		return nil
+	}
+	select {
+	case <-s.renewed:
+		return nil
+	default:
+	}
+	select {
+	case <-s.renewed:
+		return nil
+	case <-s.patience:
+	case <-ctx.Done():
+	}
+	return &wedge.Error{Op: "write state", What: "store " + st.name, Kind: wedge.Unavailable, Err: errors.New("this PoP is new, or was set back, and has not yet what the others wrote"),
+		Hint: "Try again when the PoP has reached the core and followed the log of state."}
 }
 
 func (s *Share) heardKey(writer string) []byte {
@@ -299,11 +335,8 @@ func (s *Share) progress(f func()) {
 
 // Fresh notes that nothing of stores of that scope is missing here that the core had at that time.
 func (s *Share) Fresh(scope wedge.Scope, at time.Time) {
-	if scope == wedge.ScopeMerge && s.old.Load() && s.kv.enter(context.Background(), "note state", "") == nil {
-		if err := s.kv.db.Set(s.renewedKey(), binary.BigEndian.AppendUint64(nil, 1), pebble.NoSync); err == nil {
-			s.old.Store(false)
-		}
-		s.kv.leave()
+	if scope == wedge.ScopeMerge {
+		s.renew()
 	}
 	s.progress(func() {
 		if at.After(s.asOf[scope]) {

@@ -19,9 +19,12 @@ func TestServeClaim(t *testing.T) {
 	}
 	defer kv.Close()
 	for _, jurisdiction := range []string{"", "eu"} {
-		if _, err := kv.Share(jurisdiction); err != nil {
+		share, err := kv.Share(jurisdiction)
+		if err != nil {
 			t.Fatal(err)
 		}
+		share.Known()
+		share.Fresh(wedge.ScopeMerge, time.Now())
 	}
 	n := &Node{kv: kv, cfg: Config{Now: time.Now}, fleet: &fleet{pops: popMap{seen: map[string]wedge.PoP{}}}}
 	n.fleet.peers = &peers{pops: &n.fleet.pops}

@@ -430,13 +430,13 @@ func (c *Core) open(ctx, background context.Context) error {
 	}
 	c.api.Event, c.api.State = c.event, c.askState
 	c.api.SealingKey = c.sealingKey
+	if err := c.openArchives(background); err != nil {
+		return err
+	}
 	for subject, hear := range map[string]func(string, []byte){"pop.*": c.pops.heard, runsSubject: c.runs} {
 		if _, err := c.link.Hear(subject, hear); err != nil { // until the link is closed
 			return err
 		}
-	}
-	if err := c.openArchives(background); err != nil {
-		return err
 	}
 	if _, err := c.link.Answer(ringSubject+"*", c.giveRing); err != nil { // until the link is closed
 		return err
@@ -458,6 +458,9 @@ func (c *Core) open(ctx, background context.Context) error {
 	}
 	if err := c.firstToken(ctx); err != nil {
 		return err
+	}
+	for j, a := range c.archives { // not before it is known who is a member: a horizon waits for all
+		c.work.Go(func() { c.keepHorizon(background, a, stateLogs(j)[wedge.ScopeMerge]) })
 	}
 	c.work.Go(func() { c.roll(background) })
 	c.work.Go(func() { c.sweepChunks(background, chunks) })

@@ -45,7 +45,10 @@ func (f *fleet) declare(share *state.Share) func(context.Context) error {
 			if err != nil {
 				return err
 			}
-			d := share.Declare(cursor)
+			d, err := share.Declare(cursor)
+			if err != nil {
+				return err
+			}
 			if b, err := json.Marshal(declaration{&d}); err == nil {
 				_ = f.link.Say("runs."+f.cfg.PoP.Name, b) // the next one comes soon
 			}

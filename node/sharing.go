@@ -101,15 +101,20 @@ func (f *fleet) takeShared(ctx context.Context, share *state.Share, scope wedge.
 			if err := take(e); err != nil {
 				return err
 			}
+			cursor = e.Seq
 			return f.kv.SetCursor(at, e.Seq)
 		},
-		Lost: func(uint64) error {
+		Lost: func(next uint64) error {
 			if scope == wedge.ScopeCore {
 				f.log.Error("the core lacks decisions about keys that this PoP has followed: was it restored from an older copy?", "pop", f.cfg.PoP.Name)
 				return nil
 			}
 			f.log.Warn("this PoP lacks what others wrote before the log of state begins: it gets a snapshot", "pop", f.cfg.PoP.Name)
-			return f.getSnapshot(ctx, share)
+			if err := f.getSnapshot(ctx, share, next > cursor); err != nil {
+				return err
+			}
+			cursor = next - 1 // of a log that was set back, too: its numbers come again, and this PoP has not followed those
+			return f.kv.SetCursor(at, cursor)
 		},
 		Fresh: func(asOf time.Time) { share.Fresh(scope, asOf) },
 	})
@@ -193,8 +198,9 @@ type snapshotPage struct {
 	Not string `json:"not,omitempty"` // why there is none
 }
 
-// getSnapshot gets what is in a share's stores from the core.
-func (f *fleet) getSnapshot(ctx context.Context, share *state.Share) error {
+// getSnapshot gets what is in a share's stores from the core. What is not there is gone, if all that was followed here is in the log: a core that was set back
+// may never have had it.
+func (f *fleet) getSnapshot(ctx context.Context, share *state.Share, all bool) error {
 	var at state.Place
 	for tries := 0; ; {
 		page, items, err := f.askSnapshot(ctx, share, at)
@@ -203,7 +209,7 @@ func (f *fleet) getSnapshot(ctx context.Context, share *state.Share) error {
 				at.Item = 0 // it was changed between two pages
 			}
 		}
-		if err == nil {
+		if err == nil && all {
 			err = share.DropAbsent(items, at, page.Next, page.Done, page.Horizon)
 		}
 		switch {
@@ -291,7 +297,6 @@ func (c *Core) openArchives(ctx context.Context) (err error) {
 		}
 		c.work.Go(func() { c.keepArchive(ctx, a, logs[wedge.ScopeMerge], a.share.Take) })
 		c.work.Go(func() { c.keepArchive(ctx, a, logs[wedge.ScopeCore], a.share.TakeHomes) })
-		c.work.Go(func() { c.keepHorizon(ctx, a, logs[wedge.ScopeMerge]) })
 	}
 	c.work.Go(func() { _ = c.kv.Run(ctx) }) // not before the shares are there: a database without any forgets at once what was removed
 	return nil
@@ -352,6 +357,7 @@ func (a *archive) give(_ string, question []byte) []byte {
 	if err == nil {
 		page.Horizon = a.share.Complete() // before what it is to hold for is read
 		items, page.Next, page.Done, err = a.share.Snapshot(at)
+		page.Horizon = page.Horizon.Earlier(a.share.Complete()) // it may have found something damaged
 	}
 	if err != nil {
 		page = snapshotPage{Not: err.Error()}

@@ -43,6 +43,7 @@ func writeUntilKilled(dir string) {
 		os.Exit(1)
 	}
 	share.Known()
+	share.renew()
 	s := killStores(kv)
 	var out sync.Mutex
 	for w := range 8 {

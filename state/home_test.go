@@ -65,6 +65,7 @@ func (l *homesLab) open(p *homePoP) {
 		return
 	}
 	p.share.Known()
+	p.share.renew()
 	p.share.AskCore = func(_ context.Context, question []byte) (answer []byte, err error) {
 		return l.lossy(func() []byte { return l.decide(p.name, question) })
 	}

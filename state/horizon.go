@@ -37,13 +37,26 @@ type Declaration struct {
 	Since        merge.Instant `json:"since"` // they are later than this, too
 }
 
-// Declare makes this PoP's declaration. log is how far it had followed the log before.
-func (s *Share) Declare(log uint64) Declaration {
-	since := s.kv.clock.Now(s.kv.opts.Now()).Instant
+// Declare makes this PoP's declaration. log is how far it had followed the log before. What it declares holds after a loss of power, too, and if its
+// clock is wrong then: it is on disk before, with all that was taken from the log until then, and later stamps are later than it. So it is no later
+// than what the log itself has: else a clock that was ahead once would be for ever.
+func (s *Share) Declare(log uint64) (Declaration, error) {
+	if err := s.kv.enter(context.Background(), "declare", ""); err != nil {
+		return Declaration{}, err
+	}
+	defer s.kv.leave()
+	s.mu.Lock()
+	since := s.at
+	s.mu.Unlock()
+	since = since.Earlier(s.kv.clock.Now(s.kv.opts.Now()).Instant)
 	for i := range s.kv.stripes { // a write that has an earlier stamp, and is not in the outbox yet
 		s.kv.stripes[i].wait()
 	}
-	return Declaration{Jurisdiction: s.jurisdiction, Writer: s.Writer(), Log: log, Wrote: s.box.Last(), Since: since}
+	d := Declaration{Jurisdiction: s.jurisdiction, Writer: s.Writer(), Log: log, Wrote: s.box.Last(), Since: since}
+	if err := s.kv.db.Set(s.sinceKey(), putInstant(since), pebble.Sync); err != nil {
+		return d, diskError("declare", err)
+	}
+	return d, nil
 }
 
 // An Agreement finds the horizon of one log of state by what PoPs declare, in two rounds. After the first it is known what the horizon can be: an instant
@@ -115,25 +128,45 @@ func readInstant(b []byte) (i merge.Instant, err error) {
 	return merge.Instant{Wall: int64(binary.BigEndian.Uint64(b)), Count: binary.BigEndian.Uint32(b[8:])}, nil
 }
 
-func (s *Share) horizonKey() []byte { return []byte("shorizon\x00" + s.jurisdiction) }
+// horizonKey names how far the horizon was for this incarnation: another reads the log anew, from before what it had come to, and what comes from there
+// must not be taken for gone before it is joined with what comes later.
+func (s *Share) horizonKey() []byte {
+	return []byte("shorizon\x00" + s.jurisdiction + "\x00" + s.Writer())
+}
 
-// recallHorizon reads how far the horizon was.
+func (s *Share) sinceKey() []byte { return []byte("ssince\x00" + s.jurisdiction) }
+
+// recallHorizon reads how far the horizon was, and what this PoP has declared.
 func (s *Share) recallHorizon() error {
-	b, closer, err := s.kv.db.Get(s.horizonKey())
+	h, err := s.recall(s.horizonKey())
+	if err != nil {
+		return err
+	}
+	if s.at, err = s.recall(s.sinceKey()); err != nil {
+		return err
+	}
+	if h != (merge.Instant{}) {
+		s.horizon.Store(&h)
+	}
+	s.kv.clock.After(h)
+	s.kv.clock.After(s.at)
+	return nil
+}
+
+// recall reads an instant; zero: there is none.
+func (s *Share) recall(key []byte) (i merge.Instant, err error) {
+	b, closer, err := s.kv.db.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
-		return nil
+		return i, nil
 	}
 	if err != nil {
-		return diskError("open state", err)
+		return i, diskError("open state", err)
 	}
 	defer closer.Close()
-	h, err := readInstant(b)
-	if err != nil {
-		return corrupt(s.horizonKey(), err)
+	if i, err = readInstant(b); err != nil {
+		return i, corrupt(key, err)
 	}
-	s.horizon.Store(&h)
-	s.kv.clock.After(h)
-	return nil
+	return i, nil
 }
 
 // takeHorizon takes one from the log.
@@ -169,6 +202,10 @@ func (s *Share) Lack() error {
 		return err
 	}
 	defer s.kv.leave()
+	return s.lack()
+}
+
+func (s *Share) lack() error {
 	if err := s.kv.db.Set(s.lackKey(), binary.BigEndian.AppendUint64(nil, 1), pebble.Sync); err != nil {
 		return diskError("take", err)
 	}
@@ -197,7 +234,7 @@ func forgettable(v *merge.Value, horizon merge.Instant) bool {
 		return v.Empty()
 	}
 	c, _, err := readContent(writes[0].Value)
-	return err == nil && !c.Over && (c.Gone || c.Expires != 0 && c.Expires <= horizon.Wall)
+	return err == nil && c.Free && (c.Gone || c.Expires != 0 && c.Expires <= horizon.Wall)
 }
 
 // base reads the value that is changed, or that another's change is joined with, and what lies in the database; nil: nothing, or what is forgotten.
@@ -315,7 +352,7 @@ func (kv *KV) collect(s *Share, id []byte, horizon merge.Instant) error {
 
 func (kv *KV) fillCollected(b *pebble.Batch, s *Share, id []byte, stored *merge.Value, horizon merge.Instant) error {
 	old, err := readHead(kv.db, id)
-	if err != nil {
+	if err != nil && wedge.KindOf(err) != wedge.Internal { // else it is written anew, or dropped
 		return err
 	}
 	v := stored.Collect(horizon)

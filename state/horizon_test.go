@@ -18,7 +18,7 @@ import (
 // agree has some PoPs declare, and the core, which is the first PoP, find a horizon.
 func (f *pops) agree(a *Agreement, declare ...*testPoP) (found bool) {
 	for _, p := range declare {
-		a.Heard(p.name, p.share.Declare(uint64(p.next)))
+		a.Heard(p.name, f.declare(p))
 	}
 	core := f.all[0]
 	var names []string
@@ -31,6 +31,15 @@ func (f *pops) agree(a *Agreement, declare ...*testPoP) (found bool) {
 	}
 	f.log = append(f.log, wedge.Entry{Seq: uint64(len(f.log) + 1), Writer: HorizonWriter, First: uint64(h.Wall), Items: [][]byte{HorizonItem(h)}, At: time.Unix(0, f.now.Load())})
 	return true
+}
+
+func (f *pops) declare(p *testPoP) Declaration {
+	f.t.Helper()
+	d, err := p.share.Declare(uint64(p.next))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return d
 }
 
 func (f *pops) sweep(p *testPoP) {
@@ -219,7 +228,7 @@ func horizonRun(t *testing.T, seed uint64, forget bool) (shown string, horizons 
 				}
 			}
 		case pick < 12 || pick == 23 || pick == 24:
-			d := p.share.Declare(uint64(p.next))
+			d := f.declare(p)
 			f.send(p)
 			f.take(f.all[0], len(f.log))
 			if a.Heard(p.name, d); forget && f.agree(a) {

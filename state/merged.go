@@ -29,6 +29,7 @@ type content struct {
 	Expires  int64  `json:"x,omitempty"` // ms since 1970; 0: never
 	Gone     bool   `json:"t,omitempty"` // the key was deleted
 	Over     bool   `json:"s,omitempty"` // over a seed: what hides that is never forgotten
+	Free     bool   `json:"f,omitempty"` // over none, once it is gone or has expired. Who wrote it before there was this did not say
 }
 
 // readContent reads what a register's write says; another PoP made it.
@@ -117,7 +118,7 @@ func (kv *KV) putMerged(st *store, id []byte, key string, old, next *head) (uint
 		c.Value, c.Size, c.Digest = nil, len(next.value), hex.EncodeToString(apart.digest[:])
 	}
 	if !next.expires.IsZero() {
-		c.Expires = next.expires.UnixMilli()
+		c.Expires, c.Free = next.expires.UnixMilli(), !c.Over
 		next.expires = time.UnixMilli(c.Expires) // as at the other PoPs
 	}
 	text, err := json.Marshal(c)
@@ -157,7 +158,8 @@ func (kv *KV) deleteMerged(st *store, id []byte, key string, old *head) error {
 	}
 	op := merge.Op{Op: "clear"}
 	if v == nil || v.Kind() == merge.Register {
-		text, err := json.Marshal(content{Gone: true, Over: st.over(key, v)})
+		over := st.over(key, v)
+		text, err := json.Marshal(content{Gone: true, Over: over, Free: !over})
 		if err != nil {
 			return err
 		}
@@ -335,6 +337,9 @@ func (s *Stores) changeBy(ctx context.Context, name, key string, kind merge.Kind
 		return nil, err
 	}
 	if err := s.kv.roomy(); err != nil {
+		return nil, err
+	}
+	if err := st.ready(ctx); err != nil {
 		return nil, err
 	}
 	id := st.id(key)

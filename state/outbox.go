@@ -246,7 +246,9 @@ func (kv *KV) Incarnation() (string, error) {
 	b := make([]byte, 8)
 	if n == 0 {
 		_, _ = rand.Read(b) // never fails, by contract
-		if err := kv.db.Set(incarnationKey, b, pebble.Sync); err != nil {
+		batch := kv.db.NewBatch()
+		defer batch.Close()
+		if err := errors.Join(batch.Set(incarnationKey, b, nil), batch.Set(anewKey, b, nil), batch.Commit(pebble.Sync)); err != nil {
 			return "", diskError("open state", err)
 		}
 		return hex.EncodeToString(b), nil
@@ -269,7 +271,9 @@ func (kv *KV) Fork() error {
 	}
 	b := make([]byte, 8)
 	_, _ = rand.Read(b) // never fails, by contract
-	if err := kv.db.Set(incarnationKey, b, pebble.Sync); err != nil {
+	batch := kv.db.NewBatch()
+	defer batch.Close()
+	if err := errors.Join(batch.Set(incarnationKey, b, nil), batch.Set(anewKey, b, nil), batch.Commit(pebble.Sync)); err != nil {
 		return diskError("fork state", err)
 	}
 	return nil

@@ -80,6 +80,7 @@ func TestPowerLoss(t *testing.T) {
 				t.Fatal(err)
 			}
 			share.Known()
+			share.renew()
 			s := kv.For("shop", map[string][]wedge.KVSeed{"local": nil, "merged": nil}, map[string]wedge.Store{"local": {Scope: wedge.ScopeLocal}})
 			sent := itemsOf(t, share)
 			var work sync.WaitGroup

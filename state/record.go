@@ -55,6 +55,7 @@ var (
 	generationKey = []byte("sgeneration")
 
 	incarnationKey = []byte("sincarnation")
+	anewKey        = []byte("sanew") // the incarnation that began with nothing, or with an older copy's data
 )
 
 // inlineMax is how large a value may be to lie in its head. Larger ones lie apart, so that

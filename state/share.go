@@ -43,6 +43,10 @@ type Share struct {
 	known chan struct{} // closed when it is known whether the core has what this PoP wrote, or need not be waited for any more
 	knows sync.Once
 
+	renewed  chan struct{} // closed when all was here once that the log had: see ready
+	renews   sync.Once
+	patience chan struct{} // closed when it is not waited for any more
+
 	stats struct{ taken, refused, late, forgotten atomic.Int64 }
 
 	horizon atomic.Pointer[merge.Instant] // nil: none
@@ -50,6 +54,7 @@ type Share struct {
 
 	mu    sync.Mutex
 	heard map[string]uint64 // by writer: the number of its last item that was taken
+	at    merge.Instant     // when the log stored the latest of what was taken, or what was declared before
 	took  chan struct{}     // closed, and replaced, when something was taken or found to be up to date
 	keys  uint64            // how far the log of keys was taken
 	wrote uint64            // the last entry of the log of keys that was written from here
@@ -65,7 +70,7 @@ const shareLane = "state"
 // Share has the stores of a jurisdiction shared with other PoPs; "": those of none. Once it was called, stores of jurisdictions for which
 // it was not called are not held here. It must be called before stores are bound, and once for each.
 func (kv *KV) Share(jurisdiction string) (*Share, error) {
-	s := &Share{kv: kv, jurisdiction: jurisdiction, log: kv.opts.Log, heard: map[string]uint64{}, asOf: map[wedge.Scope]time.Time{}, took: make(chan struct{}), liars: map[merge.Writer]time.Time{}, known: make(chan struct{})}
+	s := &Share{kv: kv, jurisdiction: jurisdiction, log: kv.opts.Log, heard: map[string]uint64{}, asOf: map[wedge.Scope]time.Time{}, took: make(chan struct{}), liars: map[merge.Writer]time.Time{}, known: make(chan struct{}), renewed: make(chan struct{}), patience: make(chan struct{})}
 	var err error
 	if s.box, err = kv.Outbox(s.lane(kv.writer.Incarnation)); err != nil { // what another incarnation wrote is not this one's to say
 		return nil, err
@@ -86,10 +91,10 @@ func (kv *KV) Share(jurisdiction string) (*Share, error) {
 		kv.shares = map[string]*Share{}
 	}
 	kv.shares[jurisdiction] = s
-	if err := errors.Join(s.recallMoves(), s.recallHorizon()); err != nil {
+	if err := errors.Join(s.recallMoves(), s.recallHorizon(), s.recallRenewed()); err != nil {
 		return nil, err
 	}
-	time.AfterFunc(knowPatience, s.Known)
+	time.AfterFunc(knowPatience, func() { s.Known(); close(s.patience) })
 	return s, nil
 }
 
@@ -104,6 +109,56 @@ const knowPatience = 2 * time.Second
 
 // Known is told that the core knows this database as it is, or that the database is known to be an older copy.
 func (s *Share) Known() { s.knows.Do(func() { close(s.known) }) }
+
+func (s *Share) renewedKey() []byte {
+	return []byte("srenewed\x00" + s.jurisdiction + "\x00" + s.Writer())
+}
+
+// recallRenewed finds out whether this incarnation has had all once that the log had.
+func (s *Share) recallRenewed() error {
+	anew, err := s.kv.system(anewKey)
+	if err != nil {
+		return err
+	}
+	renewed, err := s.kv.system(s.renewedKey())
+	if err == nil && (renewed != 0 || anew != s.kv.writer.Incarnation) { // or it is older than this
+		s.renews.Do(func() { close(s.renewed) })
+	}
+	return err
+}
+
+// renew notes that all is here that the log had.
+func (s *Share) renew() {
+	s.renews.Do(func() {
+		if s.kv.enter(context.Background(), "note state", "") == nil {
+			_ = s.kv.db.Set(s.renewedKey(), binary.BigEndian.AppendUint64(nil, 1), pebble.NoSync) // or it is found out again
+			s.kv.leave()
+		}
+		close(s.renewed)
+	})
+}
+
+// ready returns once this PoP may change what is shared. One that is new, or whose database was set back, has not seen yet what all others have forgotten the removal
+// of: what it changes before it has come to the end of the log once would not come to the same everywhere. No key's turn may be held: the log needs it.
+func (st *store) ready(ctx context.Context) error {
+	s := st.share
+	if s == nil || st.scope != wedge.ScopeMerge {
+		return nil
+	}
+	select {
+	case <-s.renewed:
+		return nil
+	default:
+	}
+	select {
+	case <-s.renewed:
+		return nil
+	case <-s.patience:
+	case <-ctx.Done():
+	}
+	return &wedge.Error{Op: "write state", What: "store " + st.name, Kind: wedge.Unavailable, Err: errors.New("this PoP is new, or was set back, and has not yet what the others wrote"),
+		Hint: "Try again when the PoP has reached the core and followed the log of state."}
+}
 
 func (s *Share) heardKey(writer string) []byte {
 	return append([]byte("sheard\x00"+s.jurisdiction+"\x00"), writer...)
@@ -260,7 +315,12 @@ func (s *Share) Take(e wedge.Entry) error {
 			return diskError("take", err)
 		}
 	}
-	s.progress(func() { s.heard[e.Writer] = last })
+	s.progress(func() {
+		s.heard[e.Writer] = last
+		if at := (merge.Instant{Wall: e.At.UnixMilli()}); s.at.Before(at) {
+			s.at = at
+		}
+	})
 	return nil
 }
 
@@ -275,6 +335,9 @@ func (s *Share) progress(f func()) {
 
 // Fresh notes that nothing of stores of that scope is missing here that the core had at that time.
 func (s *Share) Fresh(scope wedge.Scope, at time.Time) {
+	if scope == wedge.ScopeMerge {
+		s.renew()
+	}
 	s.progress(func() {
 		if at.After(s.asOf[scope]) {
 			s.asOf[scope] = at

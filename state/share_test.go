@@ -32,6 +32,7 @@ type testPoP struct {
 	s     *Stores
 	sent  uint64 // items in the log
 	next  int    // entries taken
+	anew  bool   // it is not told that it has all that the log has
 }
 
 func newPoPs(t *testing.T, names ...string) *pops {
@@ -55,6 +56,9 @@ func (f *pops) open(p *testPoP) {
 		f.t.Fatal(err)
 	}
 	p.share.Known()
+	if !p.anew {
+		p.share.renew()
+	}
 	p.s = p.kv.For("shop", map[string][]wedge.KVSeed{"s": {{Key: "seed", Value: []byte("planted")}}}, nil)
 }
 

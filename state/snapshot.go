@@ -35,7 +35,7 @@ const pageSize = 300 << 10
 var snapshotWriter = merge.Writer{PoP: "(snapshot)"}
 
 // Snapshot returns a page of what is in stores of scope merge and home, and where the next one begins; done: it is the last. What changes while
-// it is read may be in it or not.
+// it is read may be in it or not. What is damaged is left out, and lacks from then on: see Complete.
 func (s *Share) Snapshot(at Place) (items [][]byte, next Place, done bool, err error) {
 	if err := s.kv.enter(context.Background(), "read snapshot", ""); err != nil {
 		return nil, at, false, err
@@ -85,6 +85,12 @@ func (s *Share) page(snap *pebble.Snapshot, at Place, size *int) (items [][]byte
 		all, err := read(snap, id, bytes.Clone(value))
 		if err != nil {
 			s.log.Error("a value is left out of a snapshot", "err", err)
+			if at.Home {
+				continue
+			}
+			if err := s.lack(); err != nil { // it is not gone
+				return nil, at, false, err
+			}
 			continue
 		}
 		for at.Item < len(all) {

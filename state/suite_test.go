@@ -95,6 +95,7 @@ func (b *bed) decides(log *keyLog) {
 		b.t.Fatal(err)
 	}
 	share.Known()
+	share.renew()
 	share.AskCore = func(ctx context.Context, question []byte) ([]byte, error) {
 		return Decide(ctx, log, b.opts.PoP, bytes.Clone(question), b.opts.Now()), nil
 	}

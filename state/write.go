@@ -36,6 +36,9 @@ func (s *Stores) Put(ctx context.Context, name string, put wedge.KVPut) (uint64,
 		}
 		return s.ask(ctx, st, &w)
 	}
+	if err := st.ready(ctx); err != nil {
+		return 0, err
+	}
 	id := st.id(put.Key)
 	defer s.kv.lock(id)()
 	now := s.kv.opts.Now()
@@ -155,6 +158,9 @@ func (s *Stores) Delete(ctx context.Context, name, key string) error {
 	defer s.kv.leave()
 	if (st.scope == wedge.ScopeCore || st.scope == wedge.ScopeHome) && st.share != nil {
 		_, err := s.ask(ctx, st, &coreWrite{Key: []byte(key), Delete: true})
+		return err
+	}
+	if err := st.ready(ctx); err != nil {
 		return err
 	}
 	id := st.id(key)

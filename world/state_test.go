@@ -29,11 +29,24 @@ import (
 type stateLab struct{ *lab }
 
 func newStateLab(t *testing.T) stateLab {
-	return stateLab{newLabOf(t, Config{DeclarePace: 100 * time.Millisecond}, func(v *wedge.Version) {
+	l := stateLab{newLabOf(t, Config{DeclarePace: 100 * time.Millisecond}, func(v *wedge.Version) {
 		v.Backends = []wedge.Backend{{Name: "state", URL: parsed(t, "http://state.wedge.internal")}}
 		v.KVStores = map[string][]wedge.KVSeed{"book": {{Key: "seed", Value: []byte("planted")}}, "own": nil, "agreed": nil}
 		v.Stores = map[string]wedge.Store{"own": {Scope: wedge.ScopeLocal}, "agreed": {Scope: wedge.ScopeCore}}
 	})}
+	l.ready()
+	return l
+}
+
+// ready returns once the PoPs change what is shared: they have been new, and are not any more if they are cut off now.
+func (l stateLab) ready() {
+	l.t.Helper()
+	for _, pop := range []string{"lhr", "nyc", "nrt"} {
+		l.becomes(pop+" takes writes", 10*time.Second, func() bool {
+			status, _, _ := l.ask("PUT", pop, "/book/ready-"+pop, "")
+			return status == http.StatusNoContent
+		})
+	}
 }
 
 // ask sends a request to a PoP and returns the status, the body and the fields.
@@ -334,6 +347,7 @@ func TestApologies(t *testing.T) {
 		v.KVStores = map[string][]wedge.KVSeed{"book": nil}
 		v.Apologies = "/sorry"
 	})}
+	l.ready()
 	core := httptest.NewServer(l.Core())
 	defer core.Close()
 	client := api.Client{URL: core.URL, Token: l.Core().AdminToken()}

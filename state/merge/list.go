@@ -122,6 +122,23 @@ func (l list) beyond(keep int, fromEnd bool, c *change) (gone table[dot, Instant
 	return gone
 }
 
+func (l list) age(a, b int) int {
+	if c := l.items[a].val.at.compare(l.items[b].val.at); c != 0 {
+		return c
+	}
+	return a - b
+}
+
+// place returns behind which item another lies, if that is there and older.
+func (l list) place(i int) (p int, ok bool) {
+	after := l.items[i].val.after
+	if after == (dot{}) || after == atEnd {
+		return 0, false
+	}
+	p, ok = l.items.find(after)
+	return p, ok && l.age(p, i) < 0
+}
+
 // children returns for each item the items behind it, and those at the beginning and the end, in their order. An item whose
 // place is not there (yet), or not older than itself, counts as appended: it is never lost from sight.
 func (l list) children() (of map[int][]int, begin, end []int) {
@@ -130,20 +147,13 @@ func (l list) children() (of map[int][]int, begin, end []int) {
 	for i := range byAge {
 		byAge[i] = i
 	}
-	age := func(a, b int) int {
-		if c := l.items[a].val.at.compare(l.items[b].val.at); c != 0 {
-			return c
-		}
-		return a - b
-	}
-	slices.SortFunc(byAge, age)
+	slices.SortFunc(byAge, l.age)
 	for _, i := range byAge {
-		after := l.items[i].val.after
-		p, ok := l.items.find(after)
+		p, ok := l.place(i)
 		switch {
-		case after == dot{}:
+		case l.items[i].val.after == dot{}:
 			begin = append(begin, i)
-		case ok && age(p, i) < 0:
+		case ok:
 			of[p] = append(of[p], i)
 		default:
 			end = append(end, i)
@@ -199,18 +209,27 @@ func (l list) forget() list {
 	return l
 }
 
-// collect takes places behind which there is nothing, or only others that it takes.
+// collect takes places behind which there is nothing, or only others that it takes. It is done before each change, so it sorts nothing.
 func (l list) collect(before Instant, c *change) {
-	if len(l.gone) == 0 {
+	if !slices.ContainsFunc(l.gone, func(g row[dot, Instant]) bool { return g.val.compare(before) < 0 }) {
 		return
 	}
-	of, _, _ := l.children()
 	drop := make([]bool, len(l.items))
-	for _, i := range slices.Backward(l.order()) { // those behind an item come before it
-		at, gone := l.gone.get(l.items[i].key)
-		drop[i] = gone && at.compare(before) < 0 && !slices.ContainsFunc(of[i], func(c int) bool { return !drop[c] })
+	for i, r := range l.items {
+		at, gone := l.gone.get(r.key)
+		drop[i] = gone && at.compare(before) < 0
+	}
+	for i, gone := range drop {
+		if gone {
+			continue
+		}
+		for p, ok := l.place(i); ok && drop[p]; p, ok = l.place(p) {
+			drop[p] = false // something stays behind it
+		}
+	}
+	for i, r := range l.items {
 		if drop[i] {
-			c.covers(l.items[i].key)
+			c.covers(r.key)
 		}
 	}
 }

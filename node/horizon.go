@@ -10,6 +10,7 @@ import (
 
 	"github.com/wedge-cloud/wedge"
 	"github.com/wedge-cloud/wedge/bus"
+	"github.com/wedge-cloud/wedge/control"
 	"github.com/wedge-cloud/wedge/state"
 	"github.com/wedge-cloud/wedge/state/merge"
 )
@@ -96,18 +97,18 @@ func (c *Core) writers(share *state.Share) []string {
 			all = append(all, p.Name)
 		}
 	}
-	c.pops.mu.Lock()
-	defer c.pops.mu.Unlock()
-	for name, jurisdictions := range c.pops.may {
-		if carries(jurisdictions) {
-			all = append(all, name)
-		}
-	}
 	slices.Sort(all)
-	return slices.DeleteFunc(slices.Compact(all), func(name string) bool {
-		jurisdictions, member := c.pops.may[name]
-		return c.pops.out[name] || member && !carries(jurisdictions)
+	all = slices.Compact(all)
+	c.control.See(func(s *control.State) {
+		all = slices.DeleteFunc(all, func(name string) bool { return s.Out[name] || s.Members[name] != nil })
+		for name, m := range s.Members {
+			if m.Public != "" && carries(m.Jurisdictions) { // who is invited only has written nothing
+				all = append(all, name)
+			}
+		}
 	})
+	slices.Sort(all)
+	return all
 }
 
 // keepHorizon writes the horizons of an archive's log, until ctx ends.

@@ -106,10 +106,39 @@ func TestImageOptimizerNegotiates(t *testing.T) {
 	}
 }
 
+// TestImageOptimizerAVIF makes AVIF for those who read it, and reads what it made.
+func TestImageOptimizerAVIF(t *testing.T) {
+	g, printed := imageGuest(t, pngFile(40, 20), wedge.Limits{})
+	var file string
+	for accept, typ := range map[string]string{"image/webp": "image/webp", "image/avif,image/webp": "image/avif", "*/*": "image/png"} {
+		s, tag, resp, body := g.optimize("http://o/?auto=avif,webp&width=10", nil, "accept", accept)
+		if s != abi.OK || tag != imageOK {
+			t.Fatalf("%s: %v, tag %d: %s", accept, s, tag, printed)
+		}
+		if got := g.many("fastly_http_resp.header_values_get", resp, "content-type")[0]; got != typ {
+			t.Errorf("%s: %s, want %s", accept, got, typ)
+		}
+		if vary := g.many("fastly_http_resp.header_values_get", resp, "vary")[0]; vary != "Accept" {
+			t.Errorf("%s: vary %q", accept, vary)
+		}
+		if typ == "image/avif" {
+			file = g.readAll(body)
+		}
+	}
+	g, printed = imageGuest(t, []byte(file), wedge.Limits{})
+	s, tag, _, body := g.optimize("http://o/?format=png&width=5", nil)
+	if s != abi.OK || tag != imageOK {
+		t.Fatalf("%v, tag %d: %s", s, tag, printed)
+	}
+	if img, _, err := image.Decode(strings.NewReader(g.readAll(body))); err != nil || img.Bounds() != image.Rect(0, 0, 5, 3) {
+		t.Errorf("made %v: %v", img, err)
+	}
+}
+
 func TestImageOptimizerSaysWhy(t *testing.T) {
 	g, printed := imageGuest(t, pngFile(40, 20), wedge.Limits{})
-	if s, tag, _, _ := g.optimize("http://o/?format=avif", nil); s != abi.OK || tag != imageWarning {
-		t.Errorf("avif: %v, tag %d", s, tag)
+	if s, tag, _, _ := g.optimize("http://o/?format=jxl", nil); s != abi.OK || tag != imageWarning {
+		t.Errorf("jxl: %v, tag %d", s, tag)
 	}
 	for _, query := range []string{"width=x", "format=mp4", "crop=50,50", "width=90000&height=90000"} {
 		printed.Reset()

@@ -59,7 +59,7 @@ func compile(file []byte) (*program, error) {
 	if _, err := b.Instantiate(ctx); err != nil {
 		return nil, err
 	}
-	if c.compiled, err = c.runtime.CompileModule(ctx, p.Code); err != nil {
+	if c.compiled, err = c.runtime.CompileModule(experimental.WithCompilationWorkers(ctx, 2), p.Code); err != nil {
 		return nil, err
 	}
 	return c, c.refuseAll(ctx)
@@ -104,7 +104,7 @@ func callIn(ctx context.Context, mod api.Module, _ []uint64) {
 // run lets work use an instance of the codec that is its own, with so many bytes of memory at most. When ctx ends, or the time
 // that there is, so does the work.
 func (c *codec) run(ctx context.Context, memory int, work func(context.Context, *instance) error) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, c.limit, fault(wedge.Exhausted, c.task+" takes too long", "Make the image smaller, or ask for jpg."))
+	ctx, cancel := context.WithTimeoutCause(ctx, c.limit, fault(wedge.Exhausted, c.task+" takes too long", "Make the image smaller, or use JPEG."))
 	defer cancel()
 	m, err := c.instantiate(ctx, memory)
 	if err != nil {
@@ -182,7 +182,7 @@ func (b *bounded) Reallocate(n uint64) []byte {
 func (b *bounded) Free() { b.bytes = nil }
 
 func (c *codec) tooMuch() error {
-	return fault(wedge.Exhausted, c.task+" takes too much memory", "Make the image smaller, or ask for jpg.")
+	return fault(wedge.Exhausted, c.task+" takes too much memory", "Make the image smaller, or use JPEG.")
 }
 
 // call calls an exported function, and returns what it returns, 0 if nothing.

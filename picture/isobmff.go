@@ -64,43 +64,37 @@ func boxes(b []byte, visit func(box)) {
 	}
 }
 
+// first returns what is in the first box of a kind, without its skip first bytes; nothing if there is none.
+func first(b []byte, kind string, skip int) (body []byte) {
+	boxes(b, func(b box) {
+		if b.kind == kind && body == nil && len(b.body) > skip {
+			body = b.body[skip:]
+		}
+	})
+	return body
+}
+
 // readAVIFHead looks for the properties of the primary item.
-func readAVIFHead(file []byte) (avifHead, error) {
-	var primary []byte // its number, in 2 or 4 bytes
+func readAVIFHead(file []byte) (h avifHead, err error) {
+	meta := first(file, "meta", 4) // after version and flags, as in pitm
+	primary := number32(first(meta, "pitm", 4))
+	all := first(meta, "iprp", 0)
 	var properties []box
-	var owners [][]byte
-	boxes(file, func(top box) {
-		if top.kind != "meta" || len(top.body) < 4 {
+	boxes(first(all, "ipco", 0), func(b box) {
+		if len(properties) < maxProperties {
+			properties = append(properties, b)
+		}
+	})
+	boxes(all, func(b box) {
+		if b.kind != "ipma" {
 			return
 		}
-		boxes(top.body[4:], func(b box) {
-			switch b.kind {
-			case "pitm":
-				primary = b.body[min(4, len(b.body)):]
-			case "iprp":
-				boxes(b.body, func(b box) {
-					switch b.kind {
-					case "ipco":
-						boxes(b.body, func(b box) {
-							if len(properties) < maxProperties {
-								properties = append(properties, b)
-							}
-						})
-					case "ipma":
-						owners = append(owners, b.body)
-					}
-				})
-			}
-		})
-	})
-	var h avifHead
-	for _, o := range owners[:min(len(owners), maxProperties)] {
-		for _, i := range propertiesOf(number32(primary), o) {
+		for _, i := range propertiesOf(primary, b.body) {
 			if i >= 1 && i <= len(properties) {
 				h.set(properties[i-1])
 			}
 		}
-	}
+	})
 	if h.width == 0 || h.height == 0 {
 		return h, errBoxes
 	}
@@ -131,21 +125,25 @@ func propertiesOf(item uint32, b []byte) (places []int) {
 		placeSize = 2
 	}
 	for b = b[8:]; len(b) > idSize; {
-		id, n := number32(b[:idSize]), int(b[idSize])
+		id, n := number32(b[:idSize]), placeSize*int(b[idSize])
 		b = b[idSize+1:]
-		if n*placeSize > len(b) {
+		if n > len(b) {
 			return nil
 		}
-		for i := 0; i < n && id == item; i++ {
-			place := int(b[i*placeSize] & 0x7f) // without the bit that says it is essential
+		if id != item {
+			b = b[n:]
+			continue
+		}
+		for at := 0; at < n; at += placeSize {
+			place := int(b[at] & 0x7f) // without the bit that says it is essential
 			if placeSize == 2 {
-				place = place<<8 | int(b[2*i+1])
+				place = place<<8 | int(b[at+1])
 			}
 			places = append(places, place)
 		}
-		b = b[n*placeSize:]
+		return places
 	}
-	return places
+	return nil
 }
 
 // set takes what one property says.

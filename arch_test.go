@@ -41,7 +41,7 @@ var arrows = map[string]map[string]string{
 	"api":              {"control": "puts on the wire what it decides", "collect": "and what was collected", "seal": "and the key for secrets"},
 	"control":          {"seal": "closes the secrets of versions"},
 	"rollout":          {"control": "decides about its releases"},
-	"picture":          {"wasm": "puts interrupt checks into the WebP encoder, so that no collection waits for it"},
+	"picture":          {"wasm": "puts interrupt checks into the codecs of WebP and AVIF, so that no collection waits for it"},
 	"conformance/run":  {"conformance": "prints what it found"},
 	"state":            {"state/merge": "keeps mergeable values"},
 	"world":            {"node": "its PoPs and its core are real ones"},

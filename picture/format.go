@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"image"
 	"image/color/palette"
@@ -28,6 +29,7 @@ const (
 	PNG  Format = "png"
 	GIF  Format = "gif"
 	WebP Format = "webp"
+	AVIF Format = "avif"
 )
 
 // Type returns the MIME type.
@@ -44,6 +46,8 @@ func sniff(b []byte) Format {
 		return GIF
 	case len(b) > 12 && string(b[:4]) == "RIFF" && string(b[8:12]) == "WEBP":
 		return WebP
+	case isAVIF(b):
+		return AVIF
 	}
 	return ""
 }
@@ -64,8 +68,12 @@ func probe(file []byte) (File, error) {
 		f.Width, f.Height, err = size(file, func(r *bytes.Reader) (image.Config, error) { return gif.DecodeConfig(r) })
 	case WebP:
 		f.Width, f.Height, err = size(file, func(r *bytes.Reader) (image.Config, error) { return webp.DecodeConfig(r) })
+	case AVIF:
+		var h avifHead
+		h, err = readAVIFHead(file)
+		f.Width, f.Height = h.width, h.height
 	default:
-		return f, fault(wedge.Unsupported, "it is no JPEG, PNG, GIF or WebP file", "Give the origin's image in one of these formats.")
+		return f, fault(wedge.Unsupported, "it is no JPEG, PNG, GIF, WebP or AVIF file", "Give the origin's image in one of these formats.")
 	}
 	if err != nil {
 		return f, fault(wedge.Invalid, err.Error(), "The file is damaged; look at it at the origin.")
@@ -74,7 +82,7 @@ func probe(file []byte) (File, error) {
 }
 
 // decode returns the image, the right way up.
-func decode(f File) (img image.Image, err error) {
+func decode(ctx context.Context, f File) (img image.Image, err error) {
 	r := bytes.NewReader(f.Bytes)
 	switch f.Format {
 	case JPEG:
@@ -88,12 +96,22 @@ func decode(f File) (img image.Image, err error) {
 		}
 	case WebP:
 		img, err = webp.Decode(r)
+	case AVIF:
+		img, err = decodeAVIF(ctx, f.Bytes, f.Width, f.Height)
+	}
+	var known *wedge.Error
+	if errors.As(err, &known) || err != nil && ctx.Err() != nil {
+		return nil, err
 	}
 	if err != nil {
 		return nil, fault(wedge.Invalid, err.Error(), "The file is damaged; look at it at the origin.")
 	}
-	if f.Format == JPEG {
+	switch f.Format {
+	case JPEG:
 		img = upright(img, exifOrientation(f.Bytes))
+	case AVIF:
+		h, _ := readAVIFHead(f.Bytes) // it could be read before
+		img = h.upright(img)
 	}
 	return img, nil
 }
@@ -102,26 +120,37 @@ func decode(f File) (img image.Image, err error) {
 // in one that browsers read as well, with a warning.
 func (o *Options) output(img image.Image, in File) (format, warning string) {
 	format = o.Format
-	if b := img.Bounds(); strings.HasPrefix(format, "webp") && max(b.Dx(), b.Dy()) > webpSide {
-		format, warning = "", fmt.Sprintf("format webp has no sides of more than %d pixels", webpSide)
+	if format == "" || format == "auto" {
+		format = in.own()
 	}
-	switch format {
-	case "avif", "jxl", "pjxl":
-		format, warning = "", "format "+format+" is not made here"
-	case "auto":
-		format = ""
+	side := max(img.Bounds().Dx(), img.Bounds().Dy())
+	switch {
+	case format == "jxl", format == "pjxl":
+		warning = "format " + format + " is not made here"
+	case format == "avif" && !fitsAVIF(img.Bounds()):
+		warning = fmt.Sprintf("format avif is made of no more than %d pixels, and no sides of more than %d", avifPixels, avifSide)
+	case strings.HasPrefix(format, "webp") && side > webpSide:
+		warning = fmt.Sprintf("format webp has no sides of more than %d pixels", webpSide)
+	default:
+		return format, ""
 	}
 	switch {
-	case format != "":
-		return format, warning
-	case in.Format != WebP:
+	case o.OrWebP && side <= webpSide:
+		return "webp", warning
+	case in.Format != WebP && in.Format != AVIF:
 		return string(in.Format), warning
-	case warning != "":
-		return map[bool]string{true: "jpeg", false: "png"}[imaging.IsOpaque(img)], warning
-	case in.lossless():
-		return "webpll", ""
+	case imaging.IsOpaque(img):
+		return "jpeg", warning
 	}
-	return "webp", ""
+	return "png", warning
+}
+
+// own returns the format, as options name it, that keeps an image as it is.
+func (f File) own() string {
+	if f.lossless() {
+		return "webpll"
+	}
+	return string(f.Format)
 }
 
 // encode writes the image.
@@ -152,15 +181,21 @@ func encode(ctx context.Context, img image.Image, in File, o *Options) (File, er
 		out.Format = WebP
 		out.Bytes, err = encodeWebP(ctx, img, format == "webpll", o.webpQuality())
 		return out, err
+	case "avif":
+		out.Format = AVIF
+		out.Bytes, err = encodeAVIF(ctx, img, o.quality())
+		return out, err
 	default:
-		return in, fault(wedge.Unsupported, "there is no format "+format+" here", "Ask for webp, jpg, png or gif.")
+		return in, fault(wedge.Unsupported, "there is no format "+format+" here", "Ask for avif, webp, jpg, png or gif.")
 	}
 	out.Bytes = b.Bytes()
 	return out, err
 }
 
 // lossless reports whether a WebP file is of the kind without loss.
-func (f File) lossless() bool { return len(f.Bytes) > 16 && string(f.Bytes[12:16]) == "VP8L" }
+func (f File) lossless() bool {
+	return f.Format == WebP && len(f.Bytes) > 16 && string(f.Bytes[12:16]) == "VP8L"
+}
 
 // animated reports whether a file has several frames. A damaged one has none that anybody could show.
 func animated(f File) bool {
@@ -172,6 +207,8 @@ func animated(f File) bool {
 		return bytes.Contains(head, []byte("acTL"))
 	case WebP:
 		return len(b) > 20 && string(b[12:16]) == "VP8X" && b[20]&0x02 != 0
+	case AVIF:
+		return brands(b)[0] == "avis"
 	}
 	return false
 }

@@ -1,6 +1,7 @@
 package picture
 
 import (
+	"cmp"
 	"image/color"
 	"math"
 	"mime"
@@ -37,7 +38,8 @@ type Options struct {
 	WebPQuality   int    // of WebP, if another; 0: Quality
 	Optimize      string // low, medium, high
 	Format        string // "": as it is
-	Auto          bool   // WebP for those who read it
+	Auto          string // avif, webp or both, best first: for those who read it
+	OrWebP        bool   // if AVIF is asked for, and the image is too large for it
 	FirstFrame    bool   // of an animation
 }
 
@@ -97,7 +99,8 @@ func Parse(query string) (*Options, error) {
 
 // none reports whether nothing is to be done to f.
 func (o *Options) none(f File) bool {
-	return *o == Options{} || *o == Options{FirstFrame: true} && !animated(f) || *o == Options{Format: string(f.Format)}
+	same := Options{Format: string(f.Format), OrWebP: o.OrWebP}
+	return *o == Options{} || *o == Options{FirstFrame: true} && !animated(f) || *o == same
 }
 
 func number(p *float64, v string, least, most float64) bool {
@@ -162,25 +165,39 @@ func oneQuality(p *int, v string) bool {
 
 // auto is a list of formats. Of those that nobody here makes, the next is taken.
 func auto(o *Options, v string) bool {
+	var made []string
 	for _, format := range strings.Split(v, ",") {
 		if !slices.Contains([]string{"webp", "avif", "jxl", "pjxl"}, format) {
 			return false
 		}
-		o.Auto = o.Auto || format == "webp"
+		if format == "webp" || format == "avif" {
+			made = append(made, format)
+		}
 	}
+	o.Auto = strings.Join(made, ",")
 	return true
 }
 
-// Negotiate decides what auto=webp and format=auto leave to the client, by its Accept field. It reports whether they do.
+// Negotiate decides what auto and format=auto leave to the client, by its Accept field: the first of the formats that it reads. It
+// reports whether they do.
 func (o *Options) Negotiate(accept string) bool {
-	asked := o.Auto || o.Format == "auto"
-	if asked && reads(accept, WebP.Type()) {
-		o.Format = "webp"
-	} else if o.Format == "auto" {
+	offers := o.Auto
+	if o.Format == "auto" {
 		o.Format = ""
+		offers = cmp.Or(offers, "avif,webp")
 	}
-	o.Auto = false
-	return asked
+	o.Auto = ""
+	var read []string
+	for _, format := range strings.Split(offers, ",") {
+		if reads(accept, "image/"+format) {
+			read = append(read, format)
+		}
+	}
+	if len(read) > 0 {
+		o.Format = read[0]
+		o.OrWebP = read[0] == "avif" && slices.Contains(read, "webp")
+	}
+	return offers != ""
 }
 
 // reads reports whether an Accept field names a type, and not with q=0. Patterns do not count: browsers send them for what they
@@ -216,7 +233,7 @@ func (o *Options) background() color.NRGBA {
 	if o.Background != nil {
 		return *o.Background
 	}
-	if o.Format == "" || strings.HasPrefix(o.Format, "png") || strings.HasPrefix(o.Format, "webp") || o.Format == "gif" {
+	if o.Format == "" || strings.HasPrefix(o.Format, "png") || strings.HasPrefix(o.Format, "webp") || o.Format == "avif" || o.Format == "gif" {
 		return color.NRGBA{}
 	}
 	return color.NRGBA{255, 255, 255, 255}

@@ -45,7 +45,7 @@ type File struct {
 
 // Transform does to an image what o says. Animations, and what o says nothing about, come back as they are. The error is of kind
 // Invalid when the file is none that can be read or does not go with o, Exhausted when it is too large, Unsupported when o asks for
-// what cannot be done, or ctx's. What is under way goes on after ctx has ended, to its end, but for writing WebP.
+// what cannot be done, or ctx's. What is under way goes on after ctx has ended, to its end, but for writing WebP, and reading or writing AVIF.
 func Transform(ctx context.Context, file []byte, o *Options) (in, out File, err error) {
 	if in, err = probe(file); err != nil {
 		return in, in, err
@@ -78,12 +78,12 @@ func Transform(ctx context.Context, file []byte, o *Options) (in, out File, err 
 	}
 }
 
-// share is how much room a transform takes: twice the pixels before or after, whichever are more. The encoder of WebP has them once
-// more, and its tables.
+// share is how much room a transform takes: twice the pixels before or after, whichever are more. The codecs of WebP and AVIF have them once
+// more, and their tables.
 func (o *Options) share(in File) int64 {
 	w, h := o.target(in.Width, in.Height)
 	n := 2 * int64(max(in.Width*in.Height, w*h))
-	if strings.HasPrefix(o.Format, "webp") || o.Format == "" && in.Format == WebP {
+	if in.Format == AVIF || o.Format == "avif" || strings.HasPrefix(o.Format, "webp") || o.Format == "" && in.Format == WebP {
 		n *= 2
 	}
 	return min(max(n, int64(2*maxPixels/workers)), 2*maxPixels)
@@ -96,7 +96,7 @@ func transform(ctx context.Context, in File, o *Options) (out File, err error) {
 			err = fault(wedge.Invalid, fmt.Sprintf("it cannot be worked on: %v", r), "Save the image anew with another program.")
 		}
 	}()
-	img, err := decode(in)
+	img, err := decode(ctx, in)
 	if err != nil {
 		return in, err
 	}

@@ -83,14 +83,24 @@ func do(t *testing.T, file []byte, options string) (File, image.Image) {
 	if err != nil {
 		t.Fatalf("%s: %v", options, err)
 	}
-	img, format, err := image.Decode(bytes.NewReader(out.Bytes))
-	if err != nil || Format(format) != out.Format {
+	img, format, err := read(out.Bytes)
+	if err != nil || format != out.Format {
 		t.Fatalf("%s: made %s, which reads as %q: %v", options, out.Format, format, err)
 	}
 	if b := img.Bounds(); b.Dx() != out.Width || b.Dy() != out.Height {
 		t.Errorf("%s: %v, said to be %d x %d", options, b, out.Width, out.Height)
 	}
 	return out, img
+}
+
+// read decodes with decoders of others.
+func read(file []byte) (image.Image, Format, error) {
+	if f, err := probe(file); err == nil && f.Format == AVIF {
+		img, err := decodeAVIF(context.Background(), file, f.Width, f.Height)
+		return img, AVIF, err
+	}
+	img, format, err := image.Decode(bytes.NewReader(file))
+	return img, Format(format), err
 }
 
 func TestSizes(t *testing.T) {
@@ -212,12 +222,12 @@ func TestFormats(t *testing.T) {
 			t.Errorf("%s: %s %q", options, out.Format, out.Warning)
 		}
 	}
-	for _, f := range []string{"avif", "jxl"} {
+	for _, f := range []string{"jxl", "pjxl"} {
 		if out, _ := do(t, file, "format="+f); out.Format != PNG || !strings.Contains(out.Warning, f) {
 			t.Errorf("%s: %s %q", f, out.Format, out.Warning)
 		}
 	}
-	if out, _ := do(t, webpFile, "width=8&format=avif"); out.Format != JPEG || out.Width != 8 {
+	if out, _ := do(t, webpFile, "width=8&format=jxl"); out.Format != JPEG || out.Width != 8 {
 		t.Errorf("WebP became %s", out.Format)
 	}
 	low, _ := do(t, file, "format=jpg&quality=10")
@@ -323,7 +333,7 @@ func FuzzParse(f *testing.F) {
 
 func FuzzTransform(f *testing.F) {
 	small := quarters(8, 6)
-	for _, file := range [][]byte{pngOf(small), jpegOf(small), exif(jpegOf(small), binary.LittleEndian, 6), animation(), webpFile, bomb(9, 9)} {
+	for _, file := range [][]byte{pngOf(small), jpegOf(small), exif(jpegOf(small), binary.LittleEndian, 6), animation(), webpFile, bomb(9, 9), avifOf(f, small)} {
 		f.Add(file)
 	}
 	o := &Options{Width: measure{n: 4}, Format: "jpeg", FirstFrame: true}

@@ -85,13 +85,21 @@ func TestNegotiate(t *testing.T) {
 		options, accept, format string
 		varies                  bool
 	}{
+		{"auto=avif", "image/avif,image/webp,*/*;q=0.8", "avif", true},
+		{"auto=avif", "image/webp", "", true},
+		{"auto=avif", "image/avif;q=0,image/webp", "", true},
+		{"auto=avif,webp", "image/webp,image/avif", "avif", true},
+		{"auto=webp,avif", "image/webp,image/avif", "webp", true},
+		{"auto=jxl,avif", "image/jxl,image/avif", "avif", true},
+		{"auto=jxl", "image/jxl", "", false},
+		{"auto=webp&format=auto", "image/webp,image/avif", "webp", true},
+		{"format=auto", "image/webp,image/avif", "avif", true},
 		{"auto=webp", "image/avif,image/webp,*/*;q=0.8", "webp", true},
 		{"auto=avif,webp", "image/webp", "webp", true},
 		{"auto=webp", "image/webp;q=0, */*", "", true},
 		{"auto=webp", "image/*, */*", "", true},
 		{"auto=webp&format=jpg", "", "jpg", true},
 		{"auto=webp&format=jpg", "text/html, IMAGE/WEBP;q=0.5", "webp", true},
-		{"auto=avif", "image/webp", "", false},
 		{"format=auto", "image/webp", "webp", true},
 		{"format=auto", "", "", true},
 		{"format=png", "image/webp", "png", false},
@@ -100,7 +108,7 @@ func TestNegotiate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if varies := o.Negotiate(c.accept); varies != c.varies || o.Format != c.format {
+		if varies := o.Negotiate(c.accept); varies != c.varies || o.Format != c.format || o.Auto != "" {
 			t.Errorf("%s for %q: %q, %v", c.options, c.accept, o.Format, varies)
 		}
 	}
@@ -111,18 +119,14 @@ func TestNegotiate(t *testing.T) {
 func TestWebPCallsIn(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	gone := errors.New("nobody waits any more")
-	e, err := webpCode()
+	m, err := webpEncoder.instantiate(ctx, webpMemory)
 	if err != nil {
 		t.Fatal(err)
 	}
-	mod, err := e.instantiate(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer mod.Close(context.Background())
+	defer m.mod.Close(context.Background())
 	cancel(gone)
 	for _, lossless := range []bool{false, true} {
-		if _, err := runWebP(ctx, mod, noisy(200, 200), lossless, 80); !errors.Is(err, gone) {
+		if _, err := runWebP(ctx, m, noisy(200, 200), lossless, 80); !errors.Is(err, gone) {
 			t.Errorf("it went on to the end: %v", err)
 		}
 	}
@@ -131,7 +135,7 @@ func TestWebPCallsIn(t *testing.T) {
 	}
 }
 
-// TestShare: what an image becomes counts as well as what it was, and WebP twice.
+// TestShare: what an image becomes counts as well as what it was, and twice with a codec in Wasm.
 func TestShare(t *testing.T) {
 	defer func(n int) { workers = n }(workers)
 	workers = 64
@@ -143,6 +147,7 @@ func TestShare(t *testing.T) {
 	}{
 		{small, "width=5", 1 << 20}, {small, "width=2000&height=1000", 4_000_000}, {large, "width=5", 8_000_000},
 		{large, "width=5&format=webp", 16_000_000}, {small, "width=2000&height=1000&format=webpll", 8_000_000}, {large, "width=100000", 2 * maxPixels},
+		{small, "width=2000&height=1000&format=avif", 8_000_000}, {File{Width: 2000, Height: 2000, Format: AVIF}, "width=5&format=png", 16_000_000},
 	} {
 		o, err := Parse(c.options)
 		if err != nil {
@@ -159,16 +164,12 @@ func TestWebPBounds(t *testing.T) {
 	if out, _ := do(t, long, "format=webp"); out.Format != PNG || out.Warning == "" {
 		t.Errorf("a side too long for WebP: %s %q", out.Format, out.Warning)
 	}
-	e, err := webpCode()
+	m, err := webpEncoder.instantiate(t.Context(), webpMemory)
 	if err != nil {
 		t.Fatal(err)
 	}
-	mod, err := e.instantiate(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer mod.Close(context.Background())
-	if _, err := allocate(t.Context(), mod, webpMemory); wedge.KindOf(err) != wedge.Exhausted || err == nil {
+	defer m.mod.Close(context.Background())
+	if _, err := m.allocate(t.Context(), webpMemory); wedge.KindOf(err) != wedge.Exhausted || err == nil {
 		t.Errorf("more memory than there may be: %v", err)
 	}
 }

@@ -108,8 +108,8 @@ func TestImageOptimizerNegotiates(t *testing.T) {
 
 func TestImageOptimizerSaysWhy(t *testing.T) {
 	g, printed := imageGuest(t, pngFile(40, 20), wedge.Limits{})
-	if s, tag, _, _ := g.optimize("http://o/?format=avif", nil); s != abi.OK || tag != imageWarning {
-		t.Errorf("avif: %v, tag %d", s, tag)
+	if s, tag, _, _ := g.optimize("http://o/?format=jxl", nil); s != abi.OK || tag != imageWarning {
+		t.Errorf("jxl: %v, tag %d", s, tag)
 	}
 	for _, query := range []string{"width=x", "format=mp4", "crop=50,50", "width=90000&height=90000"} {
 		printed.Reset()

@@ -51,7 +51,7 @@ var lacks = []struct {
 	{"no service may act for another", []string{"fastly_http_req.on_behalf_of"}},
 	{"knows the sites of the version and the PoPs of the fleet; a cache key for a backend makes another name only", []string{"fastly_shielding.shield_info", "fastly_shielding.backend_for_shield"}},
 
-	{"makes no AVIF, JPEG XL or video, and does not cache what it makes", []string{"fastly_image_optimizer.transform_image_optimizer_request"}},
+	{"makes no JPEG XL or video, and does not cache what it makes", []string{"fastly_image_optimizer.transform_image_optimizer_request"}},
 	{"knows what the version's tables and its database say: no data come with Wedge", []string{"fastly_geo.lookup"}},
 	{"knows what the version's table says, and what public expressions read from a User-Agent", []string{"fastly_device_detection.lookup"}},
 }

@@ -104,6 +104,9 @@ func callIn(ctx context.Context, mod api.Module, _ []uint64) {
 // run lets work use an instance of the codec that is its own, with so many bytes of memory at most. When ctx ends, or the time
 // that there is, so does the work.
 func (c *codec) run(ctx context.Context, memory int, work func(context.Context, *instance) error) error {
+	if _, err := c.ready(); err != nil { // the first time takes long, and is nobody's image's fault
+		return &wedge.Error{Op: "transform image", Kind: wedge.Internal, Err: err}
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.limit, fault(wedge.Exhausted, c.task+" takes too long", "Make the image smaller, or use JPEG."))
 	defer cancel()
 	m, err := c.instantiate(ctx, memory)
@@ -131,10 +134,7 @@ type instance struct {
 
 // instantiate returns an instance with memory and globals as they are before the first instruction.
 func (c *codec) instantiate(ctx context.Context, memory int) (*instance, error) {
-	p, err := c.ready()
-	if err != nil {
-		return nil, &wedge.Error{Op: "transform image", Kind: wedge.Internal, Err: err}
-	}
+	p, _ := c.ready()
 	bound := &bounded{most: uint64(memory)}
 	alloc := experimental.MemoryAllocatorFunc(func(_, _ uint64) experimental.LinearMemory { return bound })
 	mod, err := p.runtime.InstantiateModule(experimental.WithMemoryAllocator(ctx, alloc), p.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())

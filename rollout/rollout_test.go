@@ -308,3 +308,14 @@ func TestHistogram(t *testing.T) {
 		}
 	}
 }
+
+// TestNobodyNotices: a request is slow when it takes longer than nearly all of the old version's, and long enough for somebody to notice.
+func TestNobodyNotices(t *testing.T) {
+	quick, slow := Figures{Latency: hist(map[time.Duration]int{100 * time.Microsecond: 1000})}, Figures{Latency: hist(map[time.Duration]int{50 * time.Millisecond: 1000})}
+	if d := limitOf(quick.slow()); d < unnoticed || d > 2*unnoticed {
+		t.Errorf("beside requests of 100 µs one is slow after %v", d)
+	}
+	if d := limitOf(slow.slow()); d < 50*time.Millisecond || d > 100*time.Millisecond {
+		t.Errorf("beside requests of 50 ms one is slow after %v", d)
+	}
+}

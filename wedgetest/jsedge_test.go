@@ -32,7 +32,6 @@ func TestJSImages(t *testing.T) {
 			`"sharpen":{"amount":5,"radius":2,"threshold":1},"trim":{"top":1,"bottom":"2%","left":3,"right":4},"blur":"1%","orient":"2","bw":"threshold",` +
 			`"dpr":2,"frame":1,"trimColor":{"color":"fff","threshold":0.5}}`), want: is("png", "odim=110x74 ofmt=png", "null")},
 		{path: image(`{"format":"webp","width":10}`), want: is("webp", "odim=10x7 ofmt=webp", "null")},
-		{path: image(`{"format":"avif","width":10}`), want: is("avif", "odim=10x7 ofmt=avif", "null")},
 		{path: image(`{"format":"jxl","width":10}`), want: is("png", "odim=10x7 ofmt=png", `"format jxl is not made here"`)},
 		{path: image(`{"format":"svg"}`), want: "Error"},
 		{path: "/image?path=/hello&o={}", want: "Error"},

@@ -215,16 +215,18 @@ func TestPlans(t *testing.T) {
 	}
 }
 
+// hist counts durations.
+func hist(counts map[time.Duration]int) (h Histogram) {
+	for d, n := range counts {
+		for range n {
+			h.Add(d)
+		}
+	}
+	return h
+}
+
 // TestGates: a version that is slower, dearer or traps is stopped; one that is as good as the one before hardly ever.
 func TestGates(t *testing.T) {
-	hist := func(counts map[time.Duration]int) (h Histogram) {
-		for d, n := range counts {
-			for range n {
-				h.Add(d)
-			}
-		}
-		return h
-	}
 	ms := time.Millisecond
 	old := Figures{Requests: 1000, Runs: 1000, Latency: hist(map[time.Duration]int{5 * ms: 985, 40 * ms: 15}), CPU: hist(map[time.Duration]int{2 * ms: 1000})}
 	for _, test := range []struct {

@@ -5,6 +5,7 @@
 //	go run ./bench -rows sandbox             the rows that need no other process
 //	go run ./bench -rows js-hello-fresh      one
 //	go run ./bench -rows scale               how a fleet grows: minutes, and not among all
+//	go run ./bench -rows state-scale         how state grows, likewise
 //
 // Figures of one run on one machine: take the ratios, not the times.
 package main

@@ -40,6 +40,7 @@ func states(ctx context.Context, _ *lab) ([]Row, error) {
 		return nil, err
 	}
 	share.Known()
+	share.Fresh(wedge.ScopeMerge, time.Now()) // it is new, and has all there is
 	stores := kv.For("shop", map[string][]wedge.KVSeed{"s": nil}, nil)
 	rows, err := stateReads(ctx, stores)
 	if err != nil {

@@ -56,6 +56,7 @@ func openShare(dir, pop string) (*state.KV, *state.Share, *state.Stores, error) 
 		return nil, nil, nil, err
 	}
 	share.Known()
+	share.Fresh(wedge.ScopeMerge, time.Now()) // it is new, and has all there is
 	return kv, share, kv.For("shop", map[string][]wedge.KVSeed{"s": nil}, nil), nil
 }
 

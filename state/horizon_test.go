@@ -188,7 +188,7 @@ func TestForgottenHides(t *testing.T) {
 
 // TestHorizonChangesNothing: whatever is written where, and whenever what is gone is forgotten, what is read is what would be read if nothing ever were.
 func TestHorizonChangesNothing(t *testing.T) {
-	seeds, horizons := uint64(6), 0
+	seeds, horizons := uint64(4), 0
 	if os.Getenv("WEDGE_SOAK") != "" {
 		seeds = 2000
 	}

@@ -179,7 +179,7 @@ func TestForgottenState(t *testing.T) {
 		t.Fatal(err)
 	}
 	write("DELETE", "nyc", "")
-	for until := time.Now().Add(4 * time.Second); time.Now().Before(until); time.Sleep(100 * time.Millisecond) {
+	for until := time.Now().Add(2500 * time.Millisecond); time.Now().Before(until); time.Sleep(100 * time.Millisecond) {
 		if status := count("lhr"); status != http.StatusPreconditionFailed {
 			t.Fatalf("a PoP is away that has not seen the deletion, and the key is forgotten: %d", status)
 		}

@@ -15,7 +15,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	_ = flag.Set("rapid.checks", "350") // for each of sixteen properties; a flag of the command line comes later and wins
+	_ = flag.Set("rapid.checks", "220") // for each of sixteen properties; a flag of the command line comes later and wins
 	flag.Parse()
 	os.Exit(m.Run())
 }

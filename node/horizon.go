@@ -57,7 +57,7 @@ func (f *fleet) declare(share *state.Share) func(context.Context) error {
 	}
 }
 
-// metrics are those of what is shared in a jurisdiction.
+// shareMetrics are those of what is shared in a jurisdiction.
 func shareMetrics(s *state.Share, now time.Time) []metric {
 	taken, refused, forgotten := s.Counts()
 	lag := int64(0)

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -432,7 +431,7 @@ func (s *Share) DropAbsent(items [][]byte, at, next Place, done bool, horizon me
 	if err := errors.Join(it.Error(), it.Close()); err != nil {
 		return diskError("take snapshot", err)
 	}
-	for id := range slices.Values(absent) {
+	for _, id := range absent {
 		if err := s.dropAbsent(id, horizon); err != nil {
 			return err
 		}

@@ -139,9 +139,14 @@ func runWhere(ctx context.Context, std stdio, args []string) error {
 		known[p.Name] = p
 	}
 	var copies []copyAt
+	bound := false
 	for _, a := range list {
+		bound = bound || a.Header["Wedge-State"] != "" || a.Status == 0 && a.Kind == "" // who binds the store says how old what it has may be
 		p := known[a.PoP]
 		copies = append(copies, copyAt{a.PoP, p.City, p.Jurisdictions, a.Status == http.StatusOK, strings.Trim(a.Header["Etag"], `"`), a.Header["Wedge-State"], a.Error})
+	}
+	if !bound {
+		return &wedge.Error{Op: "where", What: "store " + rest[1], Kind: wedge.NotExist, Err: fmt.Errorf("no version of %s that runs binds it", rest[0]), Hint: "See what a tenant's services bind with: wedge tenants report NAME"}
 	}
 	slices.SortFunc(copies, func(a, b copyAt) int { return cmp.Compare(a.PoP, b.PoP) })
 	return r.show(std.out, copies, func(w io.Writer) {
